@@ -1,0 +1,783 @@
+// The JSON codec of control_api.h. Each type names its fields once, in fields(); Writer and Reader
+// walk them, so that what is written and what is read cannot drift apart.
+#include "replicator/control/control_api.h"
+
+#include <array>
+#include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <charconv>
+#include <cmath>
+#include <concepts>
+#include <type_traits>
+
+namespace antipode::control {
+namespace {
+
+constexpr size_t kStringBytesMax = size_t{256} << 10;
+constexpr size_t kArrayCountMax = 4096;
+
+template <typename T>
+struct IsOptional : std::false_type {};
+template <typename T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+template <typename T>
+struct IsVector : std::false_type {};
+template <typename T>
+struct IsVector<std::vector<T>> : std::true_type {};
+
+class Writer {
+  public:
+    template <typename T>
+    using Of = const T;
+
+    template <typename T>
+    void operator()(std::string_view name, const T& value) {
+        out_.emplace(name, encode(value));
+    }
+    template <typename T>
+    static json::value encode(const T& value);
+    json::object take() { return std::move(out_); }
+
+  private:
+    json::object out_;
+};
+
+class Reader {
+  public:
+    template <typename T>
+    using Of = T;
+
+    Reader(const json::object& in, std::string path) : in_(in), path_(std::move(path)) {}
+
+    // An absent field keeps its default.
+    template <typename T>
+    void operator()(std::string_view name, T& value) {
+        if (error_) return;
+        const json::value* found = in_.if_contains(name);
+        if (found == nullptr) return;
+        if (auto read = decode(*found, value,
+                               path_.empty() ? std::string(name) : path_ + "." + std::string(name));
+            !read) {
+            error_ = std::move(read).error();
+        }
+    }
+    template <typename T>
+    static Result<> decode(const json::value& in, T& value, const std::string& path);
+    Result<> done() {
+        if (error_) return fail(*std::move(error_));
+        return {};
+    }
+
+  private:
+    const json::object& in_;
+    std::string path_;
+    std::optional<Error> error_;
+};
+
+template <typename V>
+void fields(V& v, typename V::template Of<Event>& e) {
+    v("sequence", e.sequence);
+    v("time_unix_ms", e.time_unix_ms);
+    v("code", e.code);
+    v("severity", e.severity);
+    v("text", e.text);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Alert>& a) {
+    v("code", a.code);
+    v("severity", a.severity);
+    v("text", a.text);
+    v("since_unix_ms", a.since_unix_ms);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Lag>& lag) {
+    v("seconds", lag.seconds);
+    v("entries", lag.entries);
+    v("bytes", lag.bytes);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<LogRate>& rate) {
+    v("bytes_per_second", rate.bytes_per_second);
+    v("wire_bytes_per_second", rate.wire_bytes_per_second);
+    v("entries_per_second", rate.entries_per_second);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<LinkStatus>& link) {
+    v("session_up", link.session_up);
+    v("heartbeat_up", link.heartbeat_up);
+    v("peer_address", link.peer_address);
+    v("rtt_seconds", link.rtt_seconds);
+    v("jitter_seconds", link.jitter_seconds);
+    v("loss_ratio", link.loss_ratio);
+    v("sent_bytes", link.sent_bytes);
+    v("received_bytes", link.received_bytes);
+    v("reconnects", link.reconnects);
+    v("last_heard_seconds", link.last_heard_seconds);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<OutputStatus>& output) {
+    v("held", output.held);
+    v("released", output.released);
+    v("delay_p50_seconds", output.delay_p50_seconds);
+    v("delay_p99_seconds", output.delay_p99_seconds);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<ExecutionStatus>& execution) {
+    v("exits", execution.exits);
+    v("exits_per_second", execution.exits_per_second);
+    v("throttle_ratio", execution.throttle_ratio);
+    v("log_index", execution.log_index);
+    v("acknowledged", execution.acknowledged);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<DigestStatus>& digest) {
+    v("checked", digest.checked);
+    v("mismatches", digest.mismatches);
+    v("healed_pages", digest.healed_pages);
+    v("last_ok_exit", digest.last_ok_exit);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<DiskStatus>& disk) {
+    v("id", disk.id);
+    v("path", disk.path);
+    v("size_bytes", disk.size_bytes);
+    v("epoch", disk.epoch);
+    v("state", disk.state);
+    v("synced_ratio", disk.synced_ratio);
+    v("dirty_bytes", disk.dirty_bytes);
+    v("read_bytes", disk.read_bytes);
+    v("written_bytes", disk.written_bytes);
+    v("text", disk.text);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<MemberStatus>& member) {
+    v("site", member.site);
+    v("incarnation", member.incarnation);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<TiebreakerRecord>& record) {
+    v("mode", record.mode);
+    v("epoch", record.epoch);
+    v("holder", record.holder);
+    v("members", record.members);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<TiebreakerStatus>& tiebreaker) {
+    v("reachable", tiebreaker.reachable);
+    v("address", tiebreaker.address);
+    v("text", tiebreaker.text);
+    v("last_answer_seconds", tiebreaker.last_answer_seconds);
+    v("rtt_seconds", tiebreaker.rtt_seconds);
+    v("record", tiebreaker.record);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<VmStatus>& vm) {
+    v("name", vm.name);
+    v("vcpu", vm.vcpu);
+    v("mode", vm.mode);
+    v("uptime_seconds", vm.uptime_seconds);
+    v("memory_bytes", vm.memory_bytes);
+    v("vcpu_count", vm.vcpu_count);
+    v("console_tail", vm.console_tail);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Operation>& operation) {
+    v("id", operation.id);
+    v("method", operation.method);
+    v("state", operation.state);
+    v("progress_ratio", operation.progress_ratio);
+    v("text", operation.text);
+    v("actor", operation.actor);
+    v("started_unix_ms", operation.started_unix_ms);
+    v("ended_unix_ms", operation.ended_unix_ms);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Versions>& versions) {
+    v("software", versions.software);
+    v("api", versions.api);
+    v("protocol", versions.protocol);
+    v("peer_software", versions.peer_software);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Status>& status) {
+    v("pair", status.pair);
+    v("site", status.site);
+    v("peer_site", status.peer_site);
+    v("state", status.state);
+    v("reason", status.reason);
+    v("state_since_unix_ms", status.state_since_unix_ms);
+    v("role", status.role);
+    v("protection", status.protection);
+    v("protection_reason", status.protection_reason);
+    v("epoch", status.epoch);
+    v("incarnation", status.incarnation);
+    v("members", status.members);
+    v("execution_lag", status.execution_lag);
+    v("log_rate", status.log_rate);
+    v("link", status.link);
+    v("output", status.output);
+    v("execution", status.execution);
+    v("digest", status.digest);
+    v("disks", status.disks);
+    v("tiebreaker", status.tiebreaker);
+    v("vm", status.vm);
+    v("operations", status.operations);
+    v("alerts", status.alerts);
+    v("events", status.events);
+    v("versions", status.versions);
+    v("time_unix_ms", status.time_unix_ms);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<EventsRequest>& request) {
+    v("after", request.after);
+    v("limit", request.limit);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<EventsReply>& reply) {
+    v("events", reply.events);
+    v("oldest", reply.oldest);
+    v("newest", reply.newest);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<HistoryRequest>& request) {
+    v("after_unix_ms", request.after_unix_ms);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<ConsoleRequest>& request) {
+    v("after", request.after);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<ConsoleReply>& reply) {
+    v("begin", reply.begin);
+    v("end", reply.end);
+    v("text", reply.text);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<ActionRequest>& request) {
+    v("check", request.check);
+    v("actor", request.actor);
+    v("confirm", request.confirm);
+    v("note", request.note);
+    v("peer_is_down", request.peer_is_down);
+    v("disk", request.disk);
+    v("keep", request.keep);
+    v("fault", request.fault);
+    v("duration_seconds", request.duration_seconds);
+    v("text", request.text);
+    v("operation", request.operation);
+    v("options", request.options);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<Finding>& finding) {
+    v("severity", finding.severity);
+    v("text", finding.text);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<ActionReply>& reply) {
+    v("allowed", reply.allowed);
+    v("findings", reply.findings);
+    v("consequence", reply.consequence);
+    v("operation", reply.operation);
+}
+
+// Numbers of identity are hexadecimal text: JavaScript's numbers end at 2^53.
+std::string hex(uint64_t value) {
+    return fmt::format("{:016x}", value);
+}
+
+template <typename T>
+json::value Writer::encode(const T& value) {
+    if constexpr (std::is_same_v<T, bool> || std::is_integral_v<T>) {
+        return value;
+    } else if constexpr (std::is_same_v<T, double>) {
+        return std::isfinite(value) ? json::value(value) : json::value(nullptr);
+    } else if constexpr (std::is_same_v<T, std::string>) {
+        return json::string(printable(value, kStringBytesMax));
+    } else if constexpr (std::is_same_v<T, Incarnation>) {
+        return json::string(hex(value.value()));
+    } else if constexpr (std::is_same_v<T, Epoch> || std::is_same_v<T, LogIndex>) {
+        return value.value();
+    } else if constexpr (std::is_enum_v<T>) {
+        return json::string(word(value));
+    } else if constexpr (IsOptional<T>::value) {
+        return value ? encode(*value) : json::value(nullptr);
+    } else if constexpr (IsVector<T>::value) {
+        json::array out;
+        out.reserve(value.size());
+        for (const auto& element : value) out.push_back(encode(element));
+        return out;
+    } else {
+        Writer inner;
+        fields(inner, value);
+        return inner.take();
+    }
+}
+
+std::string_view kind_name(const json::value& value) {
+    switch (value.kind()) {
+        case json::kind::null:
+            return "null";
+        case json::kind::bool_:
+            return "a boolean";
+        case json::kind::int64:
+        case json::kind::uint64:
+        case json::kind::double_:
+            return "a number";
+        case json::kind::string:
+            return "a string";
+        case json::kind::array:
+            return "an array";
+        case json::kind::object:
+            return "an object";
+    }
+    return "nothing";
+}
+
+Failure wrong(const json::value& in, const std::string& path, std::string_view expected) {
+    return fail(Errc::invalid_argument, "{}: is {}, expected {}",
+                path.empty() ? std::string("value") : path, kind_name(in), expected);
+}
+
+Result<std::string_view> decode_text(const json::value& in, const std::string& path,
+                                     std::string_view expected = "a string") {
+    const json::string* text = in.if_string();
+    if (text == nullptr) return wrong(in, path, expected);
+    if (text->size() > kStringBytesMax) {
+        return fail(Errc::limit, "{}: has {} bytes, at most {} are allowed", path, text->size(),
+                    kStringBytesMax);
+    }
+    return std::string_view(text->data(), text->size());
+}
+
+template <typename T>
+Result<> decode_number(const json::value& in, T& value, const std::string& path) {
+    if (!in.is_number()) return wrong(in, path, "a number");
+    boost::system::error_code error;
+    const T read = in.to_number<T>(error);
+    if (error) {
+        return fail(Errc::invalid_argument, "{}: {} is not in the range of this field", path,
+                    json::serialize(in));
+    }
+    value = read;
+    return {};
+}
+
+Result<> decode_hex(const json::value& in, Incarnation& value, const std::string& path) {
+    FT_TRY(const std::string_view text, decode_text(in, path, "16 hexadecimal digits"));
+    uint64_t read = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), read, 16);
+    if (error != std::errc() || end != text.data() + text.size() || text.size() != 16) {
+        return fail(Errc::invalid_argument, "{}: is not 16 hexadecimal digits", path);
+    }
+    value = Incarnation(read);
+    return {};
+}
+
+template <typename T>
+Result<> Reader::decode(const json::value& in, T& value, const std::string& path) {
+    if constexpr (std::is_same_v<T, bool>) {
+        if (!in.is_bool()) return wrong(in, path, "true or false");
+        value = in.get_bool();
+        return {};
+    } else if constexpr (std::is_arithmetic_v<T>) {
+        return decode_number(in, value, path);
+    } else if constexpr (std::is_same_v<T, std::string>) {
+        FT_TRY(const std::string_view text, decode_text(in, path));
+        value = text;
+        return {};
+    } else if constexpr (std::is_same_v<T, Incarnation>) {
+        return decode_hex(in, value, path);
+    } else if constexpr (std::is_same_v<T, Epoch> || std::is_same_v<T, LogIndex>) {
+        uint64_t number = 0;
+        FT_TRY_VOID(decode_number(in, number, path));
+        value = T(number);
+        return {};
+    } else if constexpr (std::is_enum_v<T>) {
+        FT_TRY(const std::string_view text, decode_text(in, path));
+        const auto found = from_word<T>(text);
+        if (!found) {
+            return fail(Errc::invalid_argument, "{}: unknown word '{}'", path,
+                        printable(text.substr(0, 64), 64));
+        }
+        value = *found;
+        return {};
+    } else if constexpr (IsOptional<T>::value) {
+        if (in.is_null()) {
+            value.reset();
+            return {};
+        }
+        return decode(in, value.emplace(), path);
+    } else if constexpr (IsVector<T>::value) {
+        const json::array* array = in.if_array();
+        if (array == nullptr) return wrong(in, path, "an array");
+        if (array->size() > kArrayCountMax) {
+            return fail(Errc::limit, "{}: has {} elements, at most {} are allowed", path,
+                        array->size(), kArrayCountMax);
+        }
+        value.clear();
+        value.reserve(array->size());
+        for (const json::value& element : *array) {
+            const std::string at = fmt::format("{}[{}]", path, value.size());
+            FT_TRY_VOID(decode(element, value.emplace_back(), at));
+        }
+        return {};
+    } else {
+        const json::object* object = in.if_object();
+        if (object == nullptr) return wrong(in, path, "an object");
+        Reader inner(*object, path);
+        fields(inner, value);
+        return inner.done();
+    }
+}
+
+template <typename T>
+Result<T> parse_value(const json::value& in) {
+    T value;
+    FT_TRY_VOID(Reader::decode(in, value, ""));
+    return value;
+}
+
+struct Column {
+    std::string_view name;
+    std::optional<double> Sample::*member;
+};
+constexpr auto kColumns = std::to_array<Column>({
+    {"lag_seconds", &Sample::lag_seconds},
+    {"lag_entries", &Sample::lag_entries},
+    {"lag_bytes", &Sample::lag_bytes},
+    {"log_bytes_per_second", &Sample::log_bytes_per_second},
+    {"wire_bytes_per_second", &Sample::wire_bytes_per_second},
+    {"log_entries_per_second", &Sample::log_entries_per_second},
+    {"rtt_seconds", &Sample::rtt_seconds},
+    {"jitter_seconds", &Sample::jitter_seconds},
+    {"loss_ratio", &Sample::loss_ratio},
+    {"output_delay_p50_seconds", &Sample::output_delay_p50_seconds},
+    {"output_delay_p99_seconds", &Sample::output_delay_p99_seconds},
+    {"outputs_held", &Sample::outputs_held},
+    {"exits_per_second", &Sample::exits_per_second},
+    {"throttle_ratio", &Sample::throttle_ratio},
+});
+constexpr std::string_view kTimeColumn = "time_unix_ms";
+
+// Columns that this version does not know are nullptr.
+Result<std::vector<const Column*>> decode_columns(const json::value* in) {
+    const json::array* names = in == nullptr ? nullptr : in->if_array();
+    if (names == nullptr || names->empty() || names->size() > 64 || !names->front().is_string() ||
+        names->front().get_string() != kTimeColumn) {
+        return fail(Errc::invalid_argument, "columns: expected an array that starts with '{}'",
+                    kTimeColumn);
+    }
+    std::vector<const Column*> columns;
+    for (size_t i = 1; i < names->size(); ++i) {
+        const json::string* name = (*names)[i].if_string();
+        if (name == nullptr) return wrong((*names)[i], fmt::format("columns[{}]", i), "a string");
+        columns.push_back(nullptr);
+        for (const Column& column : kColumns) {
+            if (column.name == std::string_view(*name)) columns.back() = &column;
+        }
+    }
+    return columns;
+}
+
+Result<Sample> decode_sample(const json::value& in, std::span<const Column* const> columns,
+                             const std::string& path) {
+    const json::array* row = in.if_array();
+    if (row == nullptr || row->size() != columns.size() + 1) {
+        return fail(Errc::invalid_argument, "{}: expected an array of {} numbers", path,
+                    columns.size() + 1);
+    }
+    Sample sample;
+    FT_TRY_VOID(Reader::decode((*row)[0], sample.time_unix_ms, path + "[0]"));
+    for (size_t i = 0; i < columns.size(); ++i) {
+        if (columns[i] == nullptr) continue;
+        FT_TRY_VOID(Reader::decode((*row)[i + 1], sample.*(columns[i]->member),
+                                   fmt::format("{}[{}]", path, i + 1)));
+    }
+    return sample;
+}
+
+std::optional<double> as_double(std::optional<uint64_t> value) {
+    if (!value) return std::nullopt;
+    return static_cast<double>(*value);
+}
+
+// Length of the valid UTF-8 sequence at the start of `bytes`; 0 = none.
+size_t utf8_length(std::string_view bytes) {
+    const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
+    const unsigned char lead = at(0);
+    if (lead < 0x80) return 1;
+    const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    if (lead < 0xc2 || lead > 0xf4 || bytes.size() < length) return 0;
+    for (size_t i = 1; i < length; ++i) {
+        if ((at(i) & 0xc0) != 0x80) return 0;
+    }
+    // Overlong forms, surrogates, and what lies beyond U+10FFFF.
+    if ((lead == 0xe0 && at(1) < 0xa0) || (lead == 0xed && at(1) > 0x9f) ||
+        (lead == 0xf0 && at(1) < 0x90) || (lead == 0xf4 && at(1) > 0x8f)) {
+        return 0;
+    }
+    return length;
+}
+
+}  // namespace
+
+std::string printable(std::string_view bytes, size_t bytes_max) {
+    if (bytes.size() > bytes_max) {
+        bytes.remove_prefix(bytes.size() - bytes_max);
+        // Not from the middle of a character.
+        while (!bytes.empty() && (static_cast<unsigned char>(bytes[0]) & 0xc0) == 0x80) {
+            bytes.remove_prefix(1);
+        }
+    }
+    std::string out;
+    out.reserve(bytes.size());
+    while (!bytes.empty()) {
+        const size_t length = utf8_length(bytes);
+        const auto first = static_cast<unsigned char>(bytes[0]);
+        if (length == 0) {
+            out += "\xef\xbf\xbd";
+        } else if (length > 1 || (first >= 0x20 && first != 0x7f) || first == '\t' ||
+                   first == '\n' || first == '\r') {
+            out += bytes.substr(0, length);
+        }
+        bytes.remove_prefix(length == 0 ? 1 : length);
+    }
+    return out;
+}
+
+Sample sample_of(const Status& status) {
+    Sample sample;
+    sample.time_unix_ms = status.time_unix_ms;
+    sample.lag_seconds = status.execution_lag.seconds;
+    sample.lag_entries = as_double(status.execution_lag.entries);
+    sample.lag_bytes = as_double(status.execution_lag.bytes);
+    sample.log_bytes_per_second = status.log_rate.bytes_per_second;
+    sample.wire_bytes_per_second = status.log_rate.wire_bytes_per_second;
+    sample.log_entries_per_second = status.log_rate.entries_per_second;
+    sample.rtt_seconds = status.link.rtt_seconds;
+    sample.jitter_seconds = status.link.jitter_seconds;
+    sample.loss_ratio = status.link.loss_ratio;
+    sample.output_delay_p50_seconds = status.output.delay_p50_seconds;
+    sample.output_delay_p99_seconds = status.output.delay_p99_seconds;
+    sample.outputs_held = static_cast<double>(status.output.held);
+    sample.exits_per_second = status.execution.exits_per_second;
+    sample.throttle_ratio = status.execution.throttle_ratio;
+    return sample;
+}
+
+json::value to_json(const Status& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const Operation& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const EventsReply& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const EventsRequest& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const HistoryRequest& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const ConsoleReply& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const ConsoleRequest& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const ActionRequest& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const ActionReply& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const Event& value) {
+    return Writer::encode(value);
+}
+
+json::value to_json(const HistoryReply& value) {
+    json::array columns{json::string(kTimeColumn)};
+    for (const Column& column : kColumns) columns.emplace_back(column.name);
+    json::array rows;
+    rows.reserve(value.samples.size());
+    for (const Sample& sample : value.samples) {
+        json::array row;
+        row.reserve(kColumns.size() + 1);
+        row.emplace_back(sample.time_unix_ms);
+        for (const Column& column : kColumns) {
+            row.push_back(Writer::encode(sample.*(column.member)));
+        }
+        rows.push_back(std::move(row));
+    }
+    json::object out;
+    out["step_ms"] = value.step_ms;
+    out["columns"] = std::move(columns);
+    out["rows"] = std::move(rows);
+    return out;
+}
+
+json::value methods_json() {
+    json::array out;
+    for (const MethodInfo& entry : all_methods()) {
+        json::object method;
+        method["name"] = entry.name;
+        method["access"] = word(entry.access);
+        method["confirmed"] = entry.confirmed;
+        method["summary"] = entry.summary;
+        out.push_back(std::move(method));
+    }
+    return out;
+}
+
+Result<Status> parse_status(const json::value& value) {
+    return parse_value<Status>(value);
+}
+Result<Operation> parse_operation(const json::value& value) {
+    return parse_value<Operation>(value);
+}
+Result<EventsReply> parse_events_reply(const json::value& value) {
+    return parse_value<EventsReply>(value);
+}
+Result<EventsRequest> parse_events_request(const json::value& value) {
+    return parse_value<EventsRequest>(value);
+}
+Result<HistoryRequest> parse_history_request(const json::value& value) {
+    return parse_value<HistoryRequest>(value);
+}
+Result<ConsoleReply> parse_console_reply(const json::value& value) {
+    return parse_value<ConsoleReply>(value);
+}
+Result<ConsoleRequest> parse_console_request(const json::value& value) {
+    return parse_value<ConsoleRequest>(value);
+}
+Result<ActionRequest> parse_action_request(const json::value& value) {
+    return parse_value<ActionRequest>(value);
+}
+Result<ActionReply> parse_action_reply(const json::value& value) {
+    return parse_value<ActionReply>(value);
+}
+
+Result<HistoryReply> parse_history_reply(const json::value& value) {
+    const json::object* object = value.if_object();
+    if (object == nullptr) return wrong(value, "", "an object");
+    HistoryReply reply;
+    if (const json::value* step = object->if_contains("step_ms")) {
+        FT_TRY_VOID(decode_number(*step, reply.step_ms, "step_ms"));
+    }
+    FT_TRY(const auto columns, decode_columns(object->if_contains("columns")));
+    const json::value* rows = object->if_contains("rows");
+    if (rows == nullptr || !rows->is_array() || rows->get_array().size() > kArrayCountMax) {
+        return fail(Errc::invalid_argument, "rows: expected an array of at most {} rows",
+                    kArrayCountMax);
+    }
+    for (const json::value& row : rows->get_array()) {
+        FT_TRY(Sample sample,
+               decode_sample(row, columns, fmt::format("rows[{}]", reply.samples.size())));
+        reply.samples.push_back(sample);
+    }
+    return reply;
+}
+
+Result<json::value> parse_json(std::string_view text) {
+    json::parse_options options;
+    options.max_depth = 32;
+    boost::system::error_code error;
+    json::value value = json::parse(text, error, {}, options);
+    if (error) return fail(Errc::invalid_argument, "not JSON: {}", error.message());
+    return value;
+}
+
+Result<Request> parse_request(std::string_view line, std::optional<uint64_t>& id) {
+    FT_TRY(const json::value value, parse_json(line));
+    const json::object* object = value.if_object();
+    if (object == nullptr) return wrong(value, "request", "an object");
+    Request request;
+    const json::value* number = object->if_contains("id");
+    if (number == nullptr) return fail(Errc::invalid_argument, "id: is missing");
+    FT_TRY_VOID(decode_number(*number, request.id, "id"));
+    id = request.id;
+    const json::value* method = object->if_contains("method");
+    if (method == nullptr) return fail(Errc::invalid_argument, "method: is missing");
+    FT_TRY_VOID(Reader::decode(*method, request.method, "method"));
+    if (const json::value* params = object->if_contains("params"); params && !params->is_null()) {
+        if (!params->is_object()) return wrong(*params, "params", "an object");
+        request.params = params->get_object();
+    }
+    return request;
+}
+
+std::string request_line(uint64_t id, Method method, json::value params) {
+    json::object out;
+    out["id"] = id;
+    out["method"] = word(method);
+    out["params"] = std::move(params);
+    return json::serialize(out) + '\n';
+}
+
+std::string result_line(uint64_t id, json::value result) {
+    json::object out;
+    out["id"] = id;
+    out["result"] = std::move(result);
+    return json::serialize(out) + '\n';
+}
+
+std::string error_line(std::optional<uint64_t> id, const Error& error) {
+    json::object body;
+    body["code"] = word(error.code);
+    body["message"] = printable(error.context, 4096);
+    json::object out;
+    out["id"] = id ? json::value(*id) : json::value(nullptr);
+    out["error"] = std::move(body);
+    return json::serialize(out) + '\n';
+}
+
+Result<Reply> parse_reply(std::string_view line) {
+    FT_TRY(json::value value, parse_json(line));
+    json::object* object = value.if_object();
+    if (object == nullptr) return wrong(value, "reply", "an object");
+    std::optional<uint64_t> id;
+    if (const json::value* found = object->if_contains("id"); found && !found->is_null()) {
+        FT_TRY_VOID(decode_number(*found, id.emplace(), "id"));
+    }
+    if (json::value* result = object->if_contains("result")) return Reply{id, std::move(*result)};
+    const json::value* error = object->if_contains("error");
+    if (error == nullptr || !error->is_object()) {
+        return fail(Errc::protocol, "reply: has neither result nor error");
+    }
+    Errc code = Errc::protocol;
+    std::string message;
+    if (const json::value* found = error->get_object().if_contains("code")) {
+        FT_TRY_VOID(Reader::decode(*found, code, "error.code"));
+    }
+    if (const json::value* found = error->get_object().if_contains("message")) {
+        FT_TRY_VOID(Reader::decode(*found, message, "error.message"));
+    }
+    return Reply{id, fail(code, "{}", message)};
+}
+
+}  // namespace antipode::control

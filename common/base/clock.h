@@ -1,5 +1,5 @@
-// Instant: a point on a monotonic clock, in nanoseconds since an arbitrary start. Pure code gets it as an
-// argument and never asks for it; only env/ and the shells read a real clock.
+// Instant: a point on a monotonic clock, in nanoseconds since an arbitrary start. Pure code gets it
+// as an argument and never asks for it; only env/ and the shells read a real clock.
 #pragma once
 
 #include <chrono>

@@ -1,8 +1,8 @@
 // What an expected failure is: a code that a caller can react to, and a sentence for the operator.
 //
 // A new code is added only if some caller reacts to it differently; everything else goes into the
-// context. A context names the file, field, peer or block that is wrong, what was found and what was
-// expected, in that order, without a final full stop.
+// context. A context names the file, field, peer or block that is wrong, what was found and what
+// was expected, in that order, without a final full stop.
 //
 // Thread safety: a value; none needed.
 #pragma once

@@ -1,12 +1,11 @@
 #include "common/base/log.h"
 
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
-
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
 
 namespace antipode {
 namespace {
@@ -33,8 +32,7 @@ struct Registry {
             specification.remove_prefix(comma == std::string_view::npos ? specification.size()
                                                                         : comma + 1);
             const size_t equals = item.find('=');
-            const std::string name(
-                item.substr(equals == std::string_view::npos ? 0 : equals + 1));
+            const std::string name(item.substr(equals == std::string_view::npos ? 0 : equals + 1));
             const auto level = spdlog::level::from_str(name);
             if (level == spdlog::level::off && name != "off") {
                 rejected += rejected.empty() ? "" : ",";

@@ -1,15 +1,14 @@
 // Logging: spdlog to stderr (journald adds the time and the unit), one logger a module.
 //
 // logger("failover") returns the module's logger; its level comes from ANTIPODE_LOG, for example
-// ANTIPODE_LOG=info,failover=debug,stream=trace. Levels: error = an operator must act; warn = degraded;
-// info = a state change, one line each (`backup -> primary reason=grant epoch=7`); debug = messages;
-// trace = exits. Nothing is logged on the hot path: count there (metrics.h).
+// ANTIPODE_LOG=info,failover=debug,stream=trace. Levels: error = an operator must act; warn =
+// degraded; info = a state change, one line each (`backup -> primary reason=grant epoch=7`); debug
+// = messages; trace = exits. Nothing is logged on the hot path: count there (metrics.h).
 //
 // Thread safety: everything here may be called from any thread.
 #pragma once
 
 #include <spdlog/logger.h>
-
 #include <string>
 #include <string_view>
 

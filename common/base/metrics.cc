@@ -1,10 +1,9 @@
 #include "common/base/metrics.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <fmt/format.h>
 #include <limits>
 
 #include "common/base/check.h"
@@ -68,9 +67,9 @@ double Histogram::quantile(double q) const {
 }
 
 std::span<const double> delay_bounds_seconds() {
-    static constexpr std::array kBounds{0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
-                                        0.02,    0.05,   0.1,    0.2,    0.5,   1.0,   2.0,   5.0,
-                                        10.0};
+    static constexpr std::array kBounds{0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002,
+                                        0.005,   0.01,   0.02,   0.05,   0.1,   0.2,
+                                        0.5,     1.0,    2.0,    5.0,    10.0};
     return kBounds;
 }
 
@@ -144,10 +143,9 @@ void Registry::render(std::string& out, const std::string& name, const Family& f
                     fmt::format_to(back, "{}_bucket{} {}\n", name, braces(series.labels, bound),
                                    seen);
                 }
-                fmt::format_to(back, "{}_bucket{} {}\n", name,
-                               braces(series.labels, "le=\"+Inf\""), histogram.count());
-                fmt::format_to(back, "{}_sum{} {}\n", name, braces(series.labels),
-                               histogram.sum());
+                fmt::format_to(back, "{}_bucket{} {}\n", name, braces(series.labels, "le=\"+Inf\""),
+                               histogram.count());
+                fmt::format_to(back, "{}_sum{} {}\n", name, braces(series.labels), histogram.sum());
                 fmt::format_to(back, "{}_count{} {}\n", name, braces(series.labels),
                                histogram.count());
                 break;

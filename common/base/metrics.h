@@ -1,10 +1,12 @@
-// Metrics: counters, gauges and histograms, shown in Prometheus text format 0.0.4 and as plain numbers.
+// Metrics: counters, gauges and histograms, shown in Prometheus text format 0.0.4 and as plain
+// numbers.
 //
 // A component makes its metrics once, at start, in the process's Registry, and keeps references; an
-// increment is one relaxed atomic operation, from any thread. Names follow Prometheus: snake_case, unit
-// last, `_total` for counters, for example antipode_log_bytes_total{class="log"}.
+// increment is one relaxed atomic operation, from any thread. Names follow Prometheus: snake_case,
+// unit last, `_total` for counters, for example antipode_log_bytes_total{class="log"}.
 //
-// INVARIANTS: a metric lives as long as its registry; the same name and labels give the same metric.
+// INVARIANTS: a metric lives as long as its registry; the same name and labels give the same
+// metric.
 #pragma once
 
 #include <atomic>

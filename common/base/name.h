@@ -1,13 +1,12 @@
-// Name: the name of a site, a pair or a disk. 1 to 31 characters of a-z, 0-9 and '-', no '-' at either
-// end: it goes into certificates, file names, systemd instances and URLs unescaped. Trivially copyable and
-// of fixed size, so that it can stand in a frame and in the simulator's hot loop. Default-made: empty,
-// which is no valid name and means "nobody".
+// Name: the name of a site, a pair or a disk. 1 to 31 characters of a-z, 0-9 and '-', no '-' at
+// either end: it goes into certificates, file names, systemd instances and URLs unescaped.
+// Trivially copyable and of fixed size, so that it can stand in a frame and in the simulator's hot
+// loop. Default-made: empty, which is no valid name and means "nobody".
 #pragma once
-
-#include <fmt/format.h>
 
 #include <array>
 #include <compare>
+#include <fmt/format.h>
 #include <string>
 #include <string_view>
 

@@ -1,6 +1,6 @@
-// Random: a small, fast, seedable generator (xoshiro256**, Blackman and Vigna 2018), the same numbers on
-// every machine and with every standard library. For simulation and jitter, never for keys: those come
-// from OpenSSL. One owner; not thread safe.
+// Random: a small, fast, seedable generator (xoshiro256**, Blackman and Vigna 2018), the same
+// numbers on every machine and with every standard library. For simulation and jitter, never for
+// keys: those come from OpenSSL. One owner; not thread safe.
 #pragma once
 
 #include <array>
@@ -32,7 +32,8 @@ class Random {
         state_[3] = std::rotl(state_[3], 45);
         return result;
     }
-    // Uniform in [0, bound); bound > 0. Lemire's multiplication; its bias is below 2^-32 for our bounds.
+    // Uniform in [0, bound); bound > 0. Lemire's multiplication; its bias is below 2^-32 for our
+    // bounds.
     uint64_t below(uint64_t bound) {
         return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
     }

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <fmt/format.h>
-
 #include <tl/expected.hpp>
 #include <utility>
 
@@ -46,13 +45,13 @@ template <typename... Args>
 #define FT_CONCAT(a, b) FT_CONCAT_INNER(a, b)
 #define FT_TRY(declaration, expression) \
     FT_TRY_INNER(FT_CONCAT(ft_result_, __LINE__), declaration, expression)
-#define FT_TRY_INNER(name, declaration, expression)                         \
-    auto name = (expression);                                               \
-    if (!name) return ::antipode::fail(std::move(name).error());            \
+#define FT_TRY_INNER(name, declaration, expression)              \
+    auto name = (expression);                                    \
+    if (!name) return ::antipode::fail(std::move(name).error()); \
     declaration = std::move(*name)
-#define FT_TRY_VOID(expression)                                                     \
-    do {                                                                            \
-        if (auto ft_result = (expression); !ft_result) {                            \
-            return ::antipode::fail(std::move(ft_result).error());                  \
-        }                                                                           \
+#define FT_TRY_VOID(expression)                                    \
+    do {                                                           \
+        if (auto ft_result = (expression); !ft_result) {           \
+            return ::antipode::fail(std::move(ft_result).error()); \
+        }                                                          \
     } while (false)

@@ -1,6 +1,6 @@
-// SpscQueue<T>: a bounded queue between exactly one producer thread and one consumer thread, without
-// locks, without allocation after construction. A full queue is the producer's to decide about: push()
-// returns false and the value is untouched; nothing is dropped here.
+// SpscQueue<T>: a bounded queue between exactly one producer thread and one consumer thread,
+// without locks, without allocation after construction. A full queue is the producer's to decide
+// about: push() returns false and the value is untouched; nothing is dropped here.
 //
 // INVARIANTS: tail_ - head_ <= capacity; only the producer writes tail_, only the consumer head_.
 #pragma once

@@ -2,10 +2,9 @@
 // Epoch(7), epoch.value(). next() where counting up is the only arithmetic that makes sense.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <compare>
 #include <cstdint>
+#include <fmt/format.h>
 #include <functional>
 #include <type_traits>
 

@@ -1,9 +1,8 @@
-// A file descriptor with one owner. close() is not retried on EINTR: on Linux the descriptor is gone
-// then, and a retry could close another thread's new one.
+// A file descriptor with one owner. close() is not retried on EINTR: on Linux the descriptor is
+// gone then, and a retry could close another thread's new one.
 #pragma once
 
 #include <unistd.h>
-
 #include <utility>
 
 namespace antipode {

@@ -1,9 +1,8 @@
 #include "common/base/metrics.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <cmath>
+#include <gtest/gtest.h>
 
 namespace antipode {
 namespace {

@@ -15,9 +15,9 @@ TEST(Name, TakesWhatFitsEverywhere) {
 }
 
 TEST(Name, RefusesAndSaysWhichField) {
-    for (const std::string& text : {std::string(), std::string(32, 'a'), std::string("Site"),
-                                    std::string("a b"), std::string("-a"), std::string("a-"),
-                                    std::string("a/b"), std::string("a\0b", 3)}) {
+    for (const std::string& text :
+         {std::string(), std::string(32, 'a'), std::string("Site"), std::string("a b"),
+          std::string("-a"), std::string("a-"), std::string("a/b"), std::string("a\0b", 3)}) {
         const auto name = Name::parse(text, "pair.name");
         ASSERT_FALSE(name.has_value()) << text;
         EXPECT_EQ(name.error().context.rfind("pair.name: ", 0), 0u) << name.error().context;

@@ -1,8 +1,7 @@
 #include "common/base/result.h"
 
-#include <gtest/gtest.h>
-
 #include <cerrno>
+#include <gtest/gtest.h>
 #include <memory>
 
 namespace antipode {
@@ -48,8 +47,7 @@ TEST(Error, NamesErrno) {
     EXPECT_EQ(error.code, Errc::no_space);
     EXPECT_EQ(error.context, "disk a.img: No space left on device");
     EXPECT_EQ(errno_error(EADDRINUSE, "x").code, Errc::already_exists);
-    EXPECT_EQ(Error(error).within("site-a").context,
-              "site-a: disk a.img: No space left on device");
+    EXPECT_EQ(Error(error).within("site-a").context, "site-a: disk a.img: No space left on device");
 }
 
 }  // namespace

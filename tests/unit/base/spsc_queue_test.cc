@@ -1,8 +1,7 @@
 #include "common/base/spsc_queue.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdint>
+#include <gtest/gtest.h>
 #include <memory>
 #include <thread>
 

@@ -1,0 +1,340 @@
+#include "replicator/replay/log_entry.h"
+
+#include <xxhash.h>
+
+#include "common/base/check.h"
+
+namespace antipode::replay {
+namespace {
+
+// First byte of an entry: kind in the low four bits, exit delta 0..14 in the high four; 15 = a
+// varint with the delta minus 15 follows.
+enum class Kind : uint8_t {
+    input_read = 1,
+    output_mark = 2,
+    timer_tick = 3,
+    block_done = 4,
+    frame_received = 5,
+    console_input = 6,
+    digest_mark = 7,
+    passed = 8,
+};
+
+constexpr uint8_t kVersion = 1;
+constexpr uint64_t kSmallDelta = 15;
+constexpr size_t kVarintBytesMax = 10;
+constexpr size_t kConsoleBytesMax = 4096;
+constexpr uint64_t kPmTimerMask = 0xffffff;
+
+class Writer {
+  public:
+    void byte(uint8_t value) { bytes_.push_back(static_cast<std::byte>(value)); }
+    void varint(uint64_t value) {
+        while (value >= 0x80) {
+            byte(static_cast<uint8_t>(value | 0x80));
+            value >>= 7;
+        }
+        byte(static_cast<uint8_t>(value));
+    }
+    void fixed(uint64_t value, size_t count) {
+        for (size_t i = 0; i < count; ++i) byte(static_cast<uint8_t>(value >> (8 * i)));
+    }
+    void data(std::span<const std::byte> value) {
+        varint(value.size());
+        bytes_.insert(bytes_.end(), value.begin(), value.end());
+    }
+    std::vector<std::byte> take() { return std::move(bytes_); }
+
+  private:
+    std::vector<std::byte> bytes_;
+};
+
+class Reader {
+  public:
+    explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+    Result<uint8_t> byte() {
+        if (at_ == bytes_.size()) return cut_off();
+        return static_cast<uint8_t>(bytes_[at_++]);
+    }
+    Result<uint64_t> varint() {
+        uint64_t value = 0;
+        for (size_t i = 0; i < kVarintBytesMax; ++i) {
+            FT_TRY(const uint8_t part, byte());
+            if (i == kVarintBytesMax - 1 && part > 1) return broken("number is over 64 bits");
+            if (i > 0 && part == 0) return broken("number is not in its shortest form");
+            value |= static_cast<uint64_t>(part & 0x7f) << (7 * i);
+            if ((part & 0x80) == 0) return value;
+        }
+        return broken("number is over 64 bits");
+    }
+    Result<uint64_t> fixed(size_t count) {
+        if (bytes_.size() - at_ < count) return cut_off();
+        uint64_t value = 0;
+        for (size_t i = 0; i < count; ++i) {
+            value |= static_cast<uint64_t>(bytes_[at_ + i]) << (8 * i);
+        }
+        at_ += count;
+        return value;
+    }
+    Result<std::vector<std::byte>> data(size_t bytes_max) {
+        FT_TRY(const uint64_t size, varint());
+        if (size > bytes_max) return broken("data is longer than allowed");
+        if (size > bytes_.size() - at_) return cut_off();
+        const auto part = bytes_.subspan(at_, size);
+        at_ += size;
+        return std::vector<std::byte>(part.begin(), part.end());
+    }
+    bool at_end() const { return at_ == bytes_.size(); }
+    Failure broken(const char* rule) const {
+        return fail(Errc::protocol, "log batch: byte {}: {}", at_, rule);
+    }
+
+  private:
+    Failure cut_off() const {
+        return fail(Errc::protocol, "log batch: cut off at byte {}", bytes_.size());
+    }
+    std::span<const std::byte> bytes_;
+    size_t at_ = 0;
+};
+
+// What both directions remember from entry to entry within a batch, so that values can be small.
+struct Context {
+    uint64_t exit = 0;
+    uint64_t pm_timer = 0;
+};
+
+void write_header(Writer& out, Kind kind, uint64_t delta) {
+    const uint64_t small = delta < kSmallDelta ? delta : kSmallDelta;
+    out.byte(static_cast<uint8_t>(static_cast<uint8_t>(kind) | small << 4));
+    if (small == kSmallDelta) out.varint(delta - kSmallDelta);
+}
+
+struct BodyWriter {
+    Writer& out;
+    Context& context;
+    uint64_t delta;
+
+    void operator()(const InputRead& body) const {
+        write_header(out, Kind::input_read, delta);
+        out.byte(static_cast<uint8_t>(body.kind));
+        if (body.kind == vmm::InputKind::pm_timer) {
+            out.varint((body.value - context.pm_timer) & kPmTimerMask);
+            context.pm_timer = body.value & kPmTimerMask;
+        } else {
+            out.varint(body.value);
+        }
+    }
+    void operator()(const OutputMark& body) const {
+        write_header(out, Kind::output_mark, delta);
+        out.fixed(body.checksum, 4);
+    }
+    void operator()(const TimerTick&) const { write_header(out, Kind::timer_tick, delta); }
+    void operator()(const BlockDone& body) const {
+        write_header(out, Kind::block_done, delta);
+        out.byte(static_cast<uint8_t>(body.drive << 4 | static_cast<uint8_t>(body.status)));
+        out.varint(body.number);
+    }
+    void operator()(const FrameReceived& body) const {
+        write_header(out, Kind::frame_received, delta);
+        out.varint(body.interface);
+        out.data(body.bytes);
+    }
+    void operator()(const ConsoleInput& body) const {
+        write_header(out, Kind::console_input, delta);
+        out.data(body.bytes);
+    }
+    void operator()(const DigestMark& body) const {
+        write_header(out, Kind::digest_mark, delta);
+        for (const uint64_t value : {body.cpu, body.devices, body.memory}) out.fixed(value, 8);
+    }
+    void operator()(const Passed&) const { write_header(out, Kind::passed, delta); }
+};
+
+Result<LogEntry::Body> read_input(Reader& in, Context& context) {
+    FT_TRY(const uint8_t kind, in.byte());
+    FT_TRY(uint64_t value, in.varint());
+    if (kind < 1 || kind > static_cast<uint8_t>(vmm::InputKind::wall_clock)) {
+        return in.broken("input kind is not known");
+    }
+    InputRead body{static_cast<vmm::InputKind>(kind), value};
+    if (body.kind == vmm::InputKind::pm_timer) {
+        if (value > kPmTimerMask) return in.broken("PM timer step is over 24 bits");
+        body.value = (context.pm_timer + value) & kPmTimerMask;
+        context.pm_timer = body.value;
+    }
+    return LogEntry::Body(body);
+}
+
+Result<LogEntry::Body> read_block_done(Reader& in) {
+    FT_TRY(const uint8_t packed, in.byte());
+    BlockDone body;
+    body.drive = packed >> 4;
+    if ((packed & 0x0f) > static_cast<uint8_t>(vmm::BlockStatus::unsupported)) {
+        return in.broken("block status is not known");
+    }
+    body.status = static_cast<vmm::BlockStatus>(packed & 0x0f);
+    FT_TRY(body.number, in.varint());
+    return LogEntry::Body(body);
+}
+
+Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
+    switch (kind) {
+        case Kind::input_read:
+            return read_input(in, context);
+        case Kind::output_mark: {
+            FT_TRY(const uint64_t checksum, in.fixed(4));
+            return LogEntry::Body(OutputMark{static_cast<uint32_t>(checksum)});
+        }
+        case Kind::timer_tick:
+            return LogEntry::Body(TimerTick{});
+        case Kind::block_done:
+            return read_block_done(in);
+        case Kind::frame_received: {
+            FT_TRY(const uint64_t interface, in.varint());
+            if (interface >= vmm::layout::kVirtioIrqs.size()) {
+                return in.broken("interface number is too high");
+            }
+            FrameReceived body{static_cast<uint32_t>(interface), {}};
+            FT_TRY(body.bytes, in.data(vmm::VirtioNet::kFrameBytesMax));
+            return LogEntry::Body(std::move(body));
+        }
+        case Kind::console_input: {
+            ConsoleInput body;
+            FT_TRY(body.bytes, in.data(kConsoleBytesMax));
+            return LogEntry::Body(std::move(body));
+        }
+        case Kind::digest_mark: {
+            DigestMark body;
+            FT_TRY(body.cpu, in.fixed(8));
+            FT_TRY(body.devices, in.fixed(8));
+            FT_TRY(body.memory, in.fixed(8));
+            return LogEntry::Body(body);
+        }
+        case Kind::passed:
+            return LogEntry::Body(Passed{});
+    }
+    return in.broken("entry kind is not known");
+}
+
+Result<LogEntry> read_entry(Reader& in, Context& context) {
+    FT_TRY(const uint8_t header, in.byte());
+    uint64_t delta = header >> 4;
+    if (delta == kSmallDelta) {
+        FT_TRY(const uint64_t more, in.varint());
+        if (more > UINT64_MAX - kSmallDelta) return in.broken("exit number overflows");
+        delta += more;
+    }
+    if (delta > UINT64_MAX - context.exit) return in.broken("exit number overflows");
+    context.exit += delta;
+    LogEntry entry{ExitNumber(context.exit), Passed{}};
+    FT_TRY(entry.body, read_body(in, static_cast<Kind>(header & 0x0f), context));
+    return entry;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const LogBatch& batch) {
+    FT_CHECK(!batch.entries.empty(), "empty batch");
+    FT_CHECK(batch.entries.size() <= LogBatch::kEntriesMax, "{} entries", batch.entries.size());
+    Writer out;
+    Context context;
+    context.exit = batch.entries.front().exit.value();
+    out.byte(kVersion);
+    out.varint(batch.first.value());
+    out.varint(batch.released.value());
+    out.varint(batch.guest_clock_ns);
+    out.varint(context.exit);
+    out.varint(batch.entries.size());
+    for (const LogEntry& entry : batch.entries) {
+        FT_CHECK(entry.exit.value() >= context.exit, "exit {} after {}", entry.exit, context.exit);
+        const uint64_t delta = entry.exit.value() - context.exit;
+        context.exit = entry.exit.value();
+        std::visit(BodyWriter{out, context, delta}, entry.body);
+    }
+    return out.take();
+}
+
+size_t encoded_bytes_max(const LogEntry& entry) {
+    constexpr size_t kFixedMax = 1 + kVarintBytesMax + 24;  // header, delta, the largest fixed body
+    if (const auto* frame = std::get_if<FrameReceived>(&entry.body)) {
+        return kFixedMax + frame->bytes.size();
+    }
+    if (const auto* input = std::get_if<ConsoleInput>(&entry.body)) {
+        return kFixedMax + input->bytes.size();
+    }
+    return kFixedMax;
+}
+
+Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes) {
+    if (bytes.size() > LogBatch::kBytesMax) {
+        return fail(Errc::limit, "log batch: has {} bytes, at most {} are allowed", bytes.size(),
+                    LogBatch::kBytesMax);
+    }
+    Reader in(bytes);
+    FT_TRY(const uint8_t version, in.byte());
+    if (version != kVersion) {
+        return fail(Errc::version, "log batch: version is {}, expected {}", version, kVersion);
+    }
+    LogBatch batch;
+    Context context;
+    FT_TRY(const uint64_t first, in.varint());
+    FT_TRY(const uint64_t released, in.varint());
+    FT_TRY(batch.guest_clock_ns, in.varint());
+    FT_TRY(context.exit, in.varint());
+    FT_TRY(const uint64_t count, in.varint());
+    if (count == 0 || count > LogBatch::kEntriesMax)
+        return in.broken("entry count is out of range");
+    if (first == 0 || first > UINT64_MAX - count) return in.broken("first index is out of range");
+    batch.first = LogIndex(first);
+    batch.released = OutputNumber(released);
+    batch.entries.reserve(count);
+    for (uint64_t i = 0; i < count; ++i) {
+        const uint64_t previous = context.exit;
+        FT_TRY(LogEntry entry, read_entry(in, context));
+        if (i == 0 && entry.exit.value() != previous) return in.broken("first step is not zero");
+        batch.entries.push_back(std::move(entry));
+    }
+    if (!in.at_end()) return in.broken("bytes behind the last entry");
+    return batch;
+}
+
+namespace {
+
+struct Describer {
+    std::string operator()(const InputRead& body) const {
+        return fmt::format("input-read kind={} value={}", static_cast<int>(body.kind), body.value);
+    }
+    std::string operator()(const OutputMark& body) const {
+        return fmt::format("output checksum={:08x}", body.checksum);
+    }
+    std::string operator()(const TimerTick&) const { return "timer-tick"; }
+    std::string operator()(const BlockDone& body) const {
+        return fmt::format("block-done drive={} number={} status={}", body.drive, body.number,
+                           static_cast<int>(body.status));
+    }
+    std::string operator()(const FrameReceived& body) const {
+        return fmt::format("frame-received interface={} bytes={}", body.interface,
+                           body.bytes.size());
+    }
+    std::string operator()(const ConsoleInput& body) const {
+        return fmt::format("console-input bytes={}", body.bytes.size());
+    }
+    std::string operator()(const DigestMark& body) const {
+        return fmt::format("digest cpu={:016x} devices={:016x} memory={:016x}", body.cpu,
+                           body.devices, body.memory);
+    }
+    std::string operator()(const Passed&) const { return "passed"; }
+};
+
+}  // namespace
+
+std::string describe(const LogEntry& entry) {
+    return fmt::format("exit {} {}", entry.exit, std::visit(Describer{}, entry.body));
+}
+
+uint32_t output_checksum(std::span<const std::byte> bytes) {
+    return static_cast<uint32_t>(XXH3_64bits(bytes.data(), bytes.size()));
+}
+
+}  // namespace antipode::replay

@@ -1,0 +1,102 @@
+// LogEntry: one line of a VM's execution log, and the batch in which entries travel.
+//
+// An entry says what happened at an exit that the guest's own execution does not determine: an
+// event, an input that emulation read, or a mark. Entries are in execution order; exit numbers
+// never decrease.
+//
+//   within one exit:  InputRead*  OutputMark*  (TimerTick | BlockDone | FrameReceived | ...)*
+//                     during emulation         applied after it, before the guest goes on
+//
+// The encoding is canonical (equal entries, equal bytes) and compact: a timer tick is one byte.
+// Format: docs/PROTOCOL-log.md. Writer and reader are in one file so that they change together.
+//
+// Pure values; no thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "replicator/vmm/machine.h"
+
+namespace antipode::replay {
+
+// A device clock was read while the exit was emulated.
+struct InputRead {
+    vmm::InputKind kind = vmm::InputKind::pm_timer;
+    uint64_t value = 0;
+    bool operator==(const InputRead&) const = default;
+};
+// Emulation of the exit, or the flush before a wait, made an output. The checksum is the low 32
+// bits of XXH3-64 of its bytes: the backup made the same output, or it has diverged.
+struct OutputMark {
+    uint32_t checksum = 0;
+    bool operator==(const OutputMark&) const = default;
+};
+// The interval timer's period has ended.
+struct TimerTick {
+    bool operator==(const TimerTick&) const = default;
+};
+// A disk request has ended. Read data is not in the log: each site reads its own disk.
+struct BlockDone {
+    uint32_t drive = 0;
+    uint64_t number = 0;
+    vmm::BlockStatus status = vmm::BlockStatus::ok;
+    bool operator==(const BlockDone&) const = default;
+};
+struct FrameReceived {
+    uint32_t interface = 0;
+    std::vector<std::byte> bytes;
+    bool operator==(const FrameReceived&) const = default;
+};
+struct ConsoleInput {
+    std::vector<std::byte> bytes;
+    bool operator==(const ConsoleInput&) const = default;
+};
+// What the VM looked like at this exit, after the entries before this one.
+struct DigestMark {
+    uint64_t cpu = 0;
+    uint64_t devices = 0;
+    uint64_t memory = 0;
+    bool operator==(const DigestMark&) const = default;
+};
+// Nothing but the exit number: the primary has got this far.
+struct Passed {
+    bool operator==(const Passed&) const = default;
+};
+
+struct LogEntry {
+    using Body = std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived,
+                              ConsoleInput, DigestMark, Passed>;
+    ExitNumber exit;
+    Body body;
+    bool operator==(const LogEntry&) const = default;
+};
+
+// What a primary sends at once.
+struct LogBatch {
+    static constexpr size_t kEntriesMax = 4096;
+    static constexpr size_t kBytesMax = 1 << 20;
+
+    LogIndex first;                 // index of the first entry; the others follow without a gap
+    OutputNumber released;          // outputs up to this one have left the primary
+    uint64_t guest_clock_ns = 0;    // the guest's clock when the batch was made
+    std::vector<LogEntry> entries;  // 1 to kEntriesMax
+    bool operator==(const LogBatch&) const = default;
+};
+
+std::vector<std::byte> encode(const LogBatch& batch);
+// Upper bound of what an entry adds to an encoded batch.
+size_t encoded_bytes_max(const LogEntry& entry);
+// Refuses anything that encode() would not have made; the error names offset and rule.
+Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes);
+
+// "exit 17 frame-received interface=0 bytes=98"
+std::string describe(const LogEntry& entry);
+
+uint32_t output_checksum(std::span<const std::byte> bytes);
+
+}  // namespace antipode::replay

@@ -1,0 +1,36 @@
+// MemoryDigest: a hash of the guest's whole memory that costs what changed.
+//
+// Per page, XXH3-64 of its bytes seeded with its number; the digest is the sum of the page hashes
+// (mod 2^64), so that one page's change is one subtraction and one addition, and it does not matter
+// which pages KVM calls dirty as long as none that changed is missed. The page hashes also name the
+// pages in which two sites differ.
+//
+// vCPU thread only, at an exit. INVARIANT: after update(), digest() is that of the memory as it is.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "replicator/vmm/guest_memory.h"
+#include "replicator/vmm/kvm.h"
+
+namespace antipode::replay {
+
+class MemoryDigest {
+  public:
+    // Hashes what changed since the last update (everything, the first time) and returns the
+    // digest.
+    Result<uint64_t> update(vmm::Vm& vm, vmm::GuestMemory& memory);
+    const std::vector<uint64_t>& page_hashes() const { return page_hashes_; }
+    uint64_t pages_hashed() const { return pages_hashed_; }
+
+  private:
+    static uint64_t hash_page(const vmm::GuestMemory& memory, uint64_t page);
+
+    std::vector<uint64_t> page_hashes_;
+    std::vector<uint64_t> dirty_;
+    uint64_t digest_ = 0;
+    uint64_t pages_hashed_ = 0;
+};
+
+}  // namespace antipode::replay

@@ -1,0 +1,33 @@
+#include "replicator/vmm/builder.h"
+
+#include "replicator/vmm/boot.h"
+#include "replicator/vmm/cpuid_policy.h"
+
+namespace antipode::vmm {
+
+Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
+                                                 const std::vector<uint64_t>& drive_bytes) {
+    for (size_t i = 0; i < drive_bytes.size(); ++i) {
+        if (drive_bytes[i] == 0 || drive_bytes[i] % VirtioBlock::kSectorBytes != 0) {
+            return fail(Errc::invalid_argument,
+                        "drive {}: {}: size is {} bytes, not a positive multiple of {}",
+                        config.drives[i].drive_id, config.drives[i].path_on_host, drive_bytes[i],
+                        VirtioBlock::kSectorBytes);
+        }
+    }
+    FT_TRY(GuestMemory memory, GuestMemory::allocate(config.mem_size_mib << 20));
+    FT_TRY(Vm vm, Vm::create(kvm, memory));
+    FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));
+    FT_TRY(const auto supported, kvm.supported_cpuid());
+    FT_TRY_VOID(vcpu.set_cpuid(lockstep_cpuid(supported)));
+    auto built = std::make_unique<VirtualMachine>(
+        VirtualMachine{std::move(memory), std::move(vm), std::move(vcpu), nullptr});
+    built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
+    const BootImage image{config.kernel_image_path, config.initrd_path,
+                          config.boot_args + built->machine->command_line_suffix()};
+    FT_TRY(const uint64_t entry, load_boot_image(image, built->memory));
+    FT_TRY_VOID(set_boot_state(built->vcpu, entry));
+    return built;
+}
+
+}  // namespace antipode::vmm

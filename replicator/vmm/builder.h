@@ -1,0 +1,27 @@
+// VirtualMachine: memory, KVM's VM and vCPU, and the devices, assembled from a definition.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "replicator/vmm/config.h"
+#include "replicator/vmm/guest_memory.h"
+#include "replicator/vmm/kvm.h"
+#include "replicator/vmm/machine.h"
+#include "replicator/vmm/vcpu.h"
+
+namespace antipode::vmm {
+
+struct VirtualMachine {
+    GuestMemory memory;
+    Vm vm;
+    Vcpu vcpu;
+    std::unique_ptr<Machine> machine;
+};
+
+// Builds the VM and leaves it at its first instruction. `drive_bytes`: capacity of each drive, in
+// order. On the heap because the devices keep a reference to the memory.
+Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
+                                                 const std::vector<uint64_t>& drive_bytes);
+
+}  // namespace antipode::vmm

@@ -1,0 +1,54 @@
+// VmConfig: a VM's definition, a JSON file in Firecracker's shape.
+//
+//   { "boot-source": {"kernel_image_path", "initrd_path"?, "boot_args"?},
+//     "machine-config": {"vcpu_count": 1, "mem_size_mib"},
+//     "drives": [{"drive_id", "path_on_host", "is_read_only"?, "is_root_device"?}],
+//     "network-interfaces": [{"iface_id", "host_dev_name", "guest_mac"?}] }
+//
+// Relative paths are relative to the file. An unknown key is an error that names it: a misspelt
+// setting must not be silently ignored in a product that people trust with their only copy.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/name.h"
+#include "common/base/result.h"
+#include "replicator/vmm/devices/virtio_net/net_device.h"
+
+namespace antipode::vmm {
+
+struct DriveConfig {
+    std::string drive_id;
+    std::string path_on_host;  // a file, a block device, or an nbd: URI
+    bool is_read_only = false;
+    bool is_root_device = false;
+};
+
+struct NetworkConfig {
+    std::string iface_id;
+    std::string host_dev_name;  // a TAP interface, or unix:PATH for frames over a socket (tests)
+    MacAddress guest_mac{};
+};
+
+struct VmConfig {
+    static constexpr uint64_t kMemoryMibMax = 1024 * 1024;
+
+    std::string kernel_image_path;
+    std::string initrd_path;  // empty: none
+    std::string boot_args;
+    uint32_t vcpu_count = 1;
+    uint64_t mem_size_mib = 128;
+    std::vector<DriveConfig> drives;
+    std::vector<NetworkConfig> networks;
+};
+
+// `origin` is the file's name, for messages and for relative paths.
+Result<VmConfig> parse_vm_config(std::string_view json, const std::string& origin);
+Result<VmConfig> load_vm_config(const std::string& path);
+
+std::string format_mac(const MacAddress& mac);
+
+}  // namespace antipode::vmm

@@ -1,0 +1,20 @@
+// What the guest is told about its processor: the same words at both sites, whatever the hosts are.
+//
+// The policy is a baseline of feature bits (x86-64-v2 without what cannot be replayed or is not
+// emulated everywhere), masked by what this host supports. Hidden on purpose, because their results
+// are no function of the guest's state: RDRAND, RDSEED, RDTSCP, kvmclock, PMU, APIC (there is
+// none). TSC is hidden in the table; a host that shows it all the same is a finding of the probe.
+//
+// Pure: a table in, a table out.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "replicator/vmm/kvm_headers.h"
+
+namespace antipode::vmm {
+
+std::vector<kvm_cpuid_entry2> lockstep_cpuid(std::span<const kvm_cpuid_entry2> supported);
+
+}  // namespace antipode::vmm

@@ -1,0 +1,84 @@
+// StateWriter and StateReader: how a device puts its state into bytes and back, for digests,
+// snapshots and deltas. Little endian, no padding, no tags: the order of calls is the format, and a
+// snapshot section carries a version (docs/PROTOCOL-snapshot.md). Equal states give equal bytes.
+//
+// A reader never reads past its end: it turns bad, returns zeros, and the caller asks ok() once.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace antipode::vmm {
+
+class StateWriter {
+  public:
+    template <typename T>
+    requires std::integral<T> || std::is_enum_v<T>
+    void put(T value) {
+        auto raw = static_cast<uint64_t>(value);
+        for (size_t i = 0; i < sizeof(T); ++i, raw >>= 8) {
+            bytes_.push_back(static_cast<std::byte>(raw & 0xff));
+        }
+    }
+    void put_bytes(std::span<const std::byte> data) {
+        put<uint32_t>(static_cast<uint32_t>(data.size()));
+        bytes_.insert(bytes_.end(), data.begin(), data.end());
+    }
+    std::span<const std::byte> bytes() const { return bytes_; }
+    std::vector<std::byte> take() { return std::move(bytes_); }
+    void clear() { bytes_.clear(); }
+
+  private:
+    std::vector<std::byte> bytes_;
+};
+
+class StateReader {
+  public:
+    explicit StateReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+    template <typename T>
+    requires std::integral<T> || std::is_enum_v<T>
+    void get(T& value) {
+        uint64_t raw = 0;
+        if (bytes_.size() < sizeof(T)) {
+            ok_ = false;
+            bytes_ = {};
+        } else {
+            for (size_t i = 0; i < sizeof(T); ++i) {
+                raw |= static_cast<uint64_t>(bytes_[i]) << (8 * i);
+            }
+            bytes_ = bytes_.subspan(sizeof(T));
+        }
+        value = static_cast<T>(raw);
+    }
+    template <typename T>
+    T get() {
+        T value{};
+        get(value);
+        return value;
+    }
+    std::vector<std::byte> get_bytes(size_t bytes_max) {
+        const auto size = get<uint32_t>();
+        if (size > bytes_max || size > bytes_.size()) {
+            ok_ = false;
+            bytes_ = {};
+            return {};
+        }
+        std::vector<std::byte> out(bytes_.begin(), bytes_.begin() + size);
+        bytes_ = bytes_.subspan(size);
+        return out;
+    }
+    bool ok() const { return ok_; }
+    bool at_end() const { return bytes_.empty(); }
+
+  private:
+    std::span<const std::byte> bytes_;
+    bool ok_ = true;
+};
+
+}  // namespace antipode::vmm

@@ -1,0 +1,263 @@
+// The vCPU thread, its commands, and what recording and replaying share.
+#include "replicator/replay/engine.h"
+
+#include <pthread.h>
+#include <xxhash.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/random.h"
+
+namespace antipode::replay {
+namespace {
+
+constexpr uint64_t kRandomKickMicrosecondsMax = 300;
+
+}  // namespace
+
+const char* to_string(StopReason reason) {
+    switch (reason) {
+        case StopReason::stopped:
+            return "stopped";
+        case StopReason::guest_reset:
+            return "guest-reset";
+        case StopReason::guest_halted:
+            return "guest-halted";
+        case StopReason::failed:
+            return "failed";
+        case StopReason::diverged:
+            return "diverged";
+    }
+    return "unknown";
+}
+
+Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, LogPort& log,
+               DiskPort& disk, OwnerPort& owner, Registry& metrics)
+    : vm_(std::move(vm)),
+      machine_(*vm_->machine),
+      vcpu_(vm_->vcpu),
+      options_(options),
+      log_(log),
+      disk_(disk),
+      owner_(owner),
+      frames_(options.frames_pending_max),
+      feed_(options.log_entries_pending_max),
+      exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
+      injections_total_(metrics.counter("antipode_interrupts_total", "Interrupts injected")),
+      kicks_total_(metrics.counter("antipode_kicks_total", "Uncounted returns from the guest")),
+      ticks_dropped_total_(
+          metrics.counter("antipode_timer_ticks_dropped_total",
+                          "Timer ticks dropped because the guest was too far behind")),
+      frames_dropped_total_(metrics.counter("antipode_frames_dropped_total",
+                                            "Received frames dropped before the guest")),
+      log_waits_total_(metrics.counter("antipode_log_waits_total",
+                                       "Times the guest waited for room in the log")) {}
+
+Engine::~Engine() {
+    stop();
+}
+
+void Engine::start_recording(uint64_t guest_clock_ns) {
+    guest_clock_base_ns_ =
+        MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
+    start(Mode::recording);
+}
+
+void Engine::start_replaying() {
+    start(Mode::replaying);
+}
+
+void Engine::start(Mode mode) {
+    FT_CHECK(!thread_.joinable(), "engine started twice");
+    mode_ = mode;
+    thread_ = std::thread([this] { main(); });
+    if (kick_seed_ != 0) kicker_ = std::thread([this] { kicker(); });
+}
+
+void Engine::stop() {
+    stop_wanted_ = true;
+    vcpu_.kick();
+    wake();
+    if (thread_.joinable()) thread_.join();
+    if (kicker_.joinable()) kicker_.join();
+}
+
+void Engine::pause() {
+    pause_wanted_ = true;
+    vcpu_.kick();
+    wake();
+}
+
+void Engine::resume() {
+    pause_wanted_ = false;
+    wake();
+}
+
+void Engine::kicker() {
+    Random random(kick_seed_);
+    while (!finished_.load()) {
+        std::this_thread::sleep_for(
+            std::chrono::microseconds(random.between(1, kRandomKickMicrosecondsMax)));
+        vcpu_.kick();
+    }
+}
+
+void Engine::main() {
+    pthread_setname_np(pthread_self(), "vcpu0");
+    vcpu_.attach_thread();
+    while (obey_commands() == Step::go_on && step() == Step::go_on) {
+    }
+    finished_ = true;
+}
+
+bool Engine::command_waits() const {
+    return stop_wanted_.load() || pause_wanted_.load();
+}
+
+Engine::Step Engine::obey_commands() {
+    while (pause_wanted_.load() && !stop_wanted_.load()) {
+        paused_seen_ = true;
+        wakeup_.wait(std::nullopt, [this] { return stop_wanted_.load() || !pause_wanted_.load(); });
+    }
+    paused_seen_ = false;
+    if (!stop_wanted_.load()) return Step::go_on;
+    return finish(StopReason::stopped, "");
+}
+
+Engine::Step Engine::finish(StopReason reason, std::string text) {
+    owner_.stopped(reason, text);
+    return Step::stop;
+}
+
+Engine::Step Engine::step() {
+    if (at_exit_) {
+        const Step result = mode_ == Mode::recording ? record_events() : replay_events();
+        if (result == Step::stop || at_exit_) return result;
+    }
+    return run_guest();
+}
+
+Engine::Step Engine::run_guest() {
+    const vmm::Exit exit = vcpu_.run();
+    if (exit.is_counted()) return handle_exit(exit);
+    switch (exit.kind) {
+        case vmm::Exit::Kind::shutdown:
+            return finish(StopReason::guest_reset, "triple fault");
+        case vmm::Exit::Kind::failure:
+            return finish(StopReason::failed, exit.detail);
+        default:
+            kicks_total_.add();
+            return Step::go_on;
+    }
+}
+
+Engine::Step Engine::handle_exit(const vmm::Exit& exit) {
+    ++exit_;
+    exit_seen_.store(exit_, std::memory_order_relaxed);
+    exits_total_.add();
+    in_halt_ = exit.kind == vmm::Exit::Kind::halt;
+    machine_.emulate(exit, *this, vcpu_);
+    if (!input_error_.empty()) return diverged(input_error_);
+    at_exit_ = true;
+    if (mode_ == Mode::recording) {
+        record_outputs();
+    } else {
+        replay_outputs();
+    }
+    submit_block_requests();
+    const bool reset = machine_.condition() == vmm::Machine::Condition::reset_requested;
+    const bool dead = in_halt_ && vcpu_.shared().if_flag == 0;
+    if (observer_) observer_(ExitNumber(exit_), *vm_, exit);
+    if (!reset && !dead) return Step::go_on;
+    if (mode_ == Mode::recording) {
+        append(Passed{});
+        passed_.store(exit_, std::memory_order_release);
+    }
+    return reset ? finish(StopReason::guest_reset, "the guest asked for a reset")
+                 : finish(StopReason::guest_halted, "HLT with interrupts off");
+}
+
+// The last act at an exit, the same on both sides: a function of machine and vCPU alone.
+Engine::Step Engine::inject() {
+    at_exit_ = false;
+    if (!machine_.interrupt_pending() || !vcpu_.can_inject()) return Step::go_on;
+    const auto injected = vcpu_.inject(machine_.acknowledge_interrupt());
+    if (!injected) return finish(StopReason::failed, injected.error().to_string());
+    injections_total_.add();
+    return Step::go_on;
+}
+
+void Engine::submit_block_requests() {
+    for (auto& request : machine_.take_block_requests()) {
+        if (mode_ == Mode::replaying) {
+            vmm::BlockRequest copy{request.device,       request.number,       request.operation,
+                                   request.offset_bytes, request.length_bytes, {}};
+            retriable_.emplace(RequestKey(request.device, request.number), std::move(copy));
+        }
+        disk_.submit(std::move(request));
+    }
+}
+
+uint64_t Engine::read(vmm::InputKind kind) {
+    if (mode_ == Mode::replaying) return replay_input(kind);
+    const uint64_t value = sample(kind);
+    append(InputRead{kind, value});
+    return value;
+}
+
+uint64_t Engine::guest_clock_ns(Instant now) const {
+    return static_cast<uint64_t>(now.time_since_epoch().count() - guest_clock_base_ns_.load());
+}
+
+// Registers by value, without what the processor stores nondeterministically (x87 instruction and
+// data pointers).
+Result<DigestMark> Engine::digest() {
+    FT_TRY(const kvm_regs regs, vcpu_.regs());
+    FT_TRY(const kvm_sregs sregs, vcpu_.sregs());
+    kvm_fpu fpu{};
+    FT_TRY_VOID(vmm::kvm_ioctl(vcpu_.fd(), KVM_GET_FPU, &fpu, "KVM_GET_FPU"));
+    fpu.last_opcode = 0;
+    fpu.last_ip = 0;
+    fpu.last_dp = 0;
+    DigestMark mark;
+    mark.cpu = XXH3_64bits(&regs, sizeof regs) * 3 + XXH3_64bits(&sregs, sizeof sregs) * 5 +
+               XXH3_64bits(&fpu, sizeof fpu);
+    vmm::StateWriter state;
+    machine_.save(state);
+    mark.devices = XXH3_64bits(state.bytes().data(), state.bytes().size());
+    FT_TRY(mark.memory, memory_digest_.update(vm_->vm, vm_->memory));
+    return mark;
+}
+
+bool Engine::frame_received(uint32_t interface, std::vector<std::byte> bytes) {
+    if (!frames_.push({interface, std::move(bytes)})) {
+        frames_dropped_total_.add();
+        return false;
+    }
+    wake();
+    return true;
+}
+
+bool Engine::console_input(std::vector<std::byte> bytes) {
+    constexpr size_t kPendingMax = 64;
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        if (inbox_console_.size() >= kPendingMax) return false;
+        inbox_console_.push_back(std::move(bytes));
+        inbox_any_.store(true, std::memory_order_release);
+    }
+    wake();
+    return true;
+}
+
+void Engine::block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
+                        std::vector<std::byte> data) {
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        inbox_blocks_.push_back({drive, number, status, std::move(data)});
+        inbox_any_.store(true, std::memory_order_release);
+    }
+    wake();
+}
+
+}  // namespace antipode::replay

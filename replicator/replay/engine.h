@@ -1,0 +1,225 @@
+// Engine: runs one VM on its own thread, recording it or replaying a log into it.
+//
+//             start(record)                              start(replay)
+//                  |                                          |
+//              recording  <------ go_live() ------------- replaying
+//                  |                                          |
+//                  +--------> stopped (guest ended, stop(), failure) <
+//
+// Recording: at each exit the access is emulated, then pending events are applied and logged with
+// the exit's number, then an interrupt is injected if one is pending and the guest takes it.
+// Replaying: the same, with the events from the log; the guest is never entered beyond the exit
+// that the primary is known to have reached. Injection is a function of the machine and the vCPU,
+// and is not logged.
+//
+// Threads: the constructor's thread owns the object; the public verbs may be called from any thread
+// unless said otherwise; ports are called on the vCPU thread.
+//
+// INVARIANTS
+//   - Entries of one exit are pushed before passed() shows that exit.
+//   - In replay, exit_number() <= the highest exit in the log so far.
+//   - A disk completion is applied only when the log says so, and only after this site's disk has
+//     finished its own execution of the request.
+//
+// Failure: a KVM error, or an entry that cannot be applied, stops the VM and is reported; nothing
+// is guessed. Source: design.md section 3; Scales et al. 2010, sections 2.1, 3.3 and 3.4.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/metrics.h"
+#include "common/base/spsc_queue.h"
+#include "replicator/replay/log_entry.h"
+#include "replicator/replay/memory_digest.h"
+#include "replicator/replay/ports.h"
+#include "replicator/replay/timer_schedule.h"
+#include "replicator/replay/wakeup.h"
+#include "replicator/vmm/builder.h"
+
+namespace antipode::replay {
+
+struct EngineOptions {
+    // A digest is logged when either is reached; zero = never for that reason.
+    Duration digest_interval = std::chrono::seconds(1);
+    uint64_t digest_exits = 0;
+    // Frames waiting for an exit; more are dropped, as by a network card.
+    size_t frames_pending_max = 1024;
+    size_t log_entries_pending_max = 1 << 16;
+};
+
+// For tests: sees the VM at each counted exit, after events were applied and before injection.
+using ExitObserver = std::function<void(ExitNumber, vmm::VirtualMachine&, const vmm::Exit&)>;
+
+class Engine final : private vmm::InputSource {
+  public:
+    Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, LogPort& log,
+           DiskPort& disk, OwnerPort& owner, Registry& metrics);
+    ~Engine() override;
+
+    // Once, after construction. `guest_clock_ns`: what the guest's clock shows now.
+    void start_recording(uint64_t guest_clock_ns);
+    void start_replaying();
+
+    // Recording: what happened outside. False = dropped (full, or the guest has no buffer).
+    bool frame_received(uint32_t interface, std::vector<std::byte> bytes);  // one thread only
+    bool console_input(std::vector<std::byte> bytes);
+    // Both: a request of DiskPort::submit has ended.
+    void block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
+                    std::vector<std::byte> data);
+
+    // Replaying, by one thread only: the next entries of the log, in order. False = no room now.
+    bool feed(LogIndex index, LogEntry entry);
+    size_t feed_room() const;
+    // No more entries will come; OwnerPort::drained() follows.
+    void close_log();
+    // After drained(): become the recorder, with the guest's clock at `guest_clock_ns`.
+    void go_live(uint64_t guest_clock_ns);
+
+    void pause();
+    void resume();
+    // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
+    void stop();
+    void wake() { wakeup_.wake(); }
+
+    // Highest exit whose entries are all in the log port.
+    ExitNumber passed() const { return ExitNumber(passed_.load(std::memory_order_acquire)); }
+    ExitNumber exit_number() const {
+        return ExitNumber(exit_seen_.load(std::memory_order_relaxed));
+    }
+    LogIndex applied() const { return LogIndex(applied_seen_.load(std::memory_order_relaxed)); }
+    uint64_t guest_clock_ns(Instant now) const;
+    bool paused() const { return paused_seen_.load(std::memory_order_relaxed); }
+
+    // Before start: called on the vCPU thread.
+    void observe_exits(ExitObserver observer) { observer_ = std::move(observer); }
+    // Before start: every n-th run is cut short by a kick at a random moment (tests).
+    void kick_randomly(uint64_t seed) { kick_seed_ = seed; }
+    // Not while it runs.
+    vmm::VirtualMachine& vm() { return *vm_; }
+
+  private:
+    enum class Mode : uint8_t { recording, replaying };
+    enum class Step : uint8_t { go_on, stop };
+    struct BlockCompletion {
+        uint32_t drive;
+        uint64_t number;
+        vmm::BlockStatus status;
+        std::vector<std::byte> data;
+    };
+    struct PendingFrame {
+        uint32_t interface;
+        std::vector<std::byte> bytes;
+    };
+    struct Indexed {
+        LogIndex index;
+        LogEntry entry;
+    };
+    using RequestKey = std::pair<uint32_t, uint64_t>;
+
+    // engine.cc: the thread, its commands, what both modes share.
+    void start(Mode mode);
+    void main();
+    void kicker();
+    Step obey_commands();
+    bool command_waits() const;
+    Step step();
+    Step run_guest();
+    Step handle_exit(const vmm::Exit& exit);
+    Step inject();
+    Step finish(StopReason reason, std::string text);
+    void submit_block_requests();
+    Result<DigestMark> digest();
+    uint64_t read(vmm::InputKind kind) override;
+
+    // engine_record.cc
+    Step record_events();
+    Step record_one_event(Instant now, bool& applied);
+    void record_outputs();
+    void append(LogEntry::Body body, OutputNumber number = {}, vmm::Output output = {});
+    uint64_t sample(vmm::InputKind kind);
+    void record_digest(Instant now);
+    void drain_completions();
+
+    // engine_replay.cc
+    Step replay_events();
+    bool fetch_entry();
+    Step apply(const Indexed& next);
+    Step apply_block_done(const BlockDone& done);
+    void replay_outputs();
+    void wait_for_log();
+    uint64_t replay_input(vmm::InputKind kind);
+    Step become_live();
+    Step diverged(const std::string& text);
+
+    std::unique_ptr<vmm::VirtualMachine> vm_;
+    vmm::Machine& machine_;
+    vmm::Vcpu& vcpu_;
+    const EngineOptions options_;
+    LogPort& log_;
+    DiskPort& disk_;
+    OwnerPort& owner_;
+    ExitObserver observer_;
+    uint64_t kick_seed_ = 0;
+
+    // The vCPU thread's own.
+    Mode mode_ = Mode::recording;
+    uint64_t exit_ = 0;        // number of the last counted exit
+    bool at_exit_ = false;     // an exit is being serviced: events may be applied
+    bool in_halt_ = false;     // that exit is a HLT: the guest needs an interrupt to go on
+    uint64_t next_index_ = 1;  // recording: of the next entry
+    uint64_t output_number_ = 0;
+    TimerSchedule timer_;
+    MemoryDigest memory_digest_;
+    Instant next_digest_time_{};
+    uint64_t next_digest_exit_ = 0;
+    std::deque<BlockCompletion> completions_;                // recording: not applied yet
+    std::map<RequestKey, BlockCompletion> own_completions_;  // replaying: waiting for their entry
+    std::map<RequestKey, vmm::BlockRequest> retriable_;      // replaying: to retry on an error
+    std::optional<Indexed> next_entry_;                      // replaying: fetched, not applied
+    uint64_t reached_ = 0;  // replaying: the primary has reached this exit
+    uint64_t applied_index_ = 0;
+    bool drained_reported_ = false;
+    std::deque<uint32_t> own_outputs_;  // replaying: checksums not yet met by their mark
+    std::string input_error_;           // set by read() when the log does not fit
+
+    // Between threads.
+    Wakeup wakeup_;
+    SpscQueue<PendingFrame> frames_;
+    SpscQueue<Indexed> feed_;
+    std::mutex inbox_mutex_;  // producers of the two below; the vCPU thread swaps them out
+    std::vector<BlockCompletion> inbox_blocks_;
+    std::vector<std::vector<std::byte>> inbox_console_;
+    std::atomic<bool> inbox_any_{false};
+    std::deque<std::vector<std::byte>> console_pending_;
+    std::atomic<bool> stop_wanted_{false};
+    std::atomic<bool> pause_wanted_{false};
+    std::atomic<bool> log_closed_{false};
+    std::atomic<bool> live_wanted_{false};
+    std::atomic<int64_t> guest_clock_base_ns_{0};  // guest clock = monotonic clock - base
+    std::atomic<uint64_t> passed_{0};
+    std::atomic<uint64_t> exit_seen_{0};
+    std::atomic<uint64_t> applied_seen_{0};
+    std::atomic<bool> paused_seen_{false};
+
+    Counter& exits_total_;
+    Counter& injections_total_;
+    Counter& kicks_total_;
+    Counter& ticks_dropped_total_;
+    Counter& frames_dropped_total_;
+    Counter& log_waits_total_;
+
+    std::thread thread_;
+    std::thread kicker_;
+    std::atomic<bool> finished_{false};
+};
+
+}  // namespace antipode::replay

@@ -1,0 +1,158 @@
+// Recording: events are applied at exits and logged.
+#include <algorithm>
+#include <chrono>
+
+#include "common/base/log.h"
+#include "replicator/replay/engine.h"
+
+namespace antipode::replay {
+namespace {
+
+constexpr uint64_t kNanosecondsASecond = 1'000'000'000;
+
+}  // namespace
+
+void Engine::append(LogEntry::Body body, OutputNumber number, vmm::Output output) {
+    Recorded step{LogIndex(next_index_++), LogEntry{ExitNumber(exit_), std::move(body)}, number,
+                  std::move(output), MonotonicClock::now()};
+    if (log_.record(std::move(step))) return;
+    log_waits_total_.add();
+    bool pushed = false;
+    while (!pushed && !stop_wanted_.load()) {
+        wakeup_.wait(std::nullopt, [&] {
+            pushed = log_.record(std::move(step));
+            return pushed || stop_wanted_.load();
+        });
+    }
+}
+
+uint64_t Engine::sample(vmm::InputKind kind) {
+    const Instant now = MonotonicClock::now();
+    switch (kind) {
+        case vmm::InputKind::pm_timer: {
+            const uint64_t ns = guest_clock_ns(now);
+            const uint64_t seconds = ns / kNanosecondsASecond;
+            const uint64_t rest = ns % kNanosecondsASecond;
+            return (seconds * vmm::layout::kPmTimerHz +
+                    rest * vmm::layout::kPmTimerHz / kNanosecondsASecond) &
+                   0xffffff;
+        }
+        case vmm::InputKind::pit_counter:
+            return timer_.counter_ticks(now);
+        case vmm::InputKind::wall_clock: {
+            const auto since = std::chrono::system_clock::now().time_since_epoch();
+            return static_cast<uint64_t>(
+                std::chrono::duration_cast<std::chrono::seconds>(since).count());
+        }
+    }
+    return 0;
+}
+
+void Engine::record_outputs() {
+    if (!machine_.has_outputs()) return;
+    for (auto& output : machine_.take_outputs()) {
+        const uint32_t checksum = output_checksum(output.bytes);
+        append(OutputMark{checksum}, OutputNumber(++output_number_), std::move(output));
+    }
+}
+
+void Engine::drain_completions() {
+    if (!inbox_any_.load(std::memory_order_acquire)) return;
+    std::vector<BlockCompletion> blocks;
+    std::vector<std::vector<std::byte>> console;
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        blocks.swap(inbox_blocks_);
+        console.swap(inbox_console_);
+        inbox_any_.store(false, std::memory_order_relaxed);
+    }
+    for (auto& block : blocks) {
+        if (mode_ == Mode::recording) {
+            completions_.push_back(std::move(block));
+        } else {
+            const RequestKey key(block.drive, block.number);
+            own_completions_.insert_or_assign(key, std::move(block));
+        }
+    }
+    for (auto& text : console) console_pending_.push_back(std::move(text));
+}
+
+// One event at most; true in `applied` if there was one.
+Engine::Step Engine::record_one_event(Instant now, bool& applied) {
+    applied = true;
+    if (!completions_.empty()) {
+        const BlockCompletion done = std::move(completions_.front());
+        completions_.pop_front();
+        append(BlockDone{done.drive, done.number, done.status});
+        machine_.complete_block(done.drive, done.number, done.status, done.data);
+        submit_block_requests();
+        return Step::go_on;
+    }
+    if (auto frame = frames_.pop()) {
+        if (!machine_.can_receive_frame(frame->interface)) {
+            frames_dropped_total_.add();
+            return Step::go_on;
+        }
+        machine_.receive_frame(frame->interface, frame->bytes);
+        append(FrameReceived{frame->interface, std::move(frame->bytes)});
+        return Step::go_on;
+    }
+    if (!console_pending_.empty()) {
+        auto text = std::move(console_pending_.front());
+        console_pending_.pop_front();
+        const size_t taken = machine_.console_input(text);
+        if (taken > 0)
+            append(ConsoleInput{{text.begin(), text.begin() + static_cast<ptrdiff_t>(taken)}});
+        if (taken < text.size()) {
+            text.erase(text.begin(), text.begin() + static_cast<ptrdiff_t>(taken));
+            console_pending_.push_front(std::move(text));
+            applied = taken > 0;
+        }
+        return Step::go_on;
+    }
+    if (timer_.due(now) && !machine_.timer_pending()) {
+        append(TimerTick{});
+        machine_.timer_tick();
+        timer_.delivered(now);
+        timer_.follow(machine_.timer_schedule(), now);
+        return Step::go_on;
+    }
+    applied = false;
+    return Step::go_on;
+}
+
+Engine::Step Engine::record_events() {
+    const Instant now = MonotonicClock::now();
+    timer_.follow(machine_.timer_schedule(), now);
+    drain_completions();
+    for (bool applied = true; applied;) {
+        const bool tick = completions_.empty() && frames_.empty() && console_pending_.empty();
+        if (record_one_event(now, applied) == Step::stop) return Step::stop;
+        if (tick) break;  // at most one tick an exit
+    }
+    if (in_halt_ && !machine_.interrupt_pending()) {
+        // The exit is not over: more events may be applied to it.
+        wakeup_.wait(timer_.next(),
+                     [this] { return inbox_any_.load() || !frames_.empty() || command_waits(); });
+        return Step::go_on;
+    }
+    record_digest(now);
+    passed_.store(exit_, std::memory_order_release);
+    return inject();
+}
+
+void Engine::record_digest(Instant now) {
+    const bool by_time = options_.digest_interval > Duration::zero() && now >= next_digest_time_;
+    const bool by_exit = options_.digest_exits > 0 && exit_ >= next_digest_exit_;
+    if (!by_time && !by_exit) return;
+    next_digest_time_ = now + options_.digest_interval;
+    next_digest_exit_ = exit_ + options_.digest_exits;
+    const auto mark = digest();
+    if (!mark) {
+        logger("replay").error("digest at exit {}: {}", exit_, mark.error().to_string());
+        return;
+    }
+    append(*mark);
+}
+
+}  // namespace antipode::replay

@@ -1,0 +1,238 @@
+// Replaying: events come from the log, and nothing happens before the log says so.
+#include <chrono>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "replicator/replay/engine.h"
+
+namespace antipode::replay {
+namespace {
+
+constexpr Duration kDiskRetryDelay = std::chrono::milliseconds(100);
+
+}  // namespace
+
+bool Engine::feed(LogIndex index, LogEntry entry) {
+    if (!feed_.push({index, std::move(entry)})) return false;
+    wake();
+    return true;
+}
+
+size_t Engine::feed_room() const {
+    return feed_.capacity() - feed_.count();
+}
+
+void Engine::close_log() {
+    log_closed_ = true;
+    wake();
+}
+
+void Engine::go_live(uint64_t guest_clock_ns) {
+    guest_clock_base_ns_ =
+        MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
+    live_wanted_ = true;
+    wake();
+}
+
+bool Engine::fetch_entry() {
+    if (next_entry_) return true;
+    next_entry_ = feed_.pop();
+    if (!next_entry_) return false;
+    reached_ = std::max(reached_, next_entry_->entry.exit.value());
+    return true;
+}
+
+void Engine::wait_for_log() {
+    if (log_closed_.load() && feed_.empty()) {
+        if (!drained_reported_) {
+            drained_reported_ = true;
+            owner_.drained(ExitNumber(exit_), LogIndex(applied_index_));
+        }
+        wakeup_.wait(std::nullopt, [this] { return live_wanted_.load() || command_waits(); });
+        return;
+    }
+    wakeup_.wait(std::nullopt,
+                 [this] { return !feed_.empty() || log_closed_.load() || command_waits(); });
+}
+
+Engine::Step Engine::diverged(const std::string& text) {
+    if (stop_wanted_.load()) return finish(StopReason::stopped, "");
+    return finish(StopReason::diverged, fmt::format("exit {}: {}", exit_, text));
+}
+
+Engine::Step Engine::replay_events() {
+    while (fetch_entry()) {
+        if (command_waits()) return Step::go_on;
+        const uint64_t exit = next_entry_->entry.exit.value();
+        if (exit > exit_) {
+            if (in_halt_ && !machine_.interrupt_pending()) {
+                return diverged("the primary left HLT and nothing has woken this VM");
+            }
+            if (!own_outputs_.empty()) {
+                owner_.digest_checked(ExitNumber(exit_), "an output that the primary did not make");
+                own_outputs_.clear();
+            }
+            return inject();
+        }
+        if (exit < exit_) {
+            return diverged("the log has an entry for an earlier exit: " +
+                            describe(next_entry_->entry));
+        }
+        const Indexed next = std::move(*next_entry_);
+        next_entry_.reset();
+        if (apply(next) == Step::stop) return Step::stop;
+        applied_index_ = next.index.value();
+        applied_seen_.store(applied_index_, std::memory_order_relaxed);
+    }
+    if (live_wanted_.load() && log_closed_.load()) return become_live();
+    wait_for_log();
+    return Step::go_on;
+}
+
+Engine::Step Engine::apply(const Indexed& next) {
+    const LogEntry::Body& body = next.entry.body;
+    if (const auto* mark = std::get_if<OutputMark>(&body)) {
+        if (own_outputs_.empty()) {
+            owner_.digest_checked(next.entry.exit,
+                                  "the primary made an output that is missing here");
+            return Step::go_on;
+        }
+        const uint32_t own = own_outputs_.front();
+        own_outputs_.pop_front();
+        if (own != mark->checksum) {
+            owner_.digest_checked(next.entry.exit,
+                                  fmt::format("output checksum is {:08x}, the primary's is {:08x}",
+                                              own, mark->checksum));
+        }
+    } else if (std::holds_alternative<TimerTick>(body)) {
+        machine_.timer_tick();
+    } else if (const auto* done = std::get_if<BlockDone>(&body)) {
+        return apply_block_done(*done);
+    } else if (const auto* frame = std::get_if<FrameReceived>(&body)) {
+        if (frame->interface >= machine_.interface_count()) {
+            return diverged(fmt::format("interface {} does not exist", frame->interface));
+        }
+        machine_.receive_frame(frame->interface, frame->bytes);
+    } else if (const auto* input = std::get_if<ConsoleInput>(&body)) {
+        (void)machine_.console_input(input->bytes);
+    } else if (const auto* mark_digest = std::get_if<DigestMark>(&body)) {
+        const auto own = digest();
+        if (!own) return finish(StopReason::failed, own.error().to_string());
+        std::string text;
+        if (own->cpu != mark_digest->cpu) text += "registers ";
+        if (own->devices != mark_digest->devices) text += "devices ";
+        if (own->memory != mark_digest->memory) text += "memory ";
+        if (!text.empty()) text += "differ from the primary's";
+        owner_.digest_checked(next.entry.exit, text);
+    } else if (std::holds_alternative<InputRead>(body)) {
+        return diverged("the primary read a clock here, this VM did not");
+    }
+    return Step::go_on;
+}
+
+Engine::Step Engine::apply_block_done(const BlockDone& done) {
+    const RequestKey key(done.drive, done.number);
+    const auto request = retriable_.find(key);
+    if (request == retriable_.end()) {
+        return diverged(fmt::format("drive {} has no request {}", done.drive, done.number));
+    }
+    for (;;) {
+        drain_completions();
+        const auto own = own_completions_.find(key);
+        if (own == own_completions_.end()) {
+            if (command_waits() && stop_wanted_.load()) return finish(StopReason::stopped, "");
+            wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || stop_wanted_.load(); });
+            continue;
+        }
+        if (own->second.status == vmm::BlockStatus::ok || done.status != vmm::BlockStatus::ok) {
+            machine_.complete_block(done.drive, done.number, done.status, own->second.data);
+            own_completions_.erase(own);
+            retriable_.erase(request);
+            submit_block_requests();
+            return Step::go_on;
+        }
+        owner_.replay_disk_error(fmt::format(
+            "drive {}: request {} at byte {}, {} bytes, failed here "
+            "and not at the primary",
+            done.drive, done.number, request->second.offset_bytes, request->second.length_bytes));
+        vmm::BlockRequest again = request->second;
+        again.data = std::move(own->second.data);
+        again.data.resize(again.operation == vmm::BlockOperation::read ||
+                                  again.operation == vmm::BlockOperation::write
+                              ? again.length_bytes
+                              : 0);
+        own_completions_.erase(own);
+        wakeup_.wait(MonotonicClock::now() + kDiskRetryDelay,
+                     [this] { return stop_wanted_.load(); });
+        disk_.submit(std::move(again));
+    }
+}
+
+void Engine::replay_outputs() {
+    if (!machine_.has_outputs()) return;
+    for (auto& output : machine_.take_outputs()) {
+        own_outputs_.push_back(output_checksum(output.bytes));
+        ReplayedOutput made{OutputNumber(++output_number_), std::move(output)};
+        bool pushed = log_.replayed(std::move(made));
+        while (!pushed && !stop_wanted_.load()) {
+            wakeup_.wait(std::nullopt, [&] {
+                pushed = log_.replayed(std::move(made));
+                return pushed || stop_wanted_.load();
+            });
+        }
+    }
+}
+
+// Called in the middle of emulation. The entry may still be on its way: the primary is known to
+// have reached this exit, not to have finished it.
+uint64_t Engine::replay_input(vmm::InputKind kind) {
+    for (;;) {
+        if (fetch_entry()) {
+            const auto* input = std::get_if<InputRead>(&next_entry_->entry.body);
+            if (next_entry_->entry.exit.value() != exit_ || input == nullptr ||
+                input->kind != kind) {
+                input_error_ = fmt::format("this VM reads clock {}, the log has: {}",
+                                           static_cast<int>(kind), describe(next_entry_->entry));
+                return 0;
+            }
+            const uint64_t value = input->value;
+            applied_index_ = next_entry_->index.value();
+            applied_seen_.store(applied_index_, std::memory_order_relaxed);
+            next_entry_.reset();
+            return value;
+        }
+        if (live_wanted_.load() && log_closed_.load()) {
+            (void)become_live();
+            return read(kind);
+        }
+        if (stop_wanted_.load()) {
+            input_error_ = "stopped";
+            return 0;
+        }
+        wait_for_log();
+    }
+}
+
+// The log ends here: from this exit on, this VM is the VM. Requests that are with the disk simply
+// complete into the recorder; there is nothing to re-issue, because this site has executed them
+// itself.
+Engine::Step Engine::become_live() {
+    FT_CHECK(mode_ == Mode::replaying, "went live twice");
+    mode_ = Mode::recording;
+    for (auto& [key, completion] : own_completions_) {
+        completions_.push_back(std::move(completion));
+    }
+    own_completions_.clear();
+    retriable_.clear();
+    own_outputs_.clear();
+    exit_ = 0;
+    next_index_ = 1;
+    next_digest_exit_ = options_.digest_exits;
+    exit_seen_.store(0, std::memory_order_relaxed);
+    passed_.store(0, std::memory_order_release);
+    timer_.follow(machine_.timer_schedule(), MonotonicClock::now());
+    owner_.live(ExitNumber(reached_));
+    return Step::go_on;
+}
+
+}  // namespace antipode::replay

@@ -1,0 +1,254 @@
+#include "tiebreaker/arbiter.h"
+
+#include <algorithm>
+
+namespace antipode::tiebreaker {
+
+namespace {
+
+using wire::Answer;
+using wire::AnswerKind;
+using wire::is_member;
+using wire::PairMode;
+using wire::Record;
+using wire::RefusalReason;
+using wire::Request;
+using wire::RequestKind;
+
+bool needs_other(const Request& request) {
+    switch (request.kind) {
+        case RequestKind::pair:
+        case RequestKind::switch_over:
+        case RequestKind::create:
+            return true;
+        case RequestKind::query:
+        case RequestKind::acquire:
+        case RequestKind::reclaim:
+        case RequestKind::force:
+        case RequestKind::report_force:
+        case RequestKind::forget:
+            return false;
+    }
+    return false;
+}
+
+// Enrolling again alone: the other site is named, since epochs depend on the names, but no process
+// of it.
+bool absent_other_allowed(const Request& request) {
+    return request.kind == RequestKind::create && request.epoch > Epoch(0);
+}
+
+bool malformed(const Request& request) {
+    if (request.pair.empty()) return true;
+    if (request.kind == RequestKind::query || request.kind == RequestKind::forget) return false;
+    if (request.me.site.empty() || request.me.incarnation == Incarnation(0)) return true;
+    if (request.other.site.empty()) {
+        return needs_other(request);
+    }
+    if (request.other.site == request.me.site) return true;
+    return request.other.incarnation == Incarnation(0) && !absent_other_allowed(request);
+}
+
+bool of_pair(const Record& record, const Name& site) {
+    return record.sites[0] == site || record.sites[1] == site;
+}
+
+Answer refuse(const std::optional<Record>& record, const Request& request, const Context& context,
+              RefusalReason reason) {
+    return {AnswerKind::refused, reason, request, record.value_or(Record{}), context.store};
+}
+
+// How `me` stands in the record: the answer to every request that does not move the epoch.
+AnswerKind standing(const Record& record, const Member& me) {
+    if (!is_member(record, me)) return AnswerKind::denied;
+    return record.mode == PairMode::solo ? AnswerKind::granted : AnswerKind::paired;
+}
+
+Record solo(const Record& record, Epoch epoch, const Member& holder) {
+    Record next = record;
+    next.epoch = epoch;
+    next.mode = PairMode::solo;
+    next.holder = holder;
+    next.members = {holder, Member{}};
+    return next;
+}
+
+Record paired(const Record& record, Epoch epoch, const Member& holder, const Member& other) {
+    Record next = record;
+    next.epoch = epoch;
+    next.mode = PairMode::paired;
+    next.holder = holder;
+    next.members = holder.site < other.site ? std::array<Member, 2>{holder, other}
+                                            : std::array<Member, 2>{other, holder};
+    return next;
+}
+
+// The first enrolment (epoch 0), or a new one with a store that lost or never had this pair's
+// record.
+Record created(const std::optional<Record>& record, const Request& request,
+               const Context& context) {
+    const Epoch stored = record ? record->epoch : Epoch(0);
+    Record next = record.value_or(Record{});
+    next.pair = request.pair;
+    next.store = context.store;
+    next.sites = wire::sorted_sites(request.me.site, request.other.site);
+    const Epoch epoch =
+        request.epoch == Epoch(0)
+            ? stored.next()
+            : wire::forced_epoch(std::max(stored, request.epoch), next.sites, request.me.site);
+    if (request.other.incarnation == Incarnation(0)) return solo(next, epoch, request.me);
+    return paired(next, epoch, request.me, request.other);
+}
+
+// A restarted process vouches that the process before it at its site is dead. So the record may be
+// taken over when every member in it belongs to a site that speaks here with another incarnation.
+bool members_are_dead(const Record& record, const Request& request) {
+    return std::all_of(record.members.begin(), record.members.end(), [&](const Member& member) {
+        if (member.site.empty()) return true;
+        const auto replaces = [&](const Member& witness) {
+            return witness.site == member.site && witness.incarnation != member.incarnation;
+        };
+        return replaces(request.me) || replaces(request.other);
+    });
+}
+
+// The record that the request leads to, or nullopt if it moves nothing.
+std::optional<Record> moved(const Record& record, const Request& request) {
+    const bool current = record.epoch == request.epoch;
+    switch (request.kind) {
+        case RequestKind::acquire:
+            if (!current || !is_member(record, request.me)) return std::nullopt;
+            return solo(record, record.epoch.next(), request.me);
+        case RequestKind::pair:
+            if (!current || record.mode != PairMode::solo || record.holder != request.me) {
+                return std::nullopt;
+            }
+            return paired(record, record.epoch.next(), request.me, request.other);
+        case RequestKind::switch_over:
+            if (!current || record.mode != PairMode::paired || !is_member(record, request.me) ||
+                record.holder != request.other) {
+                return std::nullopt;
+            }
+            return paired(record, record.epoch.next(), request.me, request.other);
+        case RequestKind::reclaim:
+            if (!current || record.mode == PairMode::none || !members_are_dead(record, request)) {
+                return std::nullopt;
+            }
+            return solo(record, record.epoch.next(), request.me);
+        case RequestKind::force:
+        case RequestKind::report_force:
+            if (record.epoch >= request.epoch) return std::nullopt;
+            return solo(record, request.epoch, request.me);
+        case RequestKind::query:
+        case RequestKind::create:
+        case RequestKind::forget:
+            return std::nullopt;
+    }
+    return std::nullopt;
+}
+
+// Why the request cannot be decided on this record; none if it can.
+RefusalReason objection(const Record& record, const Request& request, const Context& context) {
+    if (request.store != context.store) return RefusalReason::wrong_store;
+    if (!of_pair(record, request.me.site)) return RefusalReason::wrong_site;
+    if (!request.other.site.empty() && !of_pair(record, request.other.site)) {
+        return RefusalReason::wrong_site;
+    }
+    const bool force =
+        request.kind == RequestKind::force || request.kind == RequestKind::report_force;
+    if (!force && record.epoch < request.epoch) return RefusalReason::record_too_old;
+    if (request.kind == RequestKind::force && context.peer == PeerPresence::connected &&
+        record.epoch < request.epoch) {
+        return RefusalReason::peer_connected;
+    }
+    return RefusalReason::none;
+}
+
+Decision decide_create(const std::optional<Record>& record, const Request& request,
+                       const Context& context) {
+    const bool restored = record && record->store != context.store;
+    const bool vacant = !record || record->mode == PairMode::none;
+    const bool again = request.epoch != Epoch(0);
+    if (request.store != wire::StoreIdentity(0) && request.store != context.store) {
+        return {record, refuse(record, request, context, RefusalReason::wrong_store), Changed::no};
+    }
+    if (restored ? again : vacant) {
+        Record next = created(record, request, context);
+        const AnswerKind kind = standing(next, request.me);
+        Answer answer{kind, RefusalReason::none, request, next, context.store};
+        return {std::move(next), std::move(answer), Changed::yes};
+    }
+    if (restored) {
+        return {record, refuse(record, request, context, RefusalReason::wrong_store), Changed::no};
+    }
+    if (!of_pair(*record, request.me.site)) {
+        return {record, refuse(record, request, context, RefusalReason::wrong_site), Changed::no};
+    }
+    if (record->epoch < request.epoch) {
+        return {record, refuse(record, request, context, RefusalReason::record_too_old),
+                Changed::no};
+    }
+    return {record,
+            {standing(*record, request.me), RefusalReason::none, request, *record, context.store},
+            Changed::no};
+}
+
+}  // namespace
+
+Decision decide(const std::optional<Record>& record, const Request& request,
+                const Context& context) {
+    if (malformed(request)) {
+        return {record, refuse(record, request, context, RefusalReason::malformed), Changed::no};
+    }
+    if (request.kind == RequestKind::create) return decide_create(record, request, context);
+    if (!record) {
+        return {record, refuse(record, request, context, RefusalReason::unknown_pair), Changed::no};
+    }
+    if (request.kind == RequestKind::forget) {
+        Record next = solo(*record, record->epoch, Member{});
+        next.mode = PairMode::none;
+        Answer answer{AnswerKind::record, RefusalReason::none, request, next, context.store};
+        const Changed changed = next == *record ? Changed::no : Changed::yes;
+        return {std::move(next), std::move(answer), changed};
+    }
+    if (record->store != context.store) {
+        return {record, refuse(record, request, context, RefusalReason::wrong_store), Changed::no};
+    }
+    if (request.kind == RequestKind::query) {
+        return {record,
+                {AnswerKind::record, RefusalReason::none, request, *record, context.store},
+                Changed::no};
+    }
+    const RefusalReason reason = objection(*record, request, context);
+    if (reason != RefusalReason::none) {
+        return {record, refuse(record, request, context, reason), Changed::no};
+    }
+    std::optional<Record> next = moved(*record, request);
+    const Changed changed = next ? Changed::yes : Changed::no;
+    if (!next) next = record;
+    Answer answer{standing(*next, request.me), RefusalReason::none, request, *next, context.store};
+    return {std::move(next), std::move(answer), changed};
+}
+
+const char* invalid(const Record& record) {
+    if (record.pair.empty()) return "pair has no name";
+    if (record.sites[0].empty() || record.sites[1].empty()) return "a site has no name";
+    if (!(record.sites[0] < record.sites[1])) return "sites are not two in order";
+    if (record.mode == PairMode::none) return nullptr;
+    if (record.epoch == Epoch(0)) return "epoch is 0";
+    if (!is_member(record, record.holder)) return "holder is not a member";
+    if (!of_pair(record, record.holder.site)) return "holder is at no site of the pair";
+    if (record.mode == PairMode::solo) {
+        if (record.members[1] != Member{}) return "solo with two members";
+        return record.members[0] == record.holder ? nullptr
+                                                  : "solo, but the member is not the holder";
+    }
+    if (record.members[0].site == record.members[1].site) return "paired with one site";
+    for (const Member& member : record.members) {
+        if (!of_pair(record, member.site)) return "a member is at no site of the pair";
+        if (member.incarnation == Incarnation(0)) return "a member has no incarnation";
+    }
+    return nullptr;
+}
+
+}  // namespace antipode::tiebreaker

@@ -76,10 +76,12 @@ void Engine::start(Mode mode) {
 
 void Engine::stop() {
     stop_wanted_ = true;
+    if (!thread_.joinable()) return;
     vcpu_.kick();
     wake();
-    if (thread_.joinable()) thread_.join();
+    // The kicker ends when the vCPU thread has; it must not signal a thread that is joined already.
     if (kicker_.joinable()) kicker_.join();
+    thread_.join();
 }
 
 void Engine::pause() {
@@ -108,6 +110,7 @@ void Engine::main() {
     while (obey_commands() == Step::go_on && step() == Step::go_on) {
     }
     finished_ = true;
+    vcpu_.detach_thread();
 }
 
 bool Engine::command_waits() const {

@@ -58,6 +58,7 @@ class Vcpu {
 
     // The thread that will call run(): where kick() sends its signal.
     void attach_thread();
+    void detach_thread() { attached_.store(false); }
     // Enters the guest until it stops.
     Exit run();
     // Completes a pending access without entering the guest; Kind::kicked when there was nothing

@@ -1,0 +1,195 @@
+#include "tests/replay/replay_pair.h"
+
+#include <chrono>
+
+namespace antipode::replay {
+namespace {
+
+constexpr size_t kLogMax = 4096;
+constexpr Duration kPumpInterval = std::chrono::milliseconds(1);
+
+}  // namespace
+
+void Side::note(const vmm::Output& output) {
+    if (output.kind == vmm::Output::Kind::console) {
+        console.append(reinterpret_cast<const char*>(output.bytes.data()), output.bytes.size());
+    } else {
+        frames.push_back(output.bytes);
+    }
+}
+
+bool Side::record(Recorded&& step) {
+    const std::lock_guard lock(mutex);
+    if (log.size() >= kLogMax) return false;
+    if (step.output_number != OutputNumber()) {
+        output_numbers.push_back(step.output_number);
+        note(step.output);
+    }
+    log.push_back(std::move(step));
+    changed.notify_all();
+    return true;
+}
+
+bool Side::replayed(ReplayedOutput&& output) {
+    const std::lock_guard lock(mutex);
+    output_numbers.push_back(output.number);
+    note(output.output);
+    changed.notify_all();
+    return true;
+}
+
+void Side::drained(ExitNumber exit, LogIndex) {
+    const std::lock_guard lock(mutex);
+    drained_at = exit;
+    changed.notify_all();
+}
+
+void Side::live(ExitNumber) {
+    const std::lock_guard lock(mutex);
+    is_live = true;
+    changed.notify_all();
+}
+
+void Side::stopped(StopReason reason, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    stop_reason = reason;
+    stop_text = text;
+    changed.notify_all();
+}
+
+void Side::digest_checked(ExitNumber exit, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    if (text.empty()) {
+        ++digests_equal;
+    } else if (digest_errors.size() < 10) {
+        digest_errors.push_back(fmt::format("exit {}: {}", exit, text));
+    }
+    changed.notify_all();
+}
+
+void Side::replay_disk_error(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    disk_errors.push_back(text);
+    changed.notify_all();
+}
+
+bool Side::wait_until(const std::function<bool()>& condition, Duration deadline) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, deadline, condition);
+}
+
+Result<std::unique_ptr<ReplayPair>> ReplayPair::make(const PairOptions& options) {
+    FT_TRY(const auto kvm, vmm::Kvm::open());
+    vmm::install_kick_handler();
+    auto pair = std::unique_ptr<ReplayPair>(new ReplayPair());
+    const std::vector<uint64_t> sizes(options.config.drives.size(), options.disk_bytes);
+    EngineOptions engine_options;
+    engine_options.digest_interval = Duration::zero();
+    engine_options.digest_exits = options.digest_exits;
+    const auto side = [&](Side& owner, std::unique_ptr<MemoryDisk>& disk,
+                          uint64_t seed) -> Result<std::unique_ptr<Engine>> {
+        FT_TRY(auto vm, vmm::build_vm(kvm, options.config, sizes));
+        disk = std::make_unique<MemoryDisk>(options.disk_bytes, seed);
+        auto engine = std::make_unique<Engine>(std::move(vm), engine_options, owner, *disk, owner,
+                                               pair->metrics_);
+        disk->attach(*engine);
+        if (options.kick_seed != 0) engine->kick_randomly(options.kick_seed + seed);
+        return engine;
+    };
+    FT_TRY(pair->primary_engine, side(pair->primary, pair->primary_disk, options.disk_seed));
+    FT_TRY(pair->backup_engine, side(pair->backup, pair->backup_disk, options.disk_seed + 1));
+    return pair;
+}
+
+ReplayPair::~ReplayPair() {
+    pump_stop_ = true;
+    if (pump_.joinable()) pump_.join();
+    if (primary_engine) primary_engine->stop();
+    if (backup_engine) backup_engine->stop();
+    if (primary_disk) primary_disk->stop();
+    if (backup_disk) backup_disk->stop();
+}
+
+void ReplayPair::start() {
+    backup_engine->start_replaying();
+    primary_engine->start_recording(0);
+    pump_ = std::thread([this] { pump(); });
+}
+
+bool ReplayPair::send(std::vector<LogEntry> entries, LogIndex first) {
+    LogBatch batch{first, OutputNumber(), primary_engine->guest_clock_ns(MonotonicClock::now()),
+                   std::move(entries)};
+    const auto bytes = encode(batch);
+    log_bytes += bytes.size();
+    log_entries += batch.entries.size();
+    auto decoded = decode_log_batch(bytes);
+    if (!decoded || !(*decoded == batch)) {
+        pump_error = decoded ? "batch changed in the codec" : decoded.error().to_string();
+        return false;
+    }
+    uint64_t index = first.value();
+    for (auto& entry : decoded->entries) {
+        while (!backup_engine->feed(LogIndex(index), entry)) {
+            if (pump_stop_) return false;
+            std::this_thread::yield();
+        }
+        ++index;
+    }
+    return true;
+}
+
+void ReplayPair::pump() {
+    uint64_t passed_sent = 0;
+    bool last_round = false;
+    for (;;) {
+        // Read before the queue is drained: what it promises is then in the queue.
+        const uint64_t passed = primary_engine->passed().value();
+        std::vector<LogEntry> entries;
+        bool emptied = false;
+        {
+            const std::lock_guard lock(primary.mutex);
+            while (!primary.log.empty() && entries.size() < LogBatch::kEntriesMax - 1) {
+                entries.push_back(std::move(primary.log.front().entry));
+                primary.log.pop_front();
+            }
+            emptied = primary.log.empty();
+        }
+        primary_engine->wake();
+        const uint64_t last = entries.empty() ? passed_sent : entries.back().exit.value();
+        if (emptied && passed > last) {
+            entries.push_back({ExitNumber(passed), Passed{}});
+            passed_sent = passed;
+        } else if (!entries.empty()) {
+            passed_sent = last;
+        }
+        if (!entries.empty()) {
+            const size_t count = entries.size();
+            if (!send(std::move(entries), LogIndex(next_index_))) return;
+            next_index_ += count;
+        } else if (last_round) {
+            return;
+        }
+        last_round = pump_stop_;
+        if (!last_round) std::this_thread::sleep_for(kPumpInterval);
+    }
+}
+
+void ReplayPair::cut_primary() {
+    primary_engine->stop();
+    pump_stop_ = true;
+    if (pump_.joinable()) pump_.join();
+}
+
+bool ReplayPair::fail_over() {
+    using std::chrono::seconds;
+    backup_engine->close_log();
+    if (!backup.wait_until([&] { return backup.drained_at || backup.stop_reason; }, seconds(60))) {
+        return false;
+    }
+    if (backup.stop_reason) return false;
+    backup_engine->go_live(0);
+    return backup.wait_until([&] { return backup.is_live || backup.stop_reason; }, seconds(10)) &&
+           backup.is_live;
+}
+
+}  // namespace antipode::replay

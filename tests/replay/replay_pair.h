@@ -1,0 +1,94 @@
+// ReplayPair: a recording and a replaying VM in one process, joined by a pump that encodes, decodes
+// and feeds the log as the channel would. For tests.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "replicator/replay/engine.h"
+#include "tests/replay/memory_disk.h"
+
+namespace antipode::replay {
+
+// One side: what the engine calls, collected for the test to look at.
+class Side final : public LogPort, public OwnerPort {
+  public:
+    bool record(Recorded&& step) override;
+    bool replayed(ReplayedOutput&& output) override;
+    void drained(ExitNumber exit, LogIndex applied) override;
+    void live(ExitNumber exit) override;
+    void stopped(StopReason reason, const std::string& text) override;
+    void digest_checked(ExitNumber exit, const std::string& text) override;
+    void replay_disk_error(const std::string& text) override;
+
+    // False if `condition` did not come true within the deadline.
+    bool wait_until(const std::function<bool()>& condition, Duration deadline);
+
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<Recorded> log;
+    std::string console;
+    std::vector<std::vector<std::byte>> frames;
+    std::vector<OutputNumber> output_numbers;
+    std::optional<StopReason> stop_reason;
+    std::string stop_text;
+    std::optional<ExitNumber> drained_at;
+    bool is_live = false;
+    size_t digests_equal = 0;
+    std::vector<std::string> digest_errors;
+    std::vector<std::string> disk_errors;
+
+  private:
+    void note(const vmm::Output& output);
+};
+
+struct PairOptions {
+    vmm::VmConfig config;
+    size_t disk_bytes = 4 << 20;
+    uint64_t digest_exits = 500;
+    uint64_t kick_seed = 0;  // 0 = no kicks
+    uint64_t disk_seed = 1;
+};
+
+class ReplayPair {
+  public:
+    static Result<std::unique_ptr<ReplayPair>> make(const PairOptions& options);
+    ~ReplayPair();
+
+    void start();
+    // Stops the primary as if it had died: what it logged so far reaches the backup, then the log
+    // ends.
+    void cut_primary();
+    // After cut_primary: the backup drains its log and becomes the VM.
+    bool fail_over();
+
+    Side primary;
+    Side backup;
+    std::unique_ptr<MemoryDisk> primary_disk;
+    std::unique_ptr<MemoryDisk> backup_disk;
+    std::unique_ptr<Engine> primary_engine;
+    std::unique_ptr<Engine> backup_engine;
+    std::atomic<uint64_t> log_bytes{0};
+    std::atomic<uint64_t> log_entries{0};
+    std::string pump_error;
+
+  private:
+    ReplayPair() = default;
+    void pump();
+    bool send(std::vector<LogEntry> entries, LogIndex first);
+
+    Registry metrics_;
+    std::thread pump_;
+    std::atomic<bool> pump_stop_{false};
+    uint64_t next_index_ = 1;  // on the wire: Passed marks of the pump are entries too
+};
+
+}  // namespace antipode::replay

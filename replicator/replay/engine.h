@@ -172,10 +172,9 @@ class Engine final : private vmm::InputSource {
 
     // The vCPU thread's own.
     Mode mode_ = Mode::recording;
-    uint64_t exit_ = 0;        // number of the last counted exit
-    bool at_exit_ = false;     // an exit is being serviced: events may be applied
-    bool in_halt_ = false;     // that exit is a HLT: the guest needs an interrupt to go on
-    uint64_t next_index_ = 1;  // recording: of the next entry
+    uint64_t exit_ = 0;     // number of the last counted exit
+    bool at_exit_ = false;  // an exit is being serviced: events may be applied
+    bool in_halt_ = false;  // that exit is a HLT: the guest needs an interrupt to go on
     uint64_t output_number_ = 0;
     TimerSchedule timer_;
     MemoryDigest memory_digest_;

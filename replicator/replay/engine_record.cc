@@ -13,8 +13,8 @@ constexpr uint64_t kNanosecondsASecond = 1'000'000'000;
 }  // namespace
 
 void Engine::append(LogEntry::Body body, OutputNumber number, vmm::Output output) {
-    Recorded step{LogIndex(next_index_++), LogEntry{ExitNumber(exit_), std::move(body)}, number,
-                  std::move(output), MonotonicClock::now()};
+    Recorded step{LogEntry{ExitNumber(exit_), std::move(body)}, number, std::move(output),
+                  MonotonicClock::now()};
     if (log_.record(std::move(step))) return;
     log_waits_total_.add();
     bool pushed = false;

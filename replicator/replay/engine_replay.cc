@@ -226,7 +226,6 @@ Engine::Step Engine::become_live() {
     retriable_.clear();
     own_outputs_.clear();
     exit_ = 0;
-    next_index_ = 1;
     next_digest_exit_ = options_.digest_exits;
     exit_seen_.store(0, std::memory_order_relaxed);
     passed_.store(0, std::memory_order_release);

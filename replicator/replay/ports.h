@@ -14,7 +14,6 @@ namespace antipode::replay {
 
 // One step of a recording, in order: a log entry and, for an OutputMark, the output it stands for.
 struct Recorded {
-    LogIndex index;
     LogEntry entry;
     OutputNumber output_number;  // of `output`; 0 = this entry is no output
     vmm::Output output;

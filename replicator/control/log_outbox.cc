@@ -1,0 +1,52 @@
+#include "replicator/control/log_outbox.h"
+
+#include <algorithm>
+
+#include "common/base/check.h"
+
+namespace antipode::control {
+
+LogIndex LogOutbox::add(replay::LogEntry entry) {
+    const auto bytes = static_cast<uint32_t>(replay::encoded_bytes_max(entry));
+    last_exit_ = entry.exit;
+    pending_.push_back(std::move(entry));
+    sizes_.push_back(bytes);
+    unacknowledged_bytes_ += bytes;
+    return LogIndex(next_index_++);
+}
+
+std::optional<replay::LogBatch> LogOutbox::take_batch(ExitNumber passed, OutputNumber released,
+                                                      uint64_t guest_clock_ns) {
+    if (passed > last_exit_) (void)add({passed, replay::Passed{}});
+    if (pending_.empty()) return std::nullopt;
+    replay::LogBatch batch;
+    batch.first = LogIndex(next_index_ - pending_.size());
+    batch.released = released;
+    batch.guest_clock_ns = guest_clock_ns;
+    size_t bytes = 0;
+    while (!pending_.empty() && batch.entries.size() < replay::LogBatch::kEntriesMax) {
+        bytes += replay::encoded_bytes_max(pending_.front());
+        if (bytes > replay::LogBatch::kBytesMax / 2) break;
+        batch.entries.push_back(std::move(pending_.front()));
+        pending_.pop_front();
+    }
+    FT_CHECK(!batch.entries.empty(), "an entry larger than a batch");
+    return batch;
+}
+
+void LogOutbox::acknowledge(LogIndex index) {
+    if (index <= acknowledged_) return;
+    FT_CHECK(index <= last(), "acknowledged {} of {}", index, last());
+    const uint64_t count = index.value() - acknowledged_.value();
+    for (uint64_t i = 0; i < count; ++i) {
+        unacknowledged_bytes_ -= sizes_.front();
+        sizes_.pop_front();
+    }
+    acknowledged_ = index;
+}
+
+void LogOutbox::reset() {
+    *this = LogOutbox{};
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,48 @@
+// LogOutbox: turns what the engine records into numbered batches, and remembers how much of it the
+// backup has not acknowledged.
+//
+// Pure; core thread. INVARIANTS
+//   - Entries get consecutive indexes from 1 in the order they were recorded; a batch has no gap.
+//   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not:
+//   the
+//     bound on the log.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "replicator/replay/log_entry.h"
+
+namespace antipode::control {
+
+class LogOutbox {
+  public:
+    // Returns the index the entry got.
+    LogIndex add(replay::LogEntry entry);
+    bool has_entries() const { return !pending_.empty(); }
+    // The next batch. `passed`: all entries up to this exit were added; if that is news, the batch
+    // says so. Nothing if there is nothing to say.
+    std::optional<replay::LogBatch> take_batch(ExitNumber passed, OutputNumber released,
+                                               uint64_t guest_clock_ns);
+    void acknowledge(LogIndex index);
+    // A new epoch's stream begins.
+    void reset();
+
+    LogIndex last() const { return LogIndex(next_index_ - 1); }
+    LogIndex acknowledged() const { return acknowledged_; }
+    uint64_t unacknowledged_bytes() const { return unacknowledged_bytes_; }
+    uint64_t unacknowledged_count() const { return sizes_.size(); }
+
+  private:
+    uint64_t next_index_ = 1;
+    LogIndex acknowledged_;
+    ExitNumber last_exit_;
+    std::deque<replay::LogEntry> pending_;
+    std::deque<uint32_t> sizes_;  // of the entries after acknowledged_
+    uint64_t unacknowledged_bytes_ = 0;
+};
+
+}  // namespace antipode::control

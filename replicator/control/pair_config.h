@@ -1,0 +1,64 @@
+// PairConfig: what a site knows about its pair, a TOML file beside the VM's definition.
+//
+//   [pair]       name, site, peer_site, role = "primary" | "backup" (first start only),
+//   state_directory [channel]    listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key [heartbeat]
+//   listen, peer = "ADDRESS:PORT", key, interval_ms = 20 [tiebreaker] address = "HOST:PORT", ca,
+//   certificate, key [control]    socket [replay]     digest_interval_ms = 1000, log_buffer_mib =
+//   64           (the whole section is optional)
+//
+// Paths are relative to the file. An unknown section or key is an error with its line.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+
+namespace antipode::control {
+
+struct PairConfig {
+    enum class FirstRole : uint8_t { primary = 1, backup = 2 };
+
+    Name pair;
+    Name site;
+    Name peer_site;
+    FirstRole first_role = FirstRole::primary;
+    std::string state_directory;
+
+    std::string channel_listen;
+    std::string channel_peer;
+    std::string channel_own_key;
+    std::string channel_peer_key;
+
+    std::string heartbeat_listen;
+    std::string heartbeat_peer;
+    std::string heartbeat_key;
+    Duration heartbeat_interval = std::chrono::milliseconds(20);
+
+    std::string tiebreaker_address;
+    std::string tiebreaker_ca;
+    std::string tiebreaker_certificate;
+    std::string tiebreaker_key;
+
+    std::string control_socket;
+
+    Duration digest_interval = std::chrono::seconds(1);
+    uint64_t log_buffer_bytes = uint64_t{64} << 20;
+};
+
+// `origin` is the file's name, for messages and for relative paths.
+Result<PairConfig> parse_pair_config(std::string_view toml, const std::string& origin);
+Result<PairConfig> load_pair_config(const std::string& path);
+
+struct HostPort {
+    std::string host;
+    uint16_t port = 0;
+};
+// "10.0.0.1:7101" or "[::1]:7101"; `where` names the setting in the error.
+Result<HostPort> parse_host_port(std::string_view text, const std::string& where);
+
+}  // namespace antipode::control

@@ -45,8 +45,10 @@ void LogOutbox::acknowledge(LogIndex index) {
     acknowledged_ = index;
 }
 
-void LogOutbox::reset() {
+void LogOutbox::restart_after(LogIndex last) {
     *this = LogOutbox{};
+    next_index_ = last.value() + 1;
+    acknowledged_ = last;
 }
 
 }  // namespace antipode::control

@@ -2,7 +2,9 @@
 // backup has not acknowledged.
 //
 // Pure; core thread. INVARIANTS
-//   - Entries get consecutive indexes from 1 in the order they were recorded; a batch has no gap.
+//   - Entries get consecutive indexes in the order they were recorded; a batch has no gap. Indexes
+//   go on
+//     over epochs and sites: a site that goes live continues behind the last entry it has applied.
 //   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not:
 //   the
 //     bound on the log.
@@ -28,8 +30,8 @@ class LogOutbox {
     std::optional<replay::LogBatch> take_batch(ExitNumber passed, OutputNumber released,
                                                uint64_t guest_clock_ns);
     void acknowledge(LogIndex index);
-    // A new epoch's stream begins.
-    void reset();
+    // Forgets everything; the next entry gets the index after `last`.
+    void restart_after(LogIndex last);
 
     LogIndex last() const { return LogIndex(next_index_ - 1); }
     LogIndex acknowledged() const { return acknowledged_; }

@@ -51,7 +51,10 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       frames_dropped_total_(metrics.counter("antipode_frames_dropped_total",
                                             "Received frames dropped before the guest")),
       log_waits_total_(metrics.counter("antipode_log_waits_total",
-                                       "Times the guest waited for room in the log")) {}
+                                       "Times the guest waited for room in the log")),
+      deltas_total_(metrics.counter("antipode_deltas_total",
+                                    "Stretches of execution sent as state instead of replayed")),
+      delta_pages_total_(metrics.counter("antipode_delta_pages_total", "Pages sent in deltas")) {}
 
 Engine::~Engine() {
     stop();
@@ -107,6 +110,10 @@ void Engine::kicker() {
 void Engine::main() {
     pthread_setname_np(pthread_self(), "vcpu0");
     vcpu_.attach_thread();
+    if (const auto made = kick_timer_.create(); !made) {
+        logger("replay").warn("no kick timer, a busy guest gets its events late: {}",
+                              made.error().to_string());
+    }
     while (obey_commands() == Step::go_on && step() == Step::go_on) {
     }
     finished_ = true;
@@ -119,7 +126,7 @@ bool Engine::command_waits() const {
 
 Engine::Step Engine::obey_commands() {
     while (pause_wanted_.load() && !stop_wanted_.load()) {
-        paused_seen_ = true;
+        if (!paused_seen_.exchange(true)) owner_.paused(ExitNumber(exit_));
         wakeup_.wait(std::nullopt, [this] { return stop_wanted_.load() || !pause_wanted_.load(); });
     }
     paused_seen_ = false;
@@ -141,6 +148,10 @@ Engine::Step Engine::step() {
 }
 
 Engine::Step Engine::run_guest() {
+    if (mode_ == Mode::recording && !kick_armed_ && options_.kick_deadline > Duration::zero()) {
+        kick_timer_.arm(options_.kick_deadline);
+        kick_armed_ = true;
+    }
     const vmm::Exit exit = vcpu_.run();
     if (exit.is_counted()) return handle_exit(exit);
     switch (exit.kind) {
@@ -150,7 +161,7 @@ Engine::Step Engine::run_guest() {
             return finish(StopReason::failed, exit.detail);
         default:
             kicks_total_.add();
-            return Step::go_on;
+            return mode_ == Mode::recording ? record_kick() : Step::go_on;
     }
 }
 

@@ -44,6 +44,7 @@
 #include "replicator/replay/timer_schedule.h"
 #include "replicator/replay/wakeup.h"
 #include "replicator/vmm/builder.h"
+#include "replicator/vmm/kick_timer.h"
 
 namespace antipode::replay {
 
@@ -51,6 +52,9 @@ struct EngineOptions {
     // A digest is logged when either is reached; zero = never for that reason.
     Duration digest_interval = std::chrono::seconds(1);
     uint64_t digest_exits = 0;
+    // A guest that has not exited for one to two of these, while events wait for it, gets them by a
+    // delta. Zero = never.
+    Duration kick_deadline = std::chrono::milliseconds(5);
     // Frames waiting for an exit; more are dropped, as by a network card.
     size_t frames_pending_max = 1024;
     size_t log_entries_pending_max = 1 << 16;
@@ -148,12 +152,18 @@ class Engine final : private vmm::InputSource {
     uint64_t sample(vmm::InputKind kind);
     void record_digest(Instant now);
     void drain_completions();
+    bool events_wait(Instant now) const;
+    Step record_kick();
+    Step record_delta();
 
     // engine_replay.cc
     Step replay_events();
     bool fetch_entry();
     Step apply(const Indexed& next);
     Step apply_block_done(const BlockDone& done);
+    Step apply_digest(ExitNumber exit, const DigestMark& mark);
+    Step collect_delta(const DeltaPages& part);
+    Step apply_delta(const DeltaState& state);
     void replay_outputs();
     void wait_for_log();
     uint64_t replay_input(vmm::InputKind kind);
@@ -180,6 +190,9 @@ class Engine final : private vmm::InputSource {
     MemoryDigest memory_digest_;
     Instant next_digest_time_{};
     uint64_t next_digest_exit_ = 0;
+    vmm::KickTimer kick_timer_;
+    bool kick_armed_ = false;
+    uint64_t exit_at_kick_ = 0;
     std::deque<BlockCompletion> completions_;                // recording: not applied yet
     std::map<RequestKey, BlockCompletion> own_completions_;  // replaying: waiting for their entry
     std::map<RequestKey, vmm::BlockRequest> retriable_;      // replaying: to retry on an error
@@ -187,8 +200,9 @@ class Engine final : private vmm::InputSource {
     uint64_t reached_ = 0;  // replaying: the primary has reached this exit
     uint64_t applied_index_ = 0;
     bool drained_reported_ = false;
-    std::deque<uint32_t> own_outputs_;  // replaying: checksums not yet met by their mark
-    std::string input_error_;           // set by read() when the log does not fit
+    std::deque<uint32_t> own_outputs_;           // replaying: checksums not yet met by their mark
+    std::vector<DeltaPages::Page> delta_pages_;  // replaying: of a delta that is not complete yet
+    std::string input_error_;                    // set by read() when the log does not fit
 
     // Between threads.
     Wakeup wakeup_;
@@ -215,6 +229,8 @@ class Engine final : private vmm::InputSource {
     Counter& ticks_dropped_total_;
     Counter& frames_dropped_total_;
     Counter& log_waits_total_;
+    Counter& deltas_total_;
+    Counter& delta_pages_total_;
 
     std::thread thread_;
     std::thread kicker_;

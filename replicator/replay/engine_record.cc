@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "replicator/replay/engine.h"
+#include "replicator/vmm/cpu_state.h"
 
 namespace antipode::replay {
 namespace {
@@ -139,6 +140,55 @@ Engine::Step Engine::record_events() {
     record_digest(now);
     passed_.store(exit_, std::memory_order_release);
     return inject();
+}
+
+bool Engine::events_wait(Instant now) const {
+    return !completions_.empty() || inbox_any_.load() || !frames_.empty() ||
+           !console_pending_.empty() || (timer_.due(now) && !machine_.timer_pending()) ||
+           machine_.interrupt_pending();
+}
+
+// The guest was interrupted at no exit. If it has not exited since the last time, and something
+// waits for it, this point is made one that the backup can reach: by a delta.
+Engine::Step Engine::record_kick() {
+    kick_armed_ = false;
+    const bool busy = exit_at_kick_ == exit_;
+    exit_at_kick_ = exit_;
+    if (!busy || command_waits() || options_.kick_deadline <= Duration::zero()) return Step::go_on;
+    if (!events_wait(MonotonicClock::now())) return Step::go_on;
+    // What the last exit left to do must be done before the state is whole; that may end in an
+    // exit.
+    const vmm::Exit exit = vcpu_.complete_access();
+    if (exit.is_counted()) return handle_exit(exit);
+    if (exit.kind != vmm::Exit::Kind::kicked) return finish(StopReason::failed, exit.detail);
+    // With interrupts off nothing could be delivered: let it run on.
+    if (!vcpu_.can_inject()) return Step::go_on;
+    return record_delta();
+}
+
+Engine::Step Engine::record_delta() {
+    const auto changed = memory_digest_.take_changed(vm_->vm, vm_->memory);
+    if (!changed) return finish(StopReason::failed, changed.error().to_string());
+    const auto cpu = vmm::capture_cpu(vcpu_);
+    if (!cpu) return finish(StopReason::failed, cpu.error().to_string());
+    DeltaPages part;
+    for (const uint64_t number : *changed) {
+        const auto bytes = vm_->memory.page(number);
+        const bool zero = std::all_of(bytes.begin(), bytes.end(),
+                                      [](std::byte each) { return each == std::byte{0}; });
+        part.pages.push_back({number, {}});
+        if (!zero) part.pages.back().bytes.assign(bytes.begin(), bytes.end());
+        if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
+    }
+    if (!part.pages.empty()) append(std::move(part));
+    vmm::StateWriter state;
+    cpu->save(state);
+    append(DeltaState{state.take()});
+    deltas_total_.add();
+    delta_pages_total_.add(changed->size());
+    at_exit_ = true;
+    in_halt_ = false;
+    return Step::go_on;
 }
 
 void Engine::record_digest(Instant now) {

@@ -1,9 +1,11 @@
 // Replaying: events come from the log, and nothing happens before the log says so.
+#include <algorithm>
 #include <chrono>
 
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "replicator/replay/engine.h"
+#include "replicator/vmm/cpu_state.h"
 
 namespace antipode::replay {
 namespace {
@@ -115,18 +117,69 @@ Engine::Step Engine::apply(const Indexed& next) {
         machine_.receive_frame(frame->interface, frame->bytes);
     } else if (const auto* input = std::get_if<ConsoleInput>(&body)) {
         (void)machine_.console_input(input->bytes);
-    } else if (const auto* mark_digest = std::get_if<DigestMark>(&body)) {
-        const auto own = digest();
-        if (!own) return finish(StopReason::failed, own.error().to_string());
-        std::string text;
-        if (own->cpu != mark_digest->cpu) text += "registers ";
-        if (own->devices != mark_digest->devices) text += "devices ";
-        if (own->memory != mark_digest->memory) text += "memory ";
-        if (!text.empty()) text += "differ from the primary's";
-        owner_.digest_checked(next.entry.exit, text);
+    } else if (const auto* digest_mark = std::get_if<DigestMark>(&body)) {
+        return apply_digest(next.entry.exit, *digest_mark);
+    } else if (const auto* pages = std::get_if<DeltaPages>(&body)) {
+        return collect_delta(*pages);
+    } else if (const auto* state = std::get_if<DeltaState>(&body)) {
+        return apply_delta(*state);
     } else if (std::holds_alternative<InputRead>(body)) {
         return diverged("the primary read a clock here, this VM did not");
     }
+    return Step::go_on;
+}
+
+Engine::Step Engine::apply_digest(ExitNumber exit, const DigestMark& mark) {
+    const auto own = digest();
+    if (!own) return finish(StopReason::failed, own.error().to_string());
+    std::string text;
+    if (own->cpu != mark.cpu) text += "registers ";
+    if (own->devices != mark.devices) text += "devices ";
+    if (own->memory != mark.memory) text += "memory ";
+    if (!text.empty()) text += "differ from the primary's";
+    owner_.digest_checked(exit, text);
+    return Step::go_on;
+}
+
+Engine::Step Engine::collect_delta(const DeltaPages& part) {
+    for (const auto& page : part.pages) {
+        if (page.number >= vm_->memory.page_count()) {
+            return diverged(
+                fmt::format("delta names page {} of {}", page.number, vm_->memory.page_count()));
+        }
+        delta_pages_.push_back(page);
+    }
+    if (delta_pages_.size() > vm_->memory.page_count()) {
+        return diverged("delta has more pages than there is memory");
+    }
+    return Step::go_on;
+}
+
+Engine::Step Engine::apply_delta(const DeltaState& state) {
+    vmm::StateReader reader(state.cpu);
+    const auto cpu = vmm::CpuState::load(reader);
+    if (!cpu) return diverged(cpu.error().to_string());
+    // The primary left the exit before it was interrupted: so does this machine. The vCPU's part of
+    // the injection is overwritten below, the interrupt controller's stays.
+    if (inject() == Step::stop) return Step::stop;
+    const vmm::Exit exit = vcpu_.complete_access();
+    if (exit.kind != vmm::Exit::Kind::kicked) {
+        return diverged(fmt::format("another exit ({}) before the delta", to_string(exit.kind)));
+    }
+    for (const auto& page : delta_pages_) {
+        const auto target = vm_->memory.mutable_page(page.number);
+        if (page.bytes.empty()) {
+            std::fill(target.begin(), target.end(), std::byte{0});
+        } else {
+            std::copy(page.bytes.begin(), page.bytes.end(), target.begin());
+        }
+    }
+    delta_pages_.clear();
+    const auto restored = vmm::restore_cpu(vcpu_, *cpu);
+    if (!restored) return finish(StopReason::failed, restored.error().to_string());
+    deltas_total_.add();
+    at_exit_ = true;
+    in_halt_ = false;
     return Step::go_on;
 }
 
@@ -225,6 +278,7 @@ Engine::Step Engine::become_live() {
     own_completions_.clear();
     retriable_.clear();
     own_outputs_.clear();
+    delta_pages_.clear();
     exit_ = 0;
     next_digest_exit_ = options_.digest_exits;
     exit_seen_.store(0, std::memory_order_relaxed);

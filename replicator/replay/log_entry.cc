@@ -18,6 +18,8 @@ enum class Kind : uint8_t {
     console_input = 6,
     digest_mark = 7,
     passed = 8,
+    delta_pages = 9,
+    delta_state = 10,
 };
 
 constexpr uint8_t kVersion = 1;
@@ -25,6 +27,7 @@ constexpr uint64_t kSmallDelta = 15;
 constexpr size_t kVarintBytesMax = 10;
 constexpr size_t kConsoleBytesMax = 4096;
 constexpr uint64_t kPmTimerMask = 0xffffff;
+constexpr size_t kPageBytes = vmm::layout::kPageBytes;
 
 class Writer {
   public:
@@ -39,9 +42,12 @@ class Writer {
     void fixed(uint64_t value, size_t count) {
         for (size_t i = 0; i < count; ++i) byte(static_cast<uint8_t>(value >> (8 * i)));
     }
+    void raw(std::span<const std::byte> value) {
+        bytes_.insert(bytes_.end(), value.begin(), value.end());
+    }
     void data(std::span<const std::byte> value) {
         varint(value.size());
-        bytes_.insert(bytes_.end(), value.begin(), value.end());
+        raw(value);
     }
     std::vector<std::byte> take() { return std::move(bytes_); }
 
@@ -80,6 +86,9 @@ class Reader {
     Result<std::vector<std::byte>> data(size_t bytes_max) {
         FT_TRY(const uint64_t size, varint());
         if (size > bytes_max) return broken("data is longer than allowed");
+        return raw(size);
+    }
+    Result<std::vector<std::byte>> raw(uint64_t size) {
         if (size > bytes_.size() - at_) return cut_off();
         const auto part = bytes_.subspan(at_, size);
         at_ += size;
@@ -149,6 +158,23 @@ struct BodyWriter {
         for (const uint64_t value : {body.cpu, body.devices, body.memory}) out.fixed(value, 8);
     }
     void operator()(const Passed&) const { write_header(out, Kind::passed, delta); }
+    void operator()(const DeltaPages& body) const {
+        FT_CHECK(body.pages.size() <= DeltaPages::kPagesMax, "{} pages", body.pages.size());
+        write_header(out, Kind::delta_pages, delta);
+        out.varint(body.pages.size());
+        uint64_t next = 0;
+        for (const auto& page : body.pages) {
+            FT_CHECK(page.number >= next, "page {} out of order", page.number);
+            FT_CHECK(page.bytes.empty() || page.bytes.size() == kPageBytes, "half a page");
+            out.varint((page.number - next) << 1 | (page.bytes.empty() ? 0 : 1));
+            out.raw(page.bytes);
+            next = page.number + 1;
+        }
+    }
+    void operator()(const DeltaState& body) const {
+        write_header(out, Kind::delta_state, delta);
+        out.data(body.cpu);
+    }
 };
 
 Result<LogEntry::Body> read_input(Reader& in, Context& context) {
@@ -176,6 +202,25 @@ Result<LogEntry::Body> read_block_done(Reader& in) {
     body.status = static_cast<vmm::BlockStatus>(packed & 0x0f);
     FT_TRY(body.number, in.varint());
     return LogEntry::Body(body);
+}
+
+Result<LogEntry::Body> read_delta_pages(Reader& in) {
+    FT_TRY(const uint64_t count, in.varint());
+    if (count == 0 || count > DeltaPages::kPagesMax) return in.broken("page count is out of range");
+    DeltaPages body;
+    uint64_t next = 0;
+    for (uint64_t i = 0; i < count; ++i) {
+        FT_TRY(const uint64_t packed, in.varint());
+        const uint64_t step = packed >> 1;
+        if (step >= UINT64_MAX / 2 - next) return in.broken("page number overflows");
+        DeltaPages::Page page{next + step, {}};
+        if ((packed & 1) != 0) {
+            FT_TRY(page.bytes, in.raw(kPageBytes));
+        }
+        next = page.number + 1;
+        body.pages.push_back(std::move(page));
+    }
+    return LogEntry::Body(std::move(body));
 }
 
 Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
@@ -213,6 +258,13 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
         }
         case Kind::passed:
             return LogEntry::Body(Passed{});
+        case Kind::delta_pages:
+            return read_delta_pages(in);
+        case Kind::delta_state: {
+            DeltaState body;
+            FT_TRY(body.cpu, in.data(DeltaState::kCpuBytesMax));
+            return LogEntry::Body(std::move(body));
+        }
     }
     return in.broken("entry kind is not known");
 }
@@ -262,6 +314,12 @@ size_t encoded_bytes_max(const LogEntry& entry) {
     }
     if (const auto* input = std::get_if<ConsoleInput>(&entry.body)) {
         return kFixedMax + input->bytes.size();
+    }
+    if (const auto* delta = std::get_if<DeltaPages>(&entry.body)) {
+        return kFixedMax + delta->pages.size() * (kVarintBytesMax + kPageBytes);
+    }
+    if (const auto* state = std::get_if<DeltaState>(&entry.body)) {
+        return kFixedMax + state->cpu.size();
     }
     return kFixedMax;
 }
@@ -325,6 +383,13 @@ struct Describer {
                            body.devices, body.memory);
     }
     std::string operator()(const Passed&) const { return "passed"; }
+    std::string operator()(const DeltaPages& body) const {
+        return fmt::format("delta-pages count={} first={}", body.pages.size(),
+                           body.pages.empty() ? 0 : body.pages.front().number);
+    }
+    std::string operator()(const DeltaState& body) const {
+        return fmt::format("delta-state bytes={}", body.cpu.size());
+    }
 };
 
 }  // namespace

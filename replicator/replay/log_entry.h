@@ -63,6 +63,25 @@ struct DigestMark {
     uint64_t memory = 0;
     bool operator==(const DigestMark&) const = default;
 };
+// A delta: where a stretch of execution cannot be replayed (the guest did not exit in time), the
+// state it led to. It takes effect after the exit it names, in place of running on from there:
+// first the pages, in as many entries as they need, then the vCPU, which makes the delta complete.
+// Only a complete one counts.
+struct DeltaPages {
+    static constexpr size_t kPagesMax = 64;
+    struct Page {
+        uint64_t number = 0;
+        std::vector<std::byte> bytes;  // one page, or empty: all zero
+        bool operator==(const Page&) const = default;
+    };
+    std::vector<Page> pages;  // by ascending number
+    bool operator==(const DeltaPages&) const = default;
+};
+struct DeltaState {
+    static constexpr size_t kCpuBytesMax = 16384;
+    std::vector<std::byte> cpu;  // vmm::CpuState
+    bool operator==(const DeltaState&) const = default;
+};
 // Nothing but the exit number: the primary has got this far.
 struct Passed {
     bool operator==(const Passed&) const = default;
@@ -70,7 +89,7 @@ struct Passed {
 
 struct LogEntry {
     using Body = std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived,
-                              ConsoleInput, DigestMark, Passed>;
+                              ConsoleInput, DigestMark, Passed, DeltaPages, DeltaState>;
     ExitNumber exit;
     Body body;
     bool operator==(const LogEntry&) const = default;

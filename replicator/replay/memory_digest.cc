@@ -5,32 +5,58 @@
 #include <xxhash.h>
 
 namespace antipode::replay {
+namespace {
+
+template <typename Function>
+void for_each_bit(const std::vector<uint64_t>& bitmap, uint64_t limit, Function function) {
+    for (size_t word = 0; word < bitmap.size(); ++word) {
+        for (uint64_t bits = bitmap[word]; bits != 0; bits &= bits - 1) {
+            const uint64_t number = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
+            if (number < limit) function(number);
+        }
+    }
+}
+
+}  // namespace
 
 uint64_t MemoryDigest::hash_page(const vmm::GuestMemory& memory, uint64_t page) {
     const auto bytes = memory.page(page);
     return XXH3_64bits_withSeed(bytes.data(), bytes.size(), page);
 }
 
-Result<uint64_t> MemoryDigest::update(vmm::Vm& vm, vmm::GuestMemory& memory) {
-    const bool first = page_hashes_.empty();
-    dirty_.assign((memory.page_count() + 63) / 64, first ? ~uint64_t{0} : 0);
-    page_hashes_.resize(memory.page_count());
-    FT_TRY_VOID(vm.collect_dirty(dirty_));
+Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory,
+                                   std::vector<uint64_t>& into) {
+    const size_t words = (memory.page_count() + 63) / 64;
+    into.assign(words, 0);
+    if (unhashed_.empty()) unhashed_.assign(words, ~uint64_t{0});
+    FT_TRY_VOID(vm.collect_dirty(into));
     auto& ours = memory.vmm_dirty();
-    for (size_t word = 0; word < dirty_.size(); ++word) {
-        uint64_t bits = dirty_[word] | ours[word];
+    for (size_t word = 0; word < words; ++word) {
+        into[word] |= ours[word];
         ours[word] = 0;
-        while (bits != 0) {
-            const uint64_t page = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
-            bits &= bits - 1;
-            if (page >= page_hashes_.size()) break;
-            const uint64_t hash = hash_page(memory, page);
-            digest_ += hash - page_hashes_[page];
-            page_hashes_[page] = hash;
-            ++pages_hashed_;
-        }
+        unhashed_[word] |= into[word];
     }
+    return {};
+}
+
+Result<uint64_t> MemoryDigest::update(vmm::Vm& vm, vmm::GuestMemory& memory) {
+    FT_TRY_VOID(collect(vm, memory, changed_));
+    page_hashes_.resize(memory.page_count());
+    for_each_bit(unhashed_, memory.page_count(), [&](uint64_t page) {
+        const uint64_t hash = hash_page(memory, page);
+        digest_ += hash - page_hashes_[page];
+        page_hashes_[page] = hash;
+        ++pages_hashed_;
+    });
+    std::fill(unhashed_.begin(), unhashed_.end(), 0);
     return digest_;
+}
+
+Result<std::vector<uint64_t>> MemoryDigest::take_changed(vmm::Vm& vm, vmm::GuestMemory& memory) {
+    FT_TRY_VOID(collect(vm, memory, changed_));
+    std::vector<uint64_t> pages;
+    for_each_bit(changed_, memory.page_count(), [&](uint64_t page) { pages.push_back(page); });
+    return pages;
 }
 
 }  // namespace antipode::replay

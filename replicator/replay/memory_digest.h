@@ -5,6 +5,10 @@
 // which pages KVM calls dirty as long as none that changed is missed. The page hashes also name the
 // pages in which two sites differ.
 //
+// It also remembers which pages were written since the other site was last known to have the same
+// memory: the last update or the last take_changed(), whichever is later. That is what a delta
+// carries.
+//
 // vCPU thread only, at an exit. INVARIANT: after update(), digest() is that of the memory as it is.
 #pragma once
 
@@ -21,14 +25,18 @@ class MemoryDigest {
     // Hashes what changed since the last update (everything, the first time) and returns the
     // digest.
     Result<uint64_t> update(vmm::Vm& vm, vmm::GuestMemory& memory);
+    // Numbers of the pages written since the last update() or take_changed(), ascending.
+    Result<std::vector<uint64_t>> take_changed(vmm::Vm& vm, vmm::GuestMemory& memory);
     const std::vector<uint64_t>& page_hashes() const { return page_hashes_; }
     uint64_t pages_hashed() const { return pages_hashed_; }
 
   private:
+    Result<void> collect(vmm::Vm& vm, vmm::GuestMemory& memory, std::vector<uint64_t>& into);
     static uint64_t hash_page(const vmm::GuestMemory& memory, uint64_t page);
 
     std::vector<uint64_t> page_hashes_;
-    std::vector<uint64_t> dirty_;
+    std::vector<uint64_t> unhashed_;  // one bit a page: written since it was hashed
+    std::vector<uint64_t> changed_;   // scratch
     uint64_t digest_ = 0;
     uint64_t pages_hashed_ = 0;
 };

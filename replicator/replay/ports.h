@@ -58,6 +58,8 @@ class OwnerPort {
     // The log was closed and everything in it has been applied.
     virtual void drained(ExitNumber exit, LogIndex applied) = 0;
     virtual void live(ExitNumber exit) = 0;
+    // pause() has taken effect: no instruction runs and no request is submitted until resume().
+    virtual void paused(ExitNumber exit) = 0;
     virtual void stopped(StopReason reason, const std::string& text) = 0;
     // A digest entry was compared. `text` names what differed; empty when equal.
     virtual void digest_checked(ExitNumber exit, const std::string& text) = 0;

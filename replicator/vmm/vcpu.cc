@@ -13,13 +13,9 @@
 #include "common/base/check.h"
 
 namespace antipode::vmm {
-namespace {
-
 int kick_signal() {
     return SIGRTMIN + 1;
 }
-
-}  // namespace
 
 const char* to_string(Exit::Kind kind) {
     switch (kind) {

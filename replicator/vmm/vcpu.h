@@ -95,5 +95,6 @@ class Vcpu {
 
 // The signal that kicks; its handler does nothing. Installed once by the process before any kick.
 void install_kick_handler();
+int kick_signal();
 
 }  // namespace antipode::vmm

@@ -51,6 +51,7 @@ TEST_F(ReplayGuests, LinuxBoots) {
     std::fprintf(stderr, "exits %lu entries %lu log bytes %lu\n",
                  pair.primary_engine->exit_number().value(), pair.log_entries.load(),
                  pair.log_bytes.load());
+    std::fprintf(stderr, "%s\n", pair.metrics_text().c_str());
     EXPECT_TRUE(booted) << pair.primary.stop_text;
     EXPECT_TRUE(pair.fail_over()) << pair.backup.stop_text;
     EXPECT_EQ(pair.backup.console, pair.primary.console);

@@ -25,6 +25,7 @@ class Side final : public LogPort, public OwnerPort {
     bool replayed(ReplayedOutput&& output) override;
     void drained(ExitNumber exit, LogIndex applied) override;
     void live(ExitNumber exit) override;
+    void paused(ExitNumber) override {}
     void stopped(StopReason reason, const std::string& text) override;
     void digest_checked(ExitNumber exit, const std::string& text) override;
     void replay_disk_error(const std::string& text) override;
@@ -79,13 +80,14 @@ class ReplayPair {
     std::atomic<uint64_t> log_bytes{0};
     std::atomic<uint64_t> log_entries{0};
     std::string pump_error;
+    std::string metrics_text() const { return metrics_.prometheus_text(); }
 
   private:
     ReplayPair() = default;
     void pump();
     bool send(std::vector<LogEntry> entries, LogIndex first);
 
-    Registry metrics_;
+    Registry metrics_;  // of both sides
     std::thread pump_;
     std::atomic<bool> pump_stop_{false};
     uint64_t next_index_ = 1;  // on the wire: Passed marks of the pump are entries too

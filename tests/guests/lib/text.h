@@ -8,12 +8,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if __STDC_HOSTED__
+#include <string.h>
+#else
 extern "C" {
 void* memcpy(void* to, const void* from, size_t bytes);
 void* memmove(void* to, const void* from, size_t bytes);
 void* memset(void* to, int value, size_t bytes);
 int memcmp(const void* left, const void* right, size_t bytes);
 }
+#endif
 
 namespace antipode::guest {
 

@@ -1,0 +1,87 @@
+// What operators ask for.
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/failover/failover.h"
+
+namespace antipode::failover {
+
+void Failover::refuse(CommandKind kind, std::string reason) {
+    emit(CommandRefused{kind, std::move(reason)});
+}
+
+void Failover::on_command(Event event, const Command& command) {
+    switch (event) {
+        case Event::force:
+            return on_force(command);
+        case Event::take_over:
+            lose_partner("an operator asks for a failover");
+            insist_ = true;
+            return;
+        case Event::switch_over:
+            return on_switch_over();
+        case Event::unprotect:
+            unprotected_wanted_ = true;
+            if (state_ == State::solo) return enter(State::unprotected, "an operator's wish");
+            insist_ = true;
+            return lose_partner("an operator gives the backup up");
+        case Event::protect:
+            unprotected_wanted_ = false;
+            if (state_ == State::unprotected) enter(State::solo, "an operator's wish");
+            return;
+        case Event::rejoin:
+            rejoin_wanted_ = true;
+            return;
+        case Event::reclaim:
+            reclaim_wanted_ = true;
+            return;
+        case Event::enrol_again:
+            if (command.confirmation != config_.pair.view()) {
+                return refuse(command.kind, "the confirmation is not the pair's name");
+            }
+            if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
+            if (tiebreaker_store_ == durable_.store && !record_absent_) {
+                return refuse(command.kind, "the tiebreaker's store knows this pair");
+            }
+            enrol_wanted_ = true;
+            next_ask_ = now_;
+            return;
+        default:
+            FT_CHECK(false, "{} is not a command", to_string(event));
+    }
+}
+
+void Failover::on_force(const Command& command) {
+    if (command.confirmation != config_.pair.view()) {
+        return refuse(command.kind, "the confirmation is not the pair's name");
+    }
+    if (session_up_ || !suspected_) return refuse(command.kind, "the peer can be reached");
+    const bool memory = vm_ != Vm::none;
+    if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {
+        return refuse(command.kind, "this site's copy may lack acknowledged writes");
+    }
+    const auto sites = wire::sorted_sites(config_.site, config_.peer_site);
+    Epoch highest = std::max(epoch_, known_epoch_);
+    if (record_) highest = std::max(highest, record_->epoch);
+    const Epoch forced = wire::forced_epoch(highest, sites, config_.site);
+    if (tiebreaker_usable()) {
+        forcing_ = forced;
+        next_ask_ = now_;
+        return;
+    }
+    go_live(forced, Target::forced, "an operator's force");
+}
+
+void Failover::on_switch_over() {
+    const bool ready = usable_session() && !suspected_ && peer_->from == partner_ &&
+                       peer_->state == State::paired_backup && peer_->epoch == epoch_;
+    if (!ready) return refuse(CommandKind::switch_over, "the backup is not in step");
+    if (!tiebreaker_usable()) {
+        return refuse(CommandKind::switch_over, "the tiebreaker cannot be reached");
+    }
+    if (pausing_) return refuse(CommandKind::switch_over, "a switchover is under way");
+    pausing_ = true;
+    emit(PauseVm{});
+}
+
+}  // namespace antipode::failover

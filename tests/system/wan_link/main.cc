@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <sys/prctl.h>
 
 #include "tests/system/wan_link/console.h"
 
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
 
     std::signal(SIGPIPE, SIG_IGN);
+    ::prctl(PR_SET_TIMERSLACK, 1);  // by default a timer may be 50 us late
     boost::asio::io_context context(1);
     wan::Wan wan(context, seed);
     wan::Console console(context, wan);

@@ -169,8 +169,10 @@ void TcpConnection::write(Pipe& pipe) {
     const Instant due = pipe.travelling.front().due;
     if (due <= now) return write_due(pipe, now);
     pipe.write_timer.expires_at(timer_point(due));
-    pipe.write_timer.async_wait([self = shared_from_this(), &pipe](auto error) {
-        if (!error) self->write(pipe);
+    pipe.write_timer.async_wait([self = shared_from_this(), &pipe, due](auto error) {
+        if (error) return;
+        pipe.direction.delivered(due, MonotonicClock::now());
+        self->write(pipe);
     });
 }
 
@@ -182,7 +184,6 @@ void TcpConnection::write_due(Pipe& pipe, Instant now) {
             break;
         }
         buffers.emplace_back(piece.bytes.data(), piece.bytes.size());
-        pipe.direction.delivered(piece.due, now);
     }
     if (buffers.empty()) {
         if (pipe.travelling.front().kind == Piece::Kind::reset) return abort();

@@ -101,12 +101,13 @@ class UdpForward final : public Forward {
     }
 
     void deliver(Side& from, Side& to) {
+        if (from.travelling.empty()) return;  // cut while this was on its way
         const Instant now = MonotonicClock::now();
+        from.out->delivered(from.travelling.begin()->first, now);
         while (!from.travelling.empty() && from.travelling.begin()->first <= now) {
             const auto first = from.travelling.begin();
             boost::system::error_code ignored;  // nobody there, or its buffer is full: lost
             to.socket.send_to(asio::buffer(first->second), to.peer, 0, ignored);
-            from.out->delivered(first->first, now);
             from.out->unbuffered(first->second.size());
             from.travelling.erase(first);
         }

@@ -1,0 +1,62 @@
+"""A unittest case for system tests: a directory and a list of things to end, logs shown when it fails, and an exit
+code that ctest understands (77: nothing could run here)."""
+
+import os
+import shutil
+import sys
+import tempfile
+import unittest
+
+from . import requirements
+
+
+class Case(unittest.TestCase):
+    LOG_TAIL_LINES = 40
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="antipode-test-")
+        self.addCleanup(self._keep_or_remove)
+
+    def _failed(self):
+        outcome = getattr(self, "_outcome", None)
+        result = getattr(outcome, "result", None)
+        return any(test is self for test, _ in (result.failures + result.errors)) if result else True
+
+    def _keep_or_remove(self):
+        # Runs last, after everything started by the test has been ended.
+        failed = self._failed() or not getattr(getattr(self, "_outcome", None), "success", True)
+        if not failed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        for folder, _, names in sorted(os.walk(self.folder)):
+            for name in sorted(names):
+                if name.endswith(".log"):
+                    self._show_tail(os.path.join(folder, name))
+        print(f"--- everything is kept in {self.folder}", flush=True)
+
+    def _show_tail(self, path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()[-self.LOG_TAIL_LINES:]
+        print(f"--- {path}")
+        for line in lines:
+            print(f"    {line}")
+
+    def path(self, *parts):
+        path = os.path.join(self.folder, *parts)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def owned(self, thing):
+        """Ends it (close or discard) when the test ends."""
+        self.addCleanup(thing.close if hasattr(thing, "close") else thing.discard)
+        return thing
+
+
+def main():
+    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    result = program.result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    if result.testsRun == 0 or len(result.skipped) == result.testsRun:
+        sys.exit(requirements.SKIPPED)
+    sys.exit(0)

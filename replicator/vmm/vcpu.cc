@@ -13,6 +13,12 @@
 #include "common/base/check.h"
 
 namespace antipode::vmm {
+namespace {
+
+thread_local kvm_run* this_threads_run = nullptr;
+
+}  // namespace
+
 int kick_signal() {
     return SIGRTMIN + 1;
 }
@@ -45,8 +51,18 @@ const char* to_string(Exit::Kind kind) {
 
 void install_kick_handler() {
     struct sigaction action {};
-    action.sa_handler = [](int) {};
+    // On the vCPU thread the signal must stop the next KVM_RUN even if it comes just before it.
+    action.sa_handler = [](int) {
+        if (this_threads_run != nullptr) {
+            __atomic_store_n(&this_threads_run->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
+        }
+    };
     sigaction(kick_signal(), &action, nullptr);
+}
+
+void Vcpu::detach_thread() {
+    attached_.store(false);
+    this_threads_run = nullptr;
 }
 
 Result<Vcpu> Vcpu::create(const Kvm& kvm, const Vm& vm, int id) {
@@ -72,6 +88,7 @@ Vcpu::~Vcpu() {
 }
 
 void Vcpu::attach_thread() {
+    this_threads_run = run_;
     thread_.store(pthread_self());
     attached_.store(true);
 }

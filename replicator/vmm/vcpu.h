@@ -58,7 +58,7 @@ class Vcpu {
 
     // The thread that will call run(): where kick() sends its signal.
     void attach_thread();
-    void detach_thread() { attached_.store(false); }
+    void detach_thread();
     // Enters the guest until it stops.
     Exit run();
     // Completes a pending access without entering the guest; Kind::kicked when there was nothing
@@ -93,7 +93,8 @@ class Vcpu {
     std::atomic<bool> attached_{false};
 };
 
-// The signal that kicks; its handler does nothing. Installed once by the process before any kick.
+// The signal that kicks: its handler sets immediate_exit of the vCPU whose thread it interrupts.
+// Installed once by the process before any kick.
 void install_kick_handler();
 int kick_signal();
 

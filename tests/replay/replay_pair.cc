@@ -74,8 +74,15 @@ void Side::replay_disk_error(const std::string& text) {
 }
 
 bool Side::wait_until(const std::function<bool()>& condition, Duration deadline) {
+    // Not everything a condition may look at notifies: look again now and then.
+    constexpr Duration kLook = std::chrono::milliseconds(20);
+    const Instant until = MonotonicClock::now() + deadline;
     std::unique_lock lock(mutex);
-    return changed.wait_for(lock, deadline, condition);
+    while (!condition()) {
+        if (MonotonicClock::now() >= until) return false;
+        changed.wait_for(lock, kLook);
+    }
+    return true;
 }
 
 Result<std::unique_ptr<ReplayPair>> ReplayPair::make(const PairOptions& options) {
@@ -148,7 +155,10 @@ void ReplayPair::pump() {
         bool emptied = false;
         {
             const std::lock_guard lock(primary.mutex);
+            size_t bytes = 0;
             while (!primary.log.empty() && entries.size() < LogBatch::kEntriesMax - 1) {
+                bytes += encoded_bytes_max(primary.log.front().entry);
+                if (bytes > LogBatch::kBytesMax / 2) break;
                 entries.push_back(std::move(primary.log.front().entry));
                 primary.log.pop_front();
             }

@@ -1,0 +1,189 @@
+#include "web/settings.h"
+
+#include <fstream>
+#include <sstream>
+#include <toml++/toml.h>
+
+namespace antipode::web {
+namespace {
+
+// Reads one table strictly: an unknown key is an error, as it is most often a misspelt one.
+class TableReader {
+  public:
+    TableReader(const toml::table* table, std::string name, const std::string& path)
+        : table_(table), name_(std::move(name)), path_(path) {}
+
+    void text(std::string_view key, std::string& value) {
+        if (const auto* node = take(key)) {
+            if (const auto read = node->value_exact<std::string>()) {
+                value = *read;
+            } else {
+                wrong(key, *node, "a string");
+            }
+        }
+    }
+    template <typename T>
+    void number(std::string_view key, T& value, int64_t least, int64_t most) {
+        if (const auto* node = take(key)) {
+            const auto read = node->value_exact<int64_t>();
+            if (!read || *read < least || *read > most) {
+                wrong(key, *node, fmt::format("a whole number from {} to {}", least, most));
+            } else {
+                value = static_cast<T>(*read);
+            }
+        }
+    }
+    void seconds(std::string_view key, std::chrono::milliseconds& value, int64_t most) {
+        int64_t read = value.count() / 1000;
+        number(key, read, 1, most);
+        if (taken(key)) value = std::chrono::seconds(read);
+    }
+    void texts(std::string_view key, std::vector<std::string>& value) {
+        const auto* node = take(key);
+        if (node == nullptr) return;
+        const toml::array* array = node->as_array();
+        if (array == nullptr || array->empty() || array->size() > 64) {
+            wrong(key, *node, "an array of 1 to 64 strings");
+            return;
+        }
+        value.clear();
+        for (const toml::node& element : *array) {
+            const auto read = element.value_exact<std::string>();
+            if (!read) {
+                wrong(key, element, "a string in each place");
+                return;
+            }
+            value.push_back(*read);
+        }
+    }
+    Result<> done() {
+        if (error_) return fail(*std::move(error_));
+        if (table_ == nullptr) return {};
+        for (const auto& [key, node] : *table_) {
+            if (!taken(key.str())) {
+                return fail(Errc::invalid_argument, "{}:{}: {}.{}: no such setting", path_,
+                            node.source().begin.line, name_, key.str());
+            }
+        }
+        return {};
+    }
+
+  private:
+    const toml::node* take(std::string_view key) {
+        known_.emplace_back(key);
+        return table_ == nullptr ? nullptr : table_->get(key);
+    }
+    bool taken(std::string_view key) const {
+        return std::find(known_.begin(), known_.end(), key) != known_.end();
+    }
+    void wrong(std::string_view key, const toml::node& node, std::string_view expected) {
+        if (error_) return;
+        error_ = Error{Errc::invalid_argument,
+                       fmt::format("{}:{}: {}.{}: expected {}", path_, node.source().begin.line,
+                                   name_, key, expected)};
+    }
+
+    const toml::table* table_;
+    const std::string name_;
+    const std::string& path_;
+    std::vector<std::string> known_;
+    std::optional<Error> error_;
+};
+
+// "127.0.0.1:8080" or "[::1]:8080".
+Result<> split_address(const std::string& text, const std::string& path, ServerSettings& server) {
+    const size_t colon = text.rfind(':');
+    unsigned long port = 0;
+    std::string host = text.substr(0, colon);
+    if (colon != std::string::npos) {
+        const std::string digits = text.substr(colon + 1);
+        const auto [end, error] =
+            std::from_chars(digits.data(), digits.data() + digits.size(), port);
+        if (error != std::errc() || end != digits.data() + digits.size() || port > 65535) {
+            host.clear();
+        }
+    }
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+        host = host.substr(1, host.size() - 2);
+    }
+    if (colon == std::string::npos || host.empty()) {
+        return fail(Errc::invalid_argument, "{}: listen.address: '{}' is not ADDRESS:PORT", path,
+                    text);
+    }
+    server.address = host;
+    server.port = static_cast<uint16_t>(port);
+    return {};
+}
+
+Result<const toml::table*> find_table(const toml::table& root, std::string_view name,
+                                      const std::string& path) {
+    const toml::node* node = root.get(name);
+    if (node == nullptr) return nullptr;
+    const toml::table* table = node->as_table();
+    if (table == nullptr) {
+        return fail(Errc::invalid_argument, "{}:{}: {}: expected a table, [{}]", path,
+                    node->source().begin.line, name, name);
+    }
+    return table;
+}
+
+Result<Settings> read(const toml::table& root, const std::string& path) {
+    Settings settings;
+    for (const auto& [key, node] : root) {
+        if (key != "listen" && key != "control" && key != "limits") {
+            return fail(Errc::invalid_argument, "{}:{}: {}: no such setting", path,
+                        node.source().begin.line, key.str());
+        }
+    }
+    FT_TRY(const toml::table* listen_table, find_table(root, "listen", path));
+    TableReader listen(listen_table, "listen", path);
+    std::string address = fmt::format("{}:{}", settings.server.address, settings.server.port);
+    listen.text("address", address);
+    listen.texts("host_names", settings.host_names);
+    FT_TRY_VOID(listen.done());
+    FT_TRY_VOID(split_address(address, path, settings.server));
+
+    FT_TRY(const toml::table* control_table, find_table(root, "control", path));
+    TableReader control(control_table, "control", path);
+    control.texts("directories", settings.fleet.directories);
+    FT_TRY_VOID(control.done());
+
+    FT_TRY(const toml::table* limits_table, find_table(root, "limits", path));
+    TableReader limits(limits_table, "limits", path);
+    limits.number("connections", settings.server.connections_max, 1, 100'000);
+    limits.number("connections_of_one_address", settings.server.connections_of_one_address_max, 1,
+                  100'000);
+    limits.number("live_subscribers", settings.subscribers_max, 1, 100'000);
+    limits.number("body_bytes", settings.server.body_bytes_max, 1024, 16 << 20);
+    limits.number("events", settings.events_max, 100, 1'000'000);
+    limits.seconds("request_seconds", settings.server.request_limit, 600);
+    limits.seconds("idle_seconds", settings.server.idle_limit, 3600);
+    limits.seconds("write_seconds", settings.server.write_limit, 600);
+    FT_TRY_VOID(limits.done());
+    return settings;
+}
+
+}  // namespace
+
+Result<Settings> parse_settings(std::string_view text, const std::string& path) {
+    try {
+        const toml::table root = toml::parse(text, path);
+        return read(root, path);
+    } catch (const toml::parse_error& error) {
+        return fail(Errc::invalid_argument, "{}:{}: {}", path, error.source().begin.line,
+                    error.description());
+    }
+}
+
+Result<Settings> load_settings(const std::string& path, Missing missing) {
+    std::ifstream file(path);
+    if (!file) {
+        if (errno == ENOENT && missing == Missing::is_fine) return Settings{};
+        return fail_errno(errno, "{}", path);
+    }
+    std::ostringstream text;
+    text << file.rdbuf();
+    return parse_settings(text.str(), path);
+}
+
+}  // namespace antipode::web

@@ -70,6 +70,12 @@ void VcpuBridge::live(ExitNumber) {
 void VcpuBridge::paused(ExitNumber) {
     notify(Paused{});
 }
+void VcpuBridge::standing(std::unique_ptr<replay::VmState> state) {
+    notify(Standing{std::move(state)});
+}
+void VcpuBridge::dirty_pages(std::vector<uint64_t> bitmap) {
+    notify(DirtyPages{std::move(bitmap)});
+}
 void VcpuBridge::stopped(replay::StopReason reason, const std::string& text) {
     notify(Stopped{reason, text});
 }

@@ -28,6 +28,12 @@ class VcpuBridge final : public replay::LogPort, public replay::OwnerPort {
     };
     struct Live {};
     struct Paused {};
+    struct Standing {
+        std::unique_ptr<replay::VmState> state;
+    };
+    struct DirtyPages {
+        std::vector<uint64_t> bitmap;
+    };
     struct Stopped {
         replay::StopReason reason;
         std::string text;
@@ -40,7 +46,7 @@ class VcpuBridge final : public replay::LogPort, public replay::OwnerPort {
         std::string text;
     };
     using Item = std::variant<replay::Recorded, replay::ReplayedOutput, Drained, Live, Paused,
-                              Stopped, DigestChecked, DiskTrouble>;
+                              Standing, DirtyPages, Stopped, DigestChecked, DiskTrouble>;
 
     explicit VcpuBridge(size_t capacity);
 
@@ -56,6 +62,8 @@ class VcpuBridge final : public replay::LogPort, public replay::OwnerPort {
     void drained(ExitNumber exit, LogIndex applied) override;
     void live(ExitNumber exit) override;
     void paused(ExitNumber exit) override;
+    void standing(std::unique_ptr<replay::VmState> state) override;
+    void dirty_pages(std::vector<uint64_t> bitmap) override;
     void stopped(replay::StopReason reason, const std::string& text) override;
     void digest_checked(ExitNumber exit, const std::string& text) override;
     void replay_disk_error(const std::string& text) override;

@@ -95,6 +95,25 @@ void Engine::pause() {
 
 void Engine::resume() {
     pause_wanted_ = false;
+    stand_wanted_ = false;
+    wake();
+}
+
+void Engine::pause_at_exit(Capture capture) {
+    capture_wanted_ = capture == Capture::yes;
+    stand_wanted_ = true;
+    vcpu_.kick();
+    wake();
+}
+
+void Engine::follow() {
+    follow_wanted_ = true;
+    wake();
+}
+
+void Engine::request_dirty_pages() {
+    dirty_wanted_ = true;
+    vcpu_.kick();
     wake();
 }
 
@@ -121,7 +140,7 @@ void Engine::main() {
 }
 
 bool Engine::command_waits() const {
-    return stop_wanted_.load() || pause_wanted_.load();
+    return stop_wanted_.load() || pause_wanted_.load() || dirty_wanted_.load() || stand_wanted();
 }
 
 Engine::Step Engine::obey_commands() {
@@ -130,8 +149,10 @@ Engine::Step Engine::obey_commands() {
         wakeup_.wait(std::nullopt, [this] { return stop_wanted_.load() || !pause_wanted_.load(); });
     }
     paused_seen_ = false;
-    if (!stop_wanted_.load()) return Step::go_on;
-    return finish(StopReason::stopped, "");
+    if (stop_wanted_.load()) return finish(StopReason::stopped, "");
+    if (dirty_wanted_.exchange(false)) report_dirty_pages();
+    if (stand_wanted() && at_exit_) return stand();
+    return Step::go_on;
 }
 
 Engine::Step Engine::finish(StopReason reason, std::string text) {

@@ -88,8 +88,20 @@ class Engine final : private vmm::InputSource {
     // After drained(): become the recorder, with the guest's clock at `guest_clock_ns`.
     void go_live(uint64_t guest_clock_ns);
 
+    // Anywhere, between two instructions.
     void pause();
+    // Recording only: at an exit, with an entry in the log that says so. `capture`:
+    // OwnerPort::standing() brings the state with it.
+    enum class Capture : uint8_t { no, yes };
+    void pause_at_exit(Capture capture);
     void resume();
+    // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
+    void follow();
+    // Before start_replaying: the VM begins as `state`, with memory already in place.
+    Result<void> restore(const VmState& state);
+    // Recording: OwnerPort::dirty_pages() brings the pages written since the last call (all, the
+    // first time).
+    void request_dirty_pages();
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
     void stop();
     void wake() { wakeup_.wake(); }
@@ -134,6 +146,11 @@ class Engine final : private vmm::InputSource {
     void main();
     void kicker();
     Step obey_commands();
+    bool stand_wanted() const { return stand_wanted_.load() && mode_ == Mode::recording; }
+    Step stand();
+    Result<std::unique_ptr<VmState>> capture();
+    void start_following();
+    void report_dirty_pages();
     bool command_waits() const;
     Step step();
     Step run_guest();
@@ -215,6 +232,10 @@ class Engine final : private vmm::InputSource {
     std::deque<std::vector<std::byte>> console_pending_;
     std::atomic<bool> stop_wanted_{false};
     std::atomic<bool> pause_wanted_{false};
+    std::atomic<bool> stand_wanted_{false};
+    std::atomic<bool> capture_wanted_{false};
+    std::atomic<bool> follow_wanted_{false};
+    std::atomic<bool> dirty_wanted_{false};
     std::atomic<bool> log_closed_{false};
     std::atomic<bool> live_wanted_{false};
     std::atomic<int64_t> guest_clock_base_ns_{0};  // guest clock = monotonic clock - base

@@ -137,6 +137,7 @@ Engine::Step Engine::record_events() {
                      [this] { return inbox_any_.load() || !frames_.empty() || command_waits(); });
         return Step::go_on;
     }
+    if (stand_wanted()) return Step::go_on;  // obey_commands stands at this exit
     record_digest(now);
     passed_.store(exit_, std::memory_order_release);
     return inject();
@@ -154,15 +155,20 @@ Engine::Step Engine::record_kick() {
     kick_armed_ = false;
     const bool busy = exit_at_kick_ == exit_;
     exit_at_kick_ = exit_;
-    if (!busy || command_waits() || options_.kick_deadline <= Duration::zero()) return Step::go_on;
-    if (!events_wait(MonotonicClock::now())) return Step::go_on;
+    if (stop_wanted_.load() || pause_wanted_.load()) return Step::go_on;
+    if (!stand_wanted()) {
+        if (!busy || options_.kick_deadline <= Duration::zero()) return Step::go_on;
+        if (!events_wait(MonotonicClock::now())) return Step::go_on;
+    } else if (!busy) {
+        return Step::go_on;  // it exits by itself
+    }
     // What the last exit left to do must be done before the state is whole; that may end in an
     // exit.
     const vmm::Exit exit = vcpu_.complete_access();
     if (exit.is_counted()) return handle_exit(exit);
     if (exit.kind != vmm::Exit::Kind::kicked) return finish(StopReason::failed, exit.detail);
     // With interrupts off nothing could be delivered: let it run on.
-    if (!vcpu_.can_inject()) return Step::go_on;
+    if (!stand_wanted() && !vcpu_.can_inject()) return Step::go_on;
     return record_delta();
 }
 

@@ -24,23 +24,25 @@ uint64_t MemoryDigest::hash_page(const vmm::GuestMemory& memory, uint64_t page) 
     return XXH3_64bits_withSeed(bytes.data(), bytes.size(), page);
 }
 
-Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory,
-                                   std::vector<uint64_t>& into) {
+Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory) {
     const size_t words = (memory.page_count() + 63) / 64;
-    into.assign(words, 0);
+    scratch_.assign(words, 0);
     if (unhashed_.empty()) unhashed_.assign(words, ~uint64_t{0});
-    FT_TRY_VOID(vm.collect_dirty(into));
+    changed_.resize(words);
+    FT_TRY_VOID(vm.collect_dirty(scratch_));
     auto& ours = memory.vmm_dirty();
     for (size_t word = 0; word < words; ++word) {
-        into[word] |= ours[word];
+        const uint64_t bits = scratch_[word] | ours[word];
         ours[word] = 0;
-        unhashed_[word] |= into[word];
+        unhashed_[word] |= bits;
+        changed_[word] |= bits;
+        if (!unsent_.empty()) unsent_[word] |= bits;
     }
     return {};
 }
 
 Result<uint64_t> MemoryDigest::update(vmm::Vm& vm, vmm::GuestMemory& memory) {
-    FT_TRY_VOID(collect(vm, memory, changed_));
+    FT_TRY_VOID(collect(vm, memory));
     page_hashes_.resize(memory.page_count());
     for_each_bit(unhashed_, memory.page_count(), [&](uint64_t page) {
         const uint64_t hash = hash_page(memory, page);
@@ -49,13 +51,24 @@ Result<uint64_t> MemoryDigest::update(vmm::Vm& vm, vmm::GuestMemory& memory) {
         ++pages_hashed_;
     });
     std::fill(unhashed_.begin(), unhashed_.end(), 0);
+    std::fill(changed_.begin(), changed_.end(), 0);
     return digest_;
 }
 
+Result<std::vector<uint64_t>> MemoryDigest::take_unsent(vmm::Vm& vm, vmm::GuestMemory& memory) {
+    const size_t words = (memory.page_count() + 63) / 64;
+    if (unsent_.empty()) unsent_.assign(words, ~uint64_t{0});
+    FT_TRY_VOID(collect(vm, memory));
+    std::vector<uint64_t> bitmap(words, 0);
+    bitmap.swap(unsent_);
+    return bitmap;
+}
+
 Result<std::vector<uint64_t>> MemoryDigest::take_changed(vmm::Vm& vm, vmm::GuestMemory& memory) {
-    FT_TRY_VOID(collect(vm, memory, changed_));
+    FT_TRY_VOID(collect(vm, memory));
     std::vector<uint64_t> pages;
     for_each_bit(changed_, memory.page_count(), [&](uint64_t page) { pages.push_back(page); });
+    std::fill(changed_.begin(), changed_.end(), 0);
     return pages;
 }
 

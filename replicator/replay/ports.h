@@ -3,7 +3,9 @@
 // Every call here is made on the vCPU thread and must not block, allocate without bound, or do I/O.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/ids.h"
@@ -24,6 +26,16 @@ struct Recorded {
 struct ReplayedOutput {
     OutputNumber number;
     vmm::Output output;
+};
+
+// Everything a VM is at an exit, but for its memory: what another site needs to follow from there.
+struct VmState {
+    std::vector<std::byte> cpu;      // vmm::CpuState
+    std::vector<std::byte> machine;  // vmm::Machine
+    ExitNumber exit;
+    OutputNumber output;  // the last one made
+    bool in_halt = false;
+    uint64_t guest_clock_ns = 0;
 };
 
 // Why a vCPU thread stopped running the guest.
@@ -58,6 +70,11 @@ class OwnerPort {
     // The log was closed and everything in it has been applied.
     virtual void drained(ExitNumber exit, LogIndex applied) = 0;
     virtual void live(ExitNumber exit) = 0;
+    // pause_at_exit() has taken effect: the VM stands at an exit that the log reaches; what it was
+    // asked to capture is here.
+    virtual void standing(std::unique_ptr<VmState> state) = 0;
+    // The pages written since the last of these, one bit a page.
+    virtual void dirty_pages(std::vector<uint64_t> bitmap) = 0;
     // pause() has taken effect: no instruction runs and no request is submitted until resume().
     virtual void paused(ExitNumber exit) = 0;
     virtual void stopped(StopReason reason, const std::string& text) = 0;

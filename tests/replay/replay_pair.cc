@@ -50,6 +50,19 @@ void Side::live(ExitNumber) {
     changed.notify_all();
 }
 
+void Side::standing(std::unique_ptr<VmState> captured) {
+    const std::lock_guard lock(mutex);
+    ++standing_count;
+    if (captured) state = std::move(captured);
+    changed.notify_all();
+}
+
+void Side::dirty_pages(std::vector<uint64_t> bitmap) {
+    const std::lock_guard lock(mutex);
+    dirty.push_back(std::move(bitmap));
+    changed.notify_all();
+}
+
 void Side::stopped(StopReason reason, const std::string& text) {
     const std::lock_guard lock(mutex);
     stop_reason = reason;

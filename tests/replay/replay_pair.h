@@ -26,6 +26,8 @@ class Side final : public LogPort, public OwnerPort {
     void drained(ExitNumber exit, LogIndex applied) override;
     void live(ExitNumber exit) override;
     void paused(ExitNumber) override {}
+    void standing(std::unique_ptr<VmState> state) override;
+    void dirty_pages(std::vector<uint64_t> bitmap) override;
     void stopped(StopReason reason, const std::string& text) override;
     void digest_checked(ExitNumber exit, const std::string& text) override;
     void replay_disk_error(const std::string& text) override;
@@ -43,6 +45,9 @@ class Side final : public LogPort, public OwnerPort {
     std::string stop_text;
     std::optional<ExitNumber> drained_at;
     bool is_live = false;
+    size_t standing_count = 0;
+    std::unique_ptr<VmState> state;  // of the last time it stood
+    std::vector<std::vector<uint64_t>> dirty;
     size_t digests_equal = 0;
     std::vector<std::string> digest_errors;
     std::vector<std::string> disk_errors;

@@ -1,0 +1,114 @@
+// Standing at an exit: capturing the VM there, following from there, and beginning from a captured
+// state.
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "replicator/replay/engine.h"
+#include "replicator/vmm/cpu_state.h"
+
+namespace antipode::replay {
+
+// The VM stays at this exit: events wait, the guest is not entered. The log says that it got here,
+// so a backup can be brought to exactly this point.
+Engine::Step Engine::stand() {
+    std::unique_ptr<VmState> state;
+    if (capture_wanted_.exchange(false)) {
+        auto captured = capture();
+        if (!captured) return finish(StopReason::failed, captured.error().to_string());
+        state = std::move(*captured);
+    }
+    append(Passed{});
+    passed_.store(exit_, std::memory_order_release);
+    owner_.standing(std::move(state));
+    paused_seen_ = true;
+    while (stand_wanted_.load() && !follow_wanted_.load() && !stop_wanted_.load()) {
+        if (dirty_wanted_.exchange(false)) report_dirty_pages();
+        wakeup_.wait(std::nullopt, [this] {
+            return !stand_wanted_.load() || follow_wanted_.load() || stop_wanted_.load() ||
+                   dirty_wanted_.load();
+        });
+    }
+    paused_seen_ = false;
+    if (follow_wanted_.exchange(false)) start_following();
+    return Step::go_on;
+}
+
+Result<std::unique_ptr<VmState>> Engine::capture() {
+    // The exit's access is completed first: a state in the middle of one cannot be restored. That
+    // can end in a further exit (REP INS), which is then the one we stand at.
+    for (;;) {
+        const vmm::Exit exit = vcpu_.complete_access();
+        if (exit.kind == vmm::Exit::Kind::kicked) break;
+        if (!exit.is_counted()) return fail(Errc::io, "completing an access: {}", exit.detail);
+        if (handle_exit(exit) == Step::stop) {
+            return fail(Errc::closed, "the guest ended at the exit to stand at");
+        }
+    }
+    auto state = std::make_unique<VmState>();
+    FT_TRY(const auto cpu, vmm::capture_cpu(vcpu_));
+    vmm::StateWriter cpu_bytes;
+    cpu.save(cpu_bytes);
+    state->cpu = cpu_bytes.take();
+    vmm::StateWriter machine_bytes;
+    machine_.save(machine_bytes);
+    state->machine = machine_bytes.take();
+    state->exit = ExitNumber(exit_);
+    state->output = OutputNumber(output_number_);
+    state->in_halt = in_halt_;
+    state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    return state;
+}
+
+Result<void> Engine::restore(const VmState& state) {
+    FT_CHECK(!thread_.joinable(), "restored while it runs");
+    vmm::StateReader machine_bytes(state.machine);
+    FT_TRY_VOID(machine_.load(machine_bytes));
+    vmm::StateReader cpu_bytes(state.cpu);
+    FT_TRY(const auto cpu, vmm::CpuState::load(cpu_bytes));
+    FT_TRY_VOID(vmm::restore_cpu(vcpu_, cpu));
+    exit_ = state.exit.value();
+    exit_seen_.store(exit_, std::memory_order_relaxed);
+    output_number_ = state.output.value();
+    in_halt_ = state.in_halt;
+    at_exit_ = true;
+    return {};
+}
+
+// What was the primary becomes the backup of the site that has consumed its log: both stand at the
+// same exit, and both count exits from here.
+void Engine::start_following() {
+    mode_ = Mode::replaying;
+    exit_ = 0;
+    exit_seen_.store(0, std::memory_order_relaxed);
+    reached_ = 0;
+    next_entry_.reset();
+    stand_wanted_ = false;
+    log_closed_ = false;
+    live_wanted_ = false;
+    drained_reported_ = false;
+    retriable_.clear();
+    own_completions_.clear();
+    own_outputs_.clear();
+    for (const auto& request : machine_.reissue_block_requests()) {
+        vmm::BlockRequest copy{request.device,       request.number,       request.operation,
+                               request.offset_bytes, request.length_bytes, {}};
+        retriable_.emplace(RequestKey(request.device, request.number), std::move(copy));
+    }
+    for (auto& completion : completions_) {
+        const RequestKey key(completion.drive, completion.number);
+        own_completions_.insert_or_assign(key, std::move(completion));
+    }
+    completions_.clear();
+}
+
+void Engine::report_dirty_pages() {
+    auto bitmap = memory_digest_.take_unsent(vm_->vm, vm_->memory);
+    if (!bitmap) {
+        logger("replay").error("dirty pages: {}", bitmap.error().to_string());
+        return;
+    }
+    owner_.dirty_pages(std::move(*bitmap));
+}
+
+}  // namespace antipode::replay

@@ -18,7 +18,7 @@ import threading
 
 PREFIX = "antipode-"
 CLIENT_ADDRESS = "10.77.10.1"
-GUEST_ADDRESS = "10.77.10.15"
+GUEST_ADDRESS = "10.77.10.15"  # of the first pair; the next ones count up
 LAN_PREFIX = 24
 SITE_ADDRESS = {"a": "10.77.1.1", "b": "10.77.2.1", "t": "10.77.3.1"}
 WAN_ADDRESS = {"a": "10.77.1.254", "b": "10.77.2.254", "t": "10.77.3.254"}

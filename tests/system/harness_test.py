@@ -168,16 +168,14 @@ class Network(case.Case):
         self.wan.cut("a<->b", mode="reset")
         with self.assertRaises(ConnectionError):
             self.exchange(connection)
-        refused = self.connect("a", PORT)
         with self.assertRaises(ConnectionError):
-            self.exchange(refused)
+            self.exchange(self.connect("a", PORT))
         self.wan.heal("a<->b")
         self.exchange(self.connect("a", PORT))
 
     def test_target_that_is_not_there(self):
-        connection = self.connect("a", PORT)
         with self.assertRaises(ConnectionError):
-            self.exchange(connection)
+            self.exchange(self.connect("a", PORT))
         self.assertEqual(self.wan.stats()["connections"], 0)
 
     def test_half_close_passes_through(self):

@@ -5,7 +5,7 @@
 // execution itself, and that timer interrupts strike at the very same instruction. The checksum
 // depends on when they did.
 //
-// antipode.pages=256     4 KiB pages it walks over
+// antipode.pages=256     4 KiB pages it walks over, at most 2048
 // antipode.steps=80000   steps of a unit (about 1 ms)
 // antipode.units=0       units after which it ends with EXIT-SUCCESS, 0 = never
 // antipode.every=1000    units between two lines on the console
@@ -19,7 +19,7 @@
 namespace antipode::guest {
 namespace {
 
-constexpr uint64_t kPagesMax = 4096;
+constexpr uint64_t kPagesMax = 2048;
 constexpr uint64_t kWordsPerPage = 4096 / sizeof(uint64_t);
 constexpr uint16_t kDiagnosticPort = 0x80;
 
@@ -47,7 +47,7 @@ uint64_t work(uint64_t state, uint64_t steps, uint64_t pages) {
     const uint64_t hz = option_number(command_line, "antipode.hz", 100);
     const bool exits = option_number(command_line, "antipode.exit", 1) != 0;
     if (pages == 0 || pages > kPagesMax || every == 0) {
-        fail("antipode.pages is 1 to 4096, antipode.every is not 0");
+        fail("antipode.pages is 1 to 2048, antipode.every is not 0");
     }
     Line<128> line;
     line.text("compute: ready pages=").number(pages).text(" steps=").number(steps);

@@ -120,8 +120,8 @@ kernel_wait:
     cli
     ret
 
-# kernel_out_open(port, value, bytes): an output with interrupts on, so that the exit is a point where one
-# can be delivered. The nop ends the shadow of sti.
+# kernel_out_open(port, value, bytes): an output with interrupts on, so that one can be delivered at
+# its exit. The nop ends the shadow of sti.
 .globl kernel_out_open
 kernel_out_open:
     mov %edi, %eax
@@ -164,8 +164,9 @@ guest_interrupt:
     add $8, %rsp
     iretq
 
-# ud2 from ring 3: a system call. rax number, rdi rsi rdx arguments, rax result. What a C function may change
-# is changed: call() in kernel.h says so to the compiler. r8: the interrupt frame (rip cs rflags rsp ss).
+# ud2 from ring 3: a system call. rax number, rdi rsi rdx arguments, rax result. What a C function
+# may change is changed: call() in kernel.h says so to the compiler. r8: the interrupt frame (rip cs
+# rflags rsp ss).
 guest_invalid_opcode:
     testb $3, 8(%rsp)
     jz guest_trap_6
@@ -195,8 +196,8 @@ guest_trap_6:
 .altmacro
 .macro trap vector
 trap_\vector:
-    .if (\vector == 8) || (\vector == 10) || (\vector == 11) || (\vector == 12) || (\vector == 13) || (\vector == 14) || (\vector == 17) || (\vector == 21) || (\vector == 29) || (\vector == 30)
-    .else
+    # Exceptions 8, 10-14, 17, 21, 29 and 30 bring an error code, the others get one here.
+    .if ((0x60227d00 >> \vector) & 1) == 0
     push $0
     .endif
     push $\vector

@@ -29,6 +29,8 @@ class LogOutbox {
     // says so. Nothing if there is nothing to say.
     std::optional<replay::LogBatch> take_batch(ExitNumber passed, OutputNumber released,
                                                uint64_t guest_clock_ns);
+    // Drops what is pending: nobody is there to send it to.
+    void drop_pending() { pending_.clear(); }
     void acknowledge(LogIndex index);
     // Forgets everything; the next entry gets the index after `last`.
     void restart_after(LogIndex last);

@@ -33,6 +33,11 @@ std::vector<HeldOutput> OutputGate::take() {
     return leaving;
 }
 
+void OutputGate::begin_after(OutputNumber released) {
+    *this = OutputGate{};
+    released_ = released;
+}
+
 void OutputGate::forget_log() {
     acknowledged_ = LogIndex();
     for (auto& each : held_) each.needs = LogIndex();

@@ -49,6 +49,9 @@ class OutputGate {
     OutputNumber released() const { return released_; }
     // A replaying site: outputs up to this one have left the primary; drop them here.
     void released_elsewhere(OutputNumber number);
+    const std::deque<HeldOutput>& held() const { return held_; }
+    // A site that begins in the middle of a VM's life: outputs up to this one are not its business.
+    void begin_after(OutputNumber released);
     size_t held_count() const { return held_.size(); }
     uint64_t held_bytes() const { return held_bytes_; }
 

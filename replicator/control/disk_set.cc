@@ -1,0 +1,322 @@
+#include "replicator/control/disk_set.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <future>
+
+#include "common/base/log.h"
+
+namespace antipode::control {
+namespace {
+
+disksync::StoreOperation operation_of(vmm::BlockOperation operation) {
+    switch (operation) {
+        case vmm::BlockOperation::read:
+            return disksync::StoreOperation::read;
+        case vmm::BlockOperation::write:
+            return disksync::StoreOperation::write;
+        case vmm::BlockOperation::flush:
+            return disksync::StoreOperation::flush;
+        case vmm::BlockOperation::discard:
+            return disksync::StoreOperation::discard;
+        case vmm::BlockOperation::write_zeroes:
+            return disksync::StoreOperation::write_zeroes;
+    }
+    return disksync::StoreOperation::flush;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DiskSet>> DiskSet::open(const std::vector<vmm::DriveConfig>& drives,
+                                               const Name& pair, const std::string& state_directory,
+                                               boost::asio::io_context& core, Registry& metrics) {
+    auto set = std::unique_ptr<DiskSet>(new DiskSet(core));
+    for (const auto& config : drives) {
+        auto drive = std::make_unique<Drive>();
+        drive->id = config.drive_id;
+        disksync::FencedStore::Options options;
+        options.pair = pair;
+        FT_TRY(options.disk, Name::parse(config.drive_id, "drive_id"));
+        options.metadata_missing = disksync::FencedStore::Options::Missing::create;
+        if (config.is_read_only) options.store.access = disksync::StoreAccess::read_only;
+        if (disksync::is_nbd_uri(config.path_on_host)) {
+            options.metadata_path = state_directory + "/" + config.drive_id + ".antipode";
+        }
+        auto opened = disksync::FencedStore::open(config.path_on_host, options);
+        if (!opened) {
+            return antipode::fail(std::move(opened).error().within("drive " + config.drive_id));
+        }
+        drive->store = std::move(*opened);
+        drive->read_bytes = &metrics.counter("antipode_disk_read_bytes_total", "Bytes read",
+                                             {{"drive", drive->id}});
+        drive->written_bytes = &metrics.counter("antipode_disk_written_bytes_total",
+                                                "Bytes written", {{"drive", drive->id}});
+        set->drives_.push_back(std::move(drive));
+    }
+    return set;
+}
+
+DiskSet::~DiskSet() {
+    close();
+}
+
+void DiskSet::close() {
+    for (auto& drive : drives_) {
+        if (!drive->store) continue;
+        if (const auto closed = drive->store->close(); !closed) {
+            logger("disksync").error("drive {}: {}", drive->id, closed.error().to_string());
+        }
+    }
+}
+
+std::vector<uint64_t> DiskSet::sizes() const {
+    std::vector<uint64_t> sizes;
+    for (const auto& drive : drives_) sizes.push_back(drive->store->size_bytes());
+    return sizes;
+}
+
+Epoch DiskSet::highest_epoch() const {
+    Epoch highest;
+    for (const auto& drive : drives_) highest = std::max(highest, drive->store->highest_epoch());
+    return highest;
+}
+
+void DiskSet::attach(replay::Engine* engine) {
+    const std::lock_guard lock(engine_mutex_);
+    engine_ = engine;
+}
+
+Result<void> DiskSet::fence(Epoch epoch) {
+    for (auto& drive : drives_) FT_TRY_VOID(drive->store->fence(epoch));
+    retry_parked();
+    return {};
+}
+
+Result<void> DiskSet::flush() {
+    for (auto& drive : drives_) {
+        std::promise<Result<>> promise;
+        disksync::StoreRequest order;
+        order.operation = disksync::StoreOperation::flush;
+        order.done = [&promise](Result<> result) { promise.set_value(std::move(result)); };
+        {
+            const std::lock_guard lock(drive->mutex);
+            FT_TRY_VOID(drive->store->submit(std::move(order)));
+        }
+        FT_TRY_VOID(promise.get_future().get());
+    }
+    return {};
+}
+
+void DiskSet::set_epoch(Epoch epoch) {
+    epoch_.store(epoch.value(), std::memory_order_release);
+    retry_parked();
+}
+
+void DiskSet::retry_parked() {
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        std::deque<vmm::BlockRequest> again;
+        again.swap(drive->parked);
+        for (auto& request : again) start(*drive, std::move(request));
+    }
+}
+
+void DiskSet::submit(vmm::BlockRequest&& request) {
+    Drive& drive = *drives_[request.device];
+    const std::lock_guard lock(drive.mutex);
+    start(drive, std::move(request));
+}
+
+// With the drive's mutex held.
+void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
+    track(drive, request);
+    const uint64_t token = drive.next_token++;
+    vmm::BlockRequest& kept = drive.in_flight.emplace(token, std::move(request)).first->second;
+    disksync::StoreRequest order;
+    order.operation = operation_of(kept.operation);
+    order.offset_bytes = kept.offset_bytes;
+    order.length_bytes = kept.length_bytes;
+    if (kept.operation == vmm::BlockOperation::read ||
+        kept.operation == vmm::BlockOperation::write) {
+        order.buffer = kept.data;
+    }
+    // The epoch of this site; one that is not recorded on the disk yet has not superseded the
+    // recorded one.
+    order.epoch =
+        std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->highest_epoch());
+    order.done = [this, &drive, token](Result<> result) { completed(drive, token, result); };
+    const auto submitted = drive.store->submit(std::move(order));
+    if (submitted) return;
+    vmm::BlockRequest back = std::move(kept);
+    drive.in_flight.erase(token);
+    if (submitted.error().code == Errc::busy && !drive.in_flight.empty()) {
+        drive.waiting.push_back(std::move(back));  // goes on with the next completion
+        return;
+    }
+    if (submitted.error().code == Errc::stale_epoch) {
+        drive.parked.push_back(std::move(back));
+        return;
+    }
+    drive.error = submitted.error().to_string();
+    logger("disksync").error("drive {}: {}", drive.id, drive.error);
+    deliver(std::move(back), vmm::BlockStatus::io_error);
+}
+
+void DiskSet::completed(Drive& drive, uint64_t token, const Result<>& result) {
+    vmm::BlockRequest request;
+    {
+        const std::lock_guard lock(drive.mutex);
+        const auto found = drive.in_flight.find(token);
+        request = std::move(found->second);
+        drive.in_flight.erase(found);
+        if (!result) drive.error = result.error().to_string();
+        if (!drive.waiting.empty()) {
+            vmm::BlockRequest next = std::move(drive.waiting.front());
+            drive.waiting.pop_front();
+            start(drive, std::move(next));
+        }
+    }
+    if (result && request.operation == vmm::BlockOperation::read) {
+        drive.read_bytes->add(request.length_bytes);
+    } else if (result && request.operation == vmm::BlockOperation::write) {
+        drive.written_bytes->add(request.length_bytes);
+    } else if (!result && result.error().code != Errc::closed) {
+        logger("disksync").error("drive {}: {}", drive.id, result.error().to_string());
+    }
+    deliver(std::move(request), result ? vmm::BlockStatus::ok : vmm::BlockStatus::io_error);
+}
+
+void DiskSet::deliver(vmm::BlockRequest&& request, vmm::BlockStatus status) {
+    const std::lock_guard lock(engine_mutex_);
+    if (engine_ == nullptr) return;
+    engine_->block_done(request.device, request.number, status, std::move(request.data));
+}
+
+// ---- Seeding ----
+
+void DiskSet::track(Drive& drive, const vmm::BlockRequest& request) {
+    const bool changes = disksync::changes_data(operation_of(request.operation));
+    if (!drive.tracking || !changes || request.length_bytes == 0) return;
+    const uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kTrackBytes;
+    for (uint64_t i = request.offset_bytes / kTrackBytes; i <= last; ++i) drive.written.insert(i);
+}
+
+void DiskSet::start_tracking() {
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        drive->tracking = true;
+        drive->written.clear();
+    }
+}
+
+void DiskSet::stop_tracking() {
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        drive->tracking = false;
+        drive->written.clear();
+    }
+}
+
+std::vector<std::pair<uint32_t, uint64_t>> DiskSet::take_written(uint64_t chunk_bytes) {
+    std::vector<std::pair<uint32_t, uint64_t>> all;
+    for (uint32_t i = 0; i < drives_.size(); ++i) {
+        Drive& drive = *drives_[i];
+        const std::lock_guard lock(drive.mutex);
+        for (const uint64_t chunk : drive.written)
+            all.emplace_back(i, chunk * kTrackBytes / chunk_bytes);
+        drive.written.clear();
+        // A write that is with the disk may land after the chunk is read: it counts as new.
+        for (const auto& [token, request] : drive.in_flight) track(drive, request);
+    }
+    return all;
+}
+
+// Seeding yields to the guest: it takes at most a few of the store's places.
+void DiskSet::start_seed(Drive& drive, disksync::StoreRequest&& order) {
+    constexpr size_t kSeedInFlightMax = 16;
+    const std::lock_guard lock(drive.mutex);
+    drive.seed_waiting.push_back(std::move(order));
+    while (!drive.seed_waiting.empty() && drive.seed_in_flight < kSeedInFlightMax) {
+        disksync::StoreRequest next = std::move(drive.seed_waiting.front());
+        drive.seed_waiting.pop_front();
+        auto done = next.done;
+        ++drive.seed_in_flight;
+        if (const auto submitted = drive.store->submit(std::move(next)); !submitted) {
+            --drive.seed_in_flight;
+            boost::asio::post(core_,
+                              [done, error = submitted.error()] { done(antipode::fail(error)); });
+        }
+    }
+}
+
+void DiskSet::seed_done(Drive& drive) {
+    disksync::StoreRequest next;
+    {
+        const std::lock_guard lock(drive.mutex);
+        --drive.seed_in_flight;
+        if (drive.seed_waiting.empty()) return;
+        next = std::move(drive.seed_waiting.front());
+        drive.seed_waiting.pop_front();
+    }
+    start_seed(drive, std::move(next));
+}
+
+void DiskSet::read_chunk(uint32_t index, uint64_t offset_bytes, uint64_t length_bytes,
+                         std::function<void(Result<std::vector<std::byte>>)> done) {
+    Drive& drive = *drives_[index];
+    auto bytes = std::make_shared<std::vector<std::byte>>(
+        std::min(length_bytes, drive.store->size_bytes() - offset_bytes));
+    disksync::StoreRequest order;
+    order.operation = disksync::StoreOperation::read;
+    order.offset_bytes = offset_bytes;
+    order.length_bytes = bytes->size();
+    order.buffer = *bytes;
+    order.done = [this, &drive, bytes, done = std::move(done)](Result<> result) {
+        boost::asio::post(core_, [this, &drive, bytes, done, result] {
+            seed_done(drive);
+            if (!result) return done(antipode::fail(result.error()));
+            done(std::move(*bytes));
+        });
+    };
+    start_seed(drive, std::move(order));
+}
+
+void DiskSet::write_chunk(uint32_t index, uint64_t offset_bytes, uint64_t length_bytes,
+                          std::vector<std::byte> data, std::function<void(Result<void>)> done) {
+    Drive& drive = *drives_[index];
+    auto bytes = std::make_shared<std::vector<std::byte>>(std::move(data));
+    disksync::StoreRequest order;
+    order.operation =
+        bytes->empty() ? disksync::StoreOperation::write_zeroes : disksync::StoreOperation::write;
+    order.offset_bytes = offset_bytes;
+    order.length_bytes = length_bytes;
+    order.buffer = *bytes;
+    order.epoch =
+        std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->highest_epoch());
+    order.done = [this, &drive, bytes, done = std::move(done)](Result<> result) {
+        boost::asio::post(core_, [this, &drive, done, result] {
+            seed_done(drive);
+            done(result);
+        });
+    };
+    start_seed(drive, std::move(order));
+}
+
+std::vector<DriveStatus> DiskSet::status() const {
+    std::vector<DriveStatus> all;
+    for (const auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        DriveStatus status;
+        status.id = drive->id;
+        status.path = drive->store->name();
+        status.size_bytes = drive->store->size_bytes();
+        status.epoch = drive->store->highest_epoch();
+        status.error = drive->error;
+        status.read_bytes = drive->read_bytes->value();
+        status.written_bytes = drive->written_bytes->value();
+        all.push_back(std::move(status));
+    }
+    return all;
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,112 @@
+// DiskSet: the VM's drives on this site's stores. Carries the engine's block requests to disksync
+// and their completions back, stamps writes with the epoch, and fences.
+//
+// submit() on the vCPU thread; set_epoch() and status() on the core thread; fence() and flush()
+// block and belong on the disk thread; completions come on the stores' threads. Each drive has a
+// mutex, held only around LocalStore::submit, which does not block.
+//
+// INVARIANTS
+//   - Each submitted request completes exactly once towards the engine attached at that time; an
+//   engine
+//     that has been detached gets nothing.
+//   - After fence(e) has returned, no write of a lower epoch reaches a store, also after a restart.
+//   - A write that is refused for its epoch is parked, not failed: either this site is about to
+//   move to the
+//     new epoch (then it goes on), or it is fenced and its VM is being halted (then nobody waits
+//     for it).
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/base/metrics.h"
+#include "disksync/fenced_store.h"
+#include "replicator/replay/engine.h"
+
+namespace antipode::control {
+
+struct DriveStatus {
+    std::string id;
+    std::string path;
+    uint64_t size_bytes = 0;
+    Epoch epoch;
+    std::string error;  // empty: none
+    uint64_t read_bytes = 0;
+    uint64_t written_bytes = 0;
+};
+
+class DiskSet final : public replay::DiskPort {
+  public:
+    static Result<std::unique_ptr<DiskSet>> open(const std::vector<vmm::DriveConfig>& drives,
+                                                 const Name& pair,
+                                                 const std::string& state_directory,
+                                                 boost::asio::io_context& core, Registry& metrics);
+    ~DiskSet() override;
+
+    std::vector<uint64_t> sizes() const;
+    Epoch highest_epoch() const;
+    void attach(replay::Engine* engine);
+    void set_epoch(Epoch epoch);
+    Result<void> fence(Epoch epoch);
+    Result<void> flush();
+    void close();
+    std::vector<DriveStatus> status() const;
+
+    // Seeding. Completions are posted to the core thread.
+    size_t drive_count() const { return drives_.size(); }
+    uint64_t size_bytes(uint32_t drive) const { return drives_[drive]->store->size_bytes(); }
+    void start_tracking();
+    void stop_tracking();
+    // (drive, chunk) of what was written since the last call; also what is in flight, which may
+    // land later.
+    std::vector<std::pair<uint32_t, uint64_t>> take_written(uint64_t chunk_bytes);
+    void read_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
+                    std::function<void(Result<std::vector<std::byte>>)> done);
+    void write_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
+                     std::vector<std::byte> bytes, std::function<void(Result<void>)> done);
+
+    void submit(vmm::BlockRequest&& request) override;
+
+  private:
+    struct Drive {
+        std::string id;
+        std::unique_ptr<disksync::FencedStore> store;
+        mutable std::mutex mutex;
+        std::deque<vmm::BlockRequest> waiting;  // the store was full
+        std::deque<vmm::BlockRequest> parked;   // refused for their epoch
+        std::map<uint64_t, vmm::BlockRequest> in_flight;
+        bool tracking = false;
+        std::set<uint64_t> written;  // chunks of kTrackBytes
+        std::deque<disksync::StoreRequest> seed_waiting;
+        size_t seed_in_flight = 0;
+        uint64_t next_token = 1;
+        std::string error;
+        Counter* read_bytes = nullptr;
+        Counter* written_bytes = nullptr;
+    };
+    static constexpr uint64_t kTrackBytes = 64 << 10;
+    explicit DiskSet(boost::asio::io_context& core) : core_(core) {}
+    void track(Drive& drive, const vmm::BlockRequest& request);
+    void start_seed(Drive& drive, disksync::StoreRequest&& order);
+    void seed_done(Drive& drive);
+    void start(Drive& drive, vmm::BlockRequest&& request);
+    void retry_parked();
+    void completed(Drive& drive, uint64_t token, const Result<>& result);
+    void deliver(vmm::BlockRequest&& request, vmm::BlockStatus status);
+
+    boost::asio::io_context& core_;
+    std::vector<std::unique_ptr<Drive>> drives_;
+    std::atomic<uint64_t> epoch_{0};
+    std::mutex engine_mutex_;
+    replay::Engine* engine_ = nullptr;
+};
+
+}  // namespace antipode::control

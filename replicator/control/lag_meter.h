@@ -1,0 +1,55 @@
+// LagMeter: how far the backup's execution is behind the primary's, measured at the primary.
+//
+// The primary notes when each batch left; the backup reports what it has applied. The lag in
+// seconds is the age of the oldest batch that is not known to be applied, minus half a round trip
+// for the report's way back; it is zero when everything is applied. Pure; core thread.
+//
+// INVARIANT: marks_ is bounded: beyond kMarksMax the spacing between kept marks doubles (the lag is
+// then accurate to the spacing).
+#pragma once
+
+#include <algorithm>
+#include <deque>
+
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+
+namespace antipode::control {
+
+class LagMeter {
+  public:
+    static constexpr size_t kMarksMax = 8192;
+
+    void sent(LogIndex last, Instant now) {
+        if (marks_.size() >= kMarksMax) {
+            for (size_t i = 0; i < marks_.size(); ++i) {
+                if (i % 2 == 1) marks_[i / 2] = marks_[i];
+            }
+            marks_.resize(marks_.size() / 2);
+        }
+        marks_.push_back({last, now});
+        last_ = last;
+    }
+    void applied(LogIndex index) {
+        applied_ = std::max(applied_, index);
+        while (!marks_.empty() && marks_.front().last <= applied_) marks_.pop_front();
+    }
+    void reset() { *this = LagMeter{}; }
+
+    Duration seconds(Instant now, Duration round_trip) const {
+        if (marks_.empty()) return Duration::zero();
+        return std::max(Duration::zero(), now - marks_.front().time - round_trip / 2);
+    }
+    uint64_t entries() const { return last_ > applied_ ? last_.value() - applied_.value() : 0; }
+
+  private:
+    struct Mark {
+        LogIndex last;
+        Instant time;
+    };
+    std::deque<Mark> marks_;
+    LogIndex last_;
+    LogIndex applied_;
+};
+
+}  // namespace antipode::control

@@ -1,0 +1,203 @@
+// Opening everything in order, the loop around the failover core, and closing.
+#include "replicator/control/node.h"
+
+#include <boost/asio/post.hpp>
+#include <chrono>
+#include <openssl/rand.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+
+namespace antipode::control {
+namespace {
+
+constexpr size_t kBridgeEntries = 1 << 16;
+constexpr Duration kDetectorInterval = std::chrono::milliseconds(10);
+
+Incarnation new_incarnation() {
+    uint64_t value = 0;
+    while (value == 0) {
+        FT_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(&value), sizeof value) == 1,
+                 "no randomness");
+    }
+    return Incarnation(value);
+}
+
+failover::Config core_config(const PairConfig& pair) {
+    failover::Config config;
+    config.pair = pair.pair;
+    config.site = pair.site;
+    config.peer_site = pair.peer_site;
+    config.first_role = pair.first_role == PairConfig::FirstRole::primary ? wire::FirstRole::primary
+                                                                          : wire::FirstRole::backup;
+    return config;
+}
+
+}  // namespace
+
+int64_t unix_ms() {
+    using namespace std::chrono;
+    return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+Result<NodeConfig> load_node_config(const std::string& directory) {
+    NodeConfig config;
+    FT_TRY(config.pair, load_pair_config(directory + "/pair.toml"));
+    FT_TRY(config.vm, vmm::load_vm_config(directory + "/vm.json"));
+    return config;
+}
+
+Node::Node(boost::asio::io_context& context, NodeConfig config)
+    : context_(context),
+      config_(std::move(config)),
+      me_{config_.pair.site, new_incarnation()},
+      core_(core_config(config_.pair)),
+      core_timer_(context),
+      detector_timer_(context),
+      second_timer_(context),
+      bridge_(kBridgeEntries),
+      bridge_event_(context),
+      flush_timer_(context),
+      backlog_timer_(context),
+      log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
+                                        "Encoded log batches handed to the channel, bytes")),
+      log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
+      batches_dropped_total_(metrics_.counter("antipode_log_batches_dropped_total",
+                                              "Received log batches that were not accepted")),
+      output_delay_(metrics_.histogram("antipode_output_delay_seconds",
+                                       "From when the guest made an output to when it left",
+                                       delay_bounds_seconds())),
+      started_(MonotonicClock::now()),
+      state_since_unix_ms_(unix_ms()) {}
+
+Result<std::unique_ptr<Node>> Node::start(boost::asio::io_context& context, NodeConfig config) {
+    vmm::install_kick_handler();
+    auto node = std::unique_ptr<Node>(new Node(context, std::move(config)));
+    if (auto opened = node->open_local(); !opened) {
+        node->shutdown("");
+        return fail(std::move(opened).error());
+    }
+    if (auto opened = node->open_network(); !opened) {
+        node->shutdown("");
+        return fail(std::move(opened).error());
+    }
+    node->begin();
+    return node;
+}
+
+// What is this site's own: state, disks, KVM, the VM, its interfaces. The VM is built before
+// anything is said to anybody, so that a missing kernel is this start's error and not a failed
+// failover.
+Result<void> Node::open_local() {
+    const auto& pair = config_.pair;
+    FT_TRY(auto durable, DurableFile::open(pair.state_directory));
+    durable_.emplace(std::move(durable));
+    FT_TRY(boot_id_, read_boot_id());
+    FT_TRY_VOID(console_log_.open(pair.state_directory + "/console.log"));
+    FT_TRY(disks_, DiskSet::open(config_.vm.drives, pair.pair, metrics_));
+    FT_TRY(auto kvm, vmm::Kvm::open());
+    kvm_.emplace(std::move(kvm));
+    FT_TRY_VOID(build_vm());
+    for (size_t i = 0; i < config_.vm.networks.size(); ++i) {
+        const auto on_frame = [this, i](std::span<const std::byte> frame) {
+            if (!recording_ || !engine_) return;
+            (void)engine_->frame_received(static_cast<uint32_t>(i), {frame.begin(), frame.end()});
+        };
+        FT_TRY(auto port,
+               NetPort::open(context_, config_.vm.networks[i].host_dev_name, on_frame, metrics_));
+        ports_.push_back(std::move(port));
+    }
+    bridge_event_.assign(dup(bridge_.event_fd()));
+    wait_for_vcpu();
+    return {};
+}
+
+void Node::begin() {
+    failover::Start start;
+    start.me = me_;
+    start.disk_epoch = disks_->highest_epoch();
+    if (durable_->loaded()) {
+        start.stored = durable_->loaded()->state;
+        start.host = durable_->loaded()->boot_id == boot_id_ ? failover::Host::same_boot
+                                                             : failover::Host::rebooted;
+    }
+    logger("control").info("pair {} site {} incarnation {:016x}", config_.pair.pair, me_.site,
+                           me_.incarnation.value());
+    event(EventCode::service_started, fmt::format("incarnation {:016x}", me_.incarnation.value()));
+    feed(start);
+    begin_network();
+    detect_faults();
+    every_second();
+}
+
+void Node::feed(failover::Input input) {
+    inputs_.push_back(std::move(input));
+    if (stepping_) return;
+    stepping_ = true;
+    while (!inputs_.empty() && !shut_down_) {
+        const failover::Input next = std::move(inputs_.front());
+        inputs_.pop_front();
+        for (const auto& output : core_.step(next, MonotonicClock::now())) carry_out(output);
+    }
+    stepping_ = false;
+    if (!shut_down_) arm_timer();
+}
+
+void Node::arm_timer() {
+    const Instant deadline = core_.deadline();
+    if (deadline == Instant::max()) {
+        core_timer_.cancel();
+        return;
+    }
+    core_timer_.expires_at(std::chrono::steady_clock::time_point(deadline.time_since_epoch()));
+    core_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error && !shut_down_) feed(failover::Tick{});
+    });
+}
+
+void Node::detect_faults() {
+    const Instant now = MonotonicClock::now();
+    const bool suspected = detector_.suspects(now);
+    if (suspected != suspected_) {
+        suspected_ = suspected;
+        if (suspected) {
+            feed(failover::PeerSuspected{});
+        } else {
+            feed(failover::PeerTrusted{});
+        }
+    }
+    send_lag_report();
+    detector_timer_.expires_after(kDetectorInterval);
+    detector_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error && !shut_down_) detect_faults();
+    });
+}
+
+void Node::shutdown(const std::string& reason) {
+    if (shut_down_) return;
+    shut_down_ = true;
+    if (!reason.empty()) logger("control").info("stopping: {}", reason);
+    for (auto& port : ports_) port->set_state(NetPort::State::closed);
+    if (engine_) engine_->stop();
+    disk_work_.join();
+    control_.reset();
+    heartbeat_.reset();
+    channel_.reset();
+    tiebreaker_.reset();
+    core_timer_.cancel();
+    detector_timer_.cancel();
+    second_timer_.cancel();
+    flush_timer_.cancel();
+    backlog_timer_.cancel();
+    boost::system::error_code ignored;
+    bridge_event_.close(ignored);
+    ports_.clear();
+    engine_.reset();
+    if (disks_) disks_->close();
+}
+
+Node::~Node() {
+    shutdown("");
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,225 @@
+// Node: one site of one pair. Wires the failover core to the channel, the tiebreaker, the disks,
+// the engine and the guest's network, and decides nothing itself: everything that happens becomes
+// an Input, every Output is carried out in order (common/failover).
+//
+// Threads: all of it on the core thread (the io_context's). The engine's vCPU thread comes in
+// through VcpuBridge, the channel's ZeroMQ thread through the channel's own queue, blocking disk
+// work runs on `disk_work_` and is posted back.
+//
+// INVARIANTS
+//   - Inputs are stepped one at a time; an Output never steps the core from within (inputs_
+//   queues).
+//   - No output of the guest leaves but through release_outputs(), which asks the gate.
+//   - No log entry is acknowledged but by an Acknowledge of the core.
+// On an error that leaves the site's durable state in doubt the process dies: the peer takes over.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/base/metrics.h"
+#include "common/failover/failover.h"
+#include "common/failover/fault_detector.h"
+#include "replicator/control/arbiter_client.h"
+#include "replicator/control/console_log.h"
+#include "replicator/control/control_journal.h"
+#include "replicator/control/control_server.h"
+#include "replicator/control/disk_set.h"
+#include "replicator/control/durable_file.h"
+#include "replicator/control/lag_meter.h"
+#include "replicator/control/log_outbox.h"
+#include "replicator/control/net_port.h"
+#include "replicator/control/output_gate.h"
+#include "replicator/control/pair_config.h"
+#include "replicator/control/vcpu_bridge.h"
+#include "replicator/replay/engine.h"
+#include "replicator/stream/channel.h"
+#include "replicator/stream/heartbeat.h"
+#include "replicator/vmm/builder.h"
+
+namespace antipode::control {
+
+struct NodeConfig {
+    PairConfig pair;
+    vmm::VmConfig vm;
+};
+
+// Milliseconds since 1970, for people.
+int64_t unix_ms();
+
+// Reads and checks a VM's directory (vm.json, pair.toml) without starting anything.
+Result<NodeConfig> load_node_config(const std::string& directory);
+
+class Node final : public ControlHandler, private stream::ChannelHandler {
+  public:
+    // Opens everything; an error names what could not be opened, and nothing is left running.
+    static Result<std::unique_ptr<Node>> start(boost::asio::io_context& context, NodeConfig config);
+    ~Node() override;
+
+    // Stops the VM's thread and everything else; the io_context runs out of work.
+    void shutdown(const std::string& reason);
+    // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation.
+    int exit_code() const { return exit_code_; }
+
+    Result<json::value> handle(Method method, const json::object& params) override;
+
+  private:
+    // What travels in the channel's messages.
+    enum class Message : uint8_t { log_batch = 1, acknowledge = 2, peer = 3, lag_report = 4 };
+
+    Node(boost::asio::io_context& context, NodeConfig config);
+    Result<void> open_local();
+    Result<void> open_network();
+    void begin();
+    void begin_network();
+
+    // node.cc: the loop around the core.
+    void feed(failover::Input input);
+    void arm_timer();
+    void detect_faults();
+    void every_second();
+
+    // node_outputs.cc: one function an Output.
+    void carry_out(const failover::Output& output);
+    void run_vm(const failover::RunVm& order);
+    void follow_vm(const failover::FollowVm& order);
+    void halt_vm();
+    void drop_vm();
+    void persist(const failover::Persist& order);
+    void on_disk_thread(std::function<Result<void>()> work, failover::Input done, std::string what);
+    void use_epoch(const failover::UseEpoch& order);
+    void announce_state(const failover::StateChanged& change);
+    void raise_alarm(const failover::Alarm& alarm);
+    Result<void> build_vm();
+    void make_engine();
+    void open_ports(NetPort::State state);
+
+    // node_log.cc: the log, both ways, and the outputs.
+    void wait_for_vcpu();
+    void drain_vcpu();
+    bool take_item(VcpuBridge::Item item);
+    void on_recorded(replay::Recorded step);
+    void on_stopped(const VcpuBridge::Stopped& stopped);
+    bool log_has_room() const;
+    void schedule_flush(bool now);
+    void flush_log();
+    void release_outputs();
+    void emit(const vmm::Output& output);
+    void receive_batch(Epoch epoch, std::span<const std::byte> payload);
+    void accept_log(const failover::AcceptLog& order);
+    void feed_backlog();
+    void acknowledge(const failover::Acknowledge& order);
+    void send_acknowledgement();
+    void send_lag_report();
+    void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
+    void on_session_down(const std::string& reason) override;
+    void on_message(stream::MessageClass message_class, uint8_t type, Epoch epoch,
+                    std::span<const std::byte> payload) override;
+    void on_writable() override;
+
+    // node_status.cc
+    Status status() const;
+    void fill_link(Status& status) const;
+    void fill_tiebreaker(Status& status) const;
+    void fill_execution(Status& status) const;
+    void fill_disks(Status& status) const;
+    void fill_alerts(Status& status) const;
+    Result<json::value> act(Method method, const json::object& params);
+    Result<ActionReply> command(failover::CommandKind kind, const ActionRequest& request);
+    void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
+
+    boost::asio::io_context& context_;
+    const NodeConfig config_;
+    const Member me_;
+    Registry metrics_;
+    ControlJournal journal_;
+    boost::asio::thread_pool disk_work_{1};
+
+    // The core and its queue.
+    failover::Failover core_;
+    failover::FaultDetector detector_;
+    std::deque<failover::Input> inputs_;
+    bool stepping_ = false;
+    bool suspected_ = false;
+    boost::asio::steady_timer core_timer_;
+    boost::asio::steady_timer detector_timer_;
+    boost::asio::steady_timer second_timer_;
+    bool shut_down_ = false;
+    int exit_code_ = 0;
+    std::vector<std::string> refusals_;  // of commands, while one is being stepped
+
+    // Local.
+    std::optional<DurableFile> durable_;
+    std::string boot_id_;
+    std::unique_ptr<DiskSet> disks_;
+    std::optional<vmm::Kvm> kvm_;
+    std::unique_ptr<vmm::VirtualMachine> built_;  // from the image, not running yet
+    VcpuBridge bridge_;
+    boost::asio::posix::stream_descriptor bridge_event_;
+    std::unique_ptr<replay::Engine> engine_;
+    bool recording_ = false;
+    bool pause_is_halt_ = false;
+    bool engine_stopped_ = false;
+    bool consuming_ =
+        false;  // the backup takes no more entries; the log is closed once all are fed
+    ConsoleLog console_log_;
+    std::vector<std::unique_ptr<NetPort>> ports_;
+
+    // Remote.
+    std::unique_ptr<stream::Channel> channel_;
+    std::unique_ptr<stream::Heartbeat> heartbeat_;
+    std::unique_ptr<ArbiterClient> tiebreaker_;
+    std::unique_ptr<ControlServer> control_;
+    std::optional<Member> peer_;
+    Epoch epoch_;
+    Member partner_;
+
+    // Primary.
+    LogOutbox outbox_;
+    OutputGate gate_;
+    boost::asio::steady_timer flush_timer_;
+    bool flush_armed_ = false;
+    bool channel_full_ = false;
+    std::optional<std::vector<std::byte>> unsent_batch_;
+    LagMeter lag_;
+
+    // Backup.
+    std::optional<replay::LogBatch> offered_;
+    std::deque<std::pair<LogIndex, replay::LogEntry>> backlog_;
+    uint64_t backlog_bytes_ = 0;
+    LogIndex received_;
+    std::optional<failover::Acknowledge> owed_acknowledgement_;
+    boost::asio::steady_timer backlog_timer_;
+    bool backlog_timer_armed_ = false;
+    std::optional<Duration> clock_offset_;  // primary's guest clock minus our monotonic clock
+    Instant next_lag_report_{};
+
+    // For people.
+    std::string digest_trouble_;
+    uint64_t digests_checked_ = 0;
+    uint64_t digest_mismatches_ = 0;
+    std::optional<uint64_t> last_ok_exit_;
+    Counter& log_bytes_total_;
+    Counter& log_entries_total_;
+    Counter& batches_dropped_total_;
+    Histogram& output_delay_;
+    Instant started_;
+    int64_t state_since_unix_ms_ = 0;
+    uint64_t last_log_bytes_ = 0;
+    uint64_t last_log_entries_ = 0;
+    uint64_t last_exits_ = 0;
+    std::optional<double> log_bytes_rate_;
+    std::optional<double> log_entries_rate_;
+    std::optional<double> exits_rate_;
+};
+
+}  // namespace antipode::control

@@ -1,0 +1,337 @@
+// The log, both ways, and the guest's outputs.
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/wire/failover_frames.h"
+#include "replicator/control/node.h"
+
+namespace antipode::control {
+namespace {
+
+constexpr Duration kBatchDelay = std::chrono::milliseconds(2);
+constexpr Duration kBacklogRetry = std::chrono::milliseconds(2);
+constexpr Duration kLagReportInterval = std::chrono::milliseconds(50);
+constexpr size_t kItemsPerTurnMax = 4096;  // then heartbeats and timers get their turn
+constexpr size_t kIndexBytes = 8;
+
+std::array<std::byte, kIndexBytes> encode_index(LogIndex index) {
+    std::array<std::byte, kIndexBytes> bytes{};
+    for (size_t i = 0; i < kIndexBytes; ++i) {
+        bytes[i] = static_cast<std::byte>(index.value() >> (8 * i));
+    }
+    return bytes;
+}
+
+std::optional<LogIndex> decode_index(std::span<const std::byte> bytes) {
+    if (bytes.size() != kIndexBytes) return std::nullopt;
+    uint64_t value = 0;
+    for (size_t i = 0; i < kIndexBytes; ++i) value |= static_cast<uint64_t>(bytes[i]) << (8 * i);
+    return LogIndex(value);
+}
+
+}  // namespace
+
+void Node::wait_for_vcpu() {
+    bridge_event_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                             [this](const boost::system::error_code& error) {
+                                 if (error || shut_down_) return;
+                                 bridge_.clear_event();
+                                 drain_vcpu();
+                                 wait_for_vcpu();
+                             });
+}
+
+bool Node::log_has_room() const {
+    return partner_ == Member{} || outbox_.unacknowledged_bytes() < config_.pair.log_buffer_bytes;
+}
+
+void Node::drain_vcpu() {
+    bool output = false;
+    for (size_t i = 0; i < kItemsPerTurnMax; ++i) {
+        auto item = bridge_.take(log_has_room());
+        if (!item) break;
+        output |= take_item(std::move(*item));
+    }
+    if (engine_) engine_->wake();  // it may have waited for room
+    if (partner_ == Member{}) {
+        // Solo: nobody needs the log. It is numbered all the same, so that a new backup can begin
+        // at any entry.
+        outbox_.drop_pending();
+        outbox_.acknowledge(outbox_.last());
+    } else if (recording_) {
+        schedule_flush(output);
+    }
+    release_outputs();
+    if (!bridge_.empty() && log_has_room()) {
+        boost::asio::post(context_, [this] {
+            if (!shut_down_) drain_vcpu();
+        });
+    }
+}
+
+// True if the item was an output: what it depends on must go out at once.
+bool Node::take_item(VcpuBridge::Item item) {
+    if (auto* step = std::get_if<replay::Recorded>(&item)) {
+        const bool output = step->output_number != OutputNumber();
+        on_recorded(std::move(*step));
+        return output;
+    }
+    if (auto* made = std::get_if<replay::ReplayedOutput>(&item)) {
+        gate_.hold({made->number, LogIndex(), std::move(made->output), MonotonicClock::now()});
+    } else if (const auto* drained = std::get_if<VcpuBridge::Drained>(&item)) {
+        feed(failover::LogDrained{drained->applied});
+    } else if (std::holds_alternative<VcpuBridge::Paused>(item)) {
+        if (pause_is_halt_) feed(failover::VmHalted{});
+    } else if (const auto* stopped = std::get_if<VcpuBridge::Stopped>(&item)) {
+        on_stopped(*stopped);
+    } else if (const auto* digest = std::get_if<VcpuBridge::DigestChecked>(&item)) {
+        ++digests_checked_;
+        if (digest->text.empty()) {
+            last_ok_exit_ = digest->exit.value();
+        } else {
+            ++digest_mismatches_;
+            digest_trouble_ = fmt::format("exit {}: {}", digest->exit, digest->text);
+            logger("replay").error("this backup has diverged: {}", digest_trouble_);
+            event(EventCode::digest_mismatch, digest_trouble_);
+        }
+    } else if (const auto* trouble = std::get_if<VcpuBridge::DiskTrouble>(&item)) {
+        logger("disksync").error("{}; trying again", trouble->text);
+        event(EventCode::disk_failed, trouble->text);
+    }
+    return false;
+}
+
+void Node::on_recorded(replay::Recorded step) {
+    log_entries_total_.add();
+    const LogIndex index = outbox_.add(std::move(step.entry));
+    if (step.output_number == OutputNumber()) return;
+    gate_.hold({step.output_number, index, std::move(step.output), step.time});
+}
+
+void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
+    engine_stopped_ = true;
+    const auto text = fmt::format("{}: {}", to_string(stopped.reason), stopped.text);
+    logger("replay").info("vCPU stopped: {}", text);
+    switch (stopped.reason) {
+        case replay::StopReason::stopped:
+            return;
+        case replay::StopReason::guest_reset:
+        case replay::StopReason::guest_halted:
+            event(EventCode::vm_stopped, text);
+            if (recording_) {
+                flush_log();
+                feed(failover::GuestStopped{outbox_.last()});
+            } else if (consuming_) {
+                feed(failover::LogDrained{engine_->applied()});
+            }
+            return;
+        case replay::StopReason::failed:
+        case replay::StopReason::diverged:
+            event(EventCode::vm_error, text);
+            feed(failover::VmFailed{text});
+            return;
+    }
+}
+
+void Node::schedule_flush(bool now) {
+    if (now) return flush_log();
+    if (flush_armed_) return;
+    flush_armed_ = true;
+    flush_timer_.expires_after(kBatchDelay);
+    flush_timer_.async_wait([this](const boost::system::error_code& error) {
+        flush_armed_ = false;
+        if (!error && !shut_down_) flush_log();
+    });
+}
+
+// Sends everything that is recorded. What the channel does not take stays in unsent_batch_ and in
+// the outbox, within the log's bound, until the channel is writable.
+void Node::flush_log() {
+    if (!recording_ || !engine_ || partner_ == Member{} || !peer_ || *peer_ != partner_) return;
+    const Instant now = MonotonicClock::now();
+    for (;;) {
+        if (!unsent_batch_) {
+            // passed() first: all entries of exits up to it are in the bridge by now.
+            const ExitNumber passed = engine_->passed();
+            const bool complete = bridge_.empty();
+            auto batch = outbox_.take_batch(complete ? passed : ExitNumber(), gate_.released(),
+                                            engine_->guest_clock_ns(now));
+            if (!batch) return;
+            const uint64_t last = batch->first.value() + batch->entries.size() - 1;
+            unsent_batch_ = replay::encode(*batch);
+            lag_.sent(LogIndex(last), now);
+            feed(failover::LogProduced{LogIndex(last)});
+        }
+        log_bytes_total_.add(unsent_batch_->size());
+        if (!channel_->send(stream::MessageClass::log, static_cast<uint8_t>(Message::log_batch),
+                            epoch_, *unsent_batch_)) {
+            return;
+        }
+        unsent_batch_.reset();
+    }
+}
+
+void Node::release_outputs() {
+    if (!recording_) return;
+    const Instant now = MonotonicClock::now();
+    for (const auto& held : gate_.take()) {
+        emit(held.output);
+        output_delay_.observe(std::chrono::duration<double>(now - held.time).count());
+    }
+}
+
+void Node::emit(const vmm::Output& output) {
+    if (output.kind == vmm::Output::Kind::console) {
+        const std::string_view text(reinterpret_cast<const char*>(output.bytes.data()),
+                                    output.bytes.size());
+        journal_.add_console(text);
+        console_log_.write(text);
+    } else if (output.device < ports_.size()) {
+        ports_[output.device]->send(output.bytes);
+    }
+}
+
+// ---- Backup ----
+
+void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
+    auto batch = replay::decode_log_batch(payload);
+    if (!batch) {
+        batches_dropped_total_.add();
+        logger("stream").error("{}: {}", config_.pair.peer_site, batch.error().to_string());
+        return;
+    }
+    const LogIndex last(batch->first.value() + batch->entries.size() - 1);
+    const Duration offset = Duration(static_cast<int64_t>(batch->guest_clock_ns)) -
+                            MonotonicClock::now().time_since_epoch();
+    const LogIndex first = batch->first;
+    offered_ = std::move(*batch);
+    feed(failover::LogReceived{epoch, *peer_, me_, first, last});
+    if (offered_) {
+        batches_dropped_total_.add();  // the core did not want it
+        offered_.reset();
+    } else {
+        clock_offset_ = clock_offset_ ? std::max(*clock_offset_, offset) : offset;
+    }
+}
+
+void Node::accept_log(const failover::AcceptLog& order) {
+    FT_CHECK(offered_.has_value(), "accepts entries that were not offered");
+    if (!recording_) gate_.released_elsewhere(offered_->released);
+    uint64_t index = offered_->first.value();
+    for (auto& entry : offered_->entries) {
+        if (LogIndex(index) >= order.first && LogIndex(index) <= order.last) {
+            backlog_bytes_ += replay::encoded_bytes_max(entry);
+            backlog_.emplace_back(LogIndex(index), std::move(entry));
+        }
+        ++index;
+    }
+    offered_.reset();
+    feed_backlog();
+}
+
+void Node::feed_backlog() {
+    while (engine_ && !backlog_.empty() && engine_->feed_room() > 0) {
+        backlog_bytes_ -= replay::encoded_bytes_max(backlog_.front().second);
+        auto [index, entry] = std::move(backlog_.front());
+        backlog_.pop_front();
+        FT_CHECK(engine_->feed(index, std::move(entry)), "room was there");
+    }
+    if (backlog_.empty()) {
+        if (consuming_ && engine_) engine_->close_log();
+        send_acknowledgement();
+        return;
+    }
+    if (backlog_timer_armed_) return;
+    backlog_timer_armed_ = true;
+    backlog_timer_.expires_after(kBacklogRetry);
+    backlog_timer_.async_wait([this](const boost::system::error_code& error) {
+        backlog_timer_armed_ = false;
+        if (!error && !shut_down_) feed_backlog();
+    });
+}
+
+// An acknowledgement is owed until the backlog is within its bound: that is how a slow backup slows
+// the primary before either runs out of memory.
+void Node::acknowledge(const failover::Acknowledge& order) {
+    owed_acknowledgement_ = order;
+    send_acknowledgement();
+}
+
+void Node::send_acknowledgement() {
+    if (!owed_acknowledgement_ || backlog_bytes_ > config_.pair.log_buffer_bytes) return;
+    const auto& owed = *owed_acknowledgement_;
+    if (peer_ && *peer_ == owed.to) {
+        const auto bytes = encode_index(owed.last);
+        (void)channel_->send(stream::MessageClass::control,
+                             static_cast<uint8_t>(Message::acknowledge), owed.epoch, bytes);
+    }
+    owed_acknowledgement_.reset();
+}
+
+void Node::send_lag_report() {
+    const Instant now = MonotonicClock::now();
+    if (recording_ || !engine_ || !peer_ || *peer_ != partner_ || now < next_lag_report_) return;
+    next_lag_report_ = now + kLagReportInterval;
+    const auto bytes = encode_index(engine_->applied());
+    (void)channel_->send(stream::MessageClass::control, static_cast<uint8_t>(Message::lag_report),
+                         epoch_, bytes);
+}
+
+// ---- The channel ----
+
+void Node::on_session_up(const Member& peer, std::span<const std::byte>) {
+    if (peer.site != config_.pair.peer_site) {
+        logger("stream").error("the channel's other end says it is {}, expected {}", peer.site,
+                               config_.pair.peer_site);
+        return;
+    }
+    peer_ = peer;
+    unsent_batch_.reset();
+    event(EventCode::peer_connected,
+          fmt::format("{} incarnation {:016x}", peer.site, peer.incarnation.value()));
+    feed(failover::SessionUp{});
+    flush_log();
+}
+
+void Node::on_session_down(const std::string& reason) {
+    if (!peer_) return;
+    event(EventCode::peer_lost, reason);
+    peer_.reset();
+    feed(failover::SessionDown{});
+}
+
+void Node::on_message(stream::MessageClass, uint8_t type, Epoch epoch,
+                      std::span<const std::byte> payload) {
+    if (!peer_) return;
+    detector_.heard(MonotonicClock::now());
+    switch (static_cast<Message>(type)) {
+        case Message::log_batch:
+            return receive_batch(epoch, payload);
+        case Message::acknowledge:
+            if (const auto index = decode_index(payload)) {
+                if (epoch == epoch_ && *index <= outbox_.last()) outbox_.acknowledge(*index);
+                feed(failover::AckReceived{epoch, *peer_, me_, *index});
+                if (!bridge_.empty()) drain_vcpu();
+                return;
+            }
+            break;
+        case Message::peer: {
+            const auto message = wire::decode_peer_message(payload);
+            if (message) return feed(failover::PeerSays{*message});
+            logger("stream").error("{}: {}", config_.pair.peer_site, message.error().to_string());
+            return;
+        }
+        case Message::lag_report:
+            if (const auto index = decode_index(payload)) return lag_.applied(*index);
+            break;
+    }
+    logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped",
+                          config_.pair.peer_site, type, payload.size());
+}
+
+void Node::on_writable() {
+    flush_log();
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,241 @@
+// Carrying out what the failover core wants: one function an Output.
+#include <boost/asio/post.hpp>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/wire/failover_frames.h"
+#include "replicator/control/node.h"
+
+namespace antipode::control {
+namespace {
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+    using Handlers::operator()...;
+};
+template <typename... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+constexpr int kExitRetired = 75;  // EX_TEMPFAIL: systemd starts us again
+
+OutputGate::Mode gate_mode(failover::GateMode mode) {
+    switch (mode) {
+        case failover::GateMode::closed:
+            return OutputGate::Mode::frozen;
+        case failover::GateMode::acked:
+            return OutputGate::Mode::gated;
+        case failover::GateMode::open:
+            return OutputGate::Mode::open;
+    }
+    return OutputGate::Mode::frozen;
+}
+
+}  // namespace
+
+void Node::carry_out(const failover::Output& output) {
+    using namespace failover;
+    std::visit(Overloaded{
+                   [this](const Send& order) {
+                       flush_log();  // messages are in order with log frames
+                       const auto bytes = wire::encode(order.message);
+                       (void)channel_->send(stream::MessageClass::log,
+                                            static_cast<uint8_t>(Message::peer),
+                                            order.message.epoch, bytes);
+                   },
+                   [this](const Ask& order) { tiebreaker_->ask(order.request); },
+                   [this](const SetGate& order) {
+                       gate_.set_mode(gate_mode(order.mode));
+                       if (order.mode == GateMode::acked) gate_.acknowledge(order.up_to);
+                       release_outputs();
+                   },
+                   [this](const UseEpoch& order) { use_epoch(order); },
+                   [this](const AcceptLog& order) { accept_log(order); },
+                   [this](const Acknowledge& order) { acknowledge(order); },
+                   [this](const Persist& order) { persist(order); },
+                   [this](const FenceDisk& order) {
+                       on_disk_thread([this, epoch = order.epoch] { return disks_->fence(epoch); },
+                                      DiskFenced{order.epoch}, "fencing the disks");
+                   },
+                   [this](const FlushDisk&) {
+                       on_disk_thread([this] { return disks_->flush(); }, DiskFlushed{},
+                                      "flushing the disks");
+                   },
+                   [this](const RunVm& order) { run_vm(order); },
+                   [this](const FollowVm& order) { follow_vm(order); },
+                   [this](const ConsumeLog&) {
+                       feed_backlog();
+                       consuming_ = true;
+                       if (backlog_.empty()) engine_->close_log();
+                   },
+                   [this](const PauseVm&) {
+                       pause_is_halt_ = false;
+                       engine_->pause();
+                   },
+                   [this](const HaltVm&) { halt_vm(); },
+                   [this](const DropMemory&) { drop_vm(); },
+                   [this](const BeginSeed& order) {
+                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
+                   },
+                   [this](const CutSeed& order) {
+                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
+                   },
+                   [](const AbortSeed&) {},
+                   [this](const ReceiveSeed& order) {
+                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
+                   },
+                   [this](const StateChanged& change) { announce_state(change); },
+                   [this](const Alarm& alarm) { raise_alarm(alarm); },
+                   [this](const CommandRefused& refusal) { refusals_.push_back(refusal.reason); },
+                   [this](const Retire& order) {
+                       exit_code_ = kExitRetired;
+                       shutdown("retired: " + order.reason);
+                   },
+               },
+               output);
+}
+
+// The work blocks (fdatasync); its completion is an input. A failure is retried: the core cannot go
+// on without it, and must not be told that it is done.
+void Node::on_disk_thread(std::function<Result<void>()> work, failover::Input done,
+                          std::string what) {
+    constexpr Duration kRetryDelay = std::chrono::seconds(1);
+    auto attempt = [this, work, done, what]() {
+        const auto result = work();
+        boost::asio::post(context_, [this, result, work, done, what] {
+            if (shut_down_) return;
+            if (result) return feed(done);
+            event(EventCode::disk_failed, what + ": " + result.error().to_string());
+            auto timer = std::make_shared<boost::asio::steady_timer>(context_, kRetryDelay);
+            timer->async_wait([this, timer, work, done, what](const auto& error) {
+                if (!error && !shut_down_) on_disk_thread(work, done, what);
+            });
+        });
+    };
+    boost::asio::post(disk_work_, std::move(attempt));
+}
+
+void Node::persist(const failover::Persist& order) {
+    const DurableRecord record{order.state, boot_id_};
+    on_disk_thread([this, record] { return durable_->store(record); },
+                   failover::Persisted{order.number}, "writing the failover state");
+}
+
+Result<void> Node::build_vm() {
+    if (built_) return {};
+    FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes()));
+    return {};
+}
+
+void Node::make_engine() {
+    if (const auto built = build_vm(); !built) {
+        return feed(failover::VmFailed{built.error().to_string()});
+    }
+    replay::EngineOptions options;
+    options.digest_interval = config_.pair.digest_interval;
+    engine_ = std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_,
+                                               bridge_, metrics_);
+    disks_->attach(engine_.get());
+}
+
+void Node::run_vm(const failover::RunVm& order) {
+    using failover::RunFrom;
+    if (order.from == RunFrom::disk) drop_vm();
+    recording_ = true;
+    switch (order.from) {
+        case RunFrom::image:
+        case RunFrom::disk:
+            make_engine();
+            if (!engine_) return;
+            engine_->start_recording(0);
+            event(EventCode::vm_started, fmt::format("epoch {}", order.epoch));
+            break;
+        case RunFrom::log: {
+            const Instant now = MonotonicClock::now();
+            const Duration clock =
+                clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
+            engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())));
+            event(EventCode::went_live, fmt::format("epoch {}", order.epoch));
+            break;
+        }
+        case RunFrom::memory:
+            engine_->resume();
+            break;
+    }
+    if (order.from != RunFrom::memory) outbox_.restart_after(engine_->applied());
+    lag_.reset();
+    open_ports(NetPort::State::open);
+    release_outputs();
+}
+
+void Node::follow_vm(const failover::FollowVm& order) {
+    recording_ = false;
+    open_ports(NetPort::State::closed);
+    if (order.from != failover::FollowFrom::image) {
+        return feed(failover::VmFailed{"this version cannot follow a VM that was running"});
+    }
+    make_engine();
+    if (engine_) engine_->start_replaying();
+}
+
+void Node::open_ports(NetPort::State state) {
+    for (size_t i = 0; i < ports_.size(); ++i) {
+        ports_[i]->set_state(state);
+        if (state == NetPort::State::open) ports_[i]->announce(config_.vm.networks[i].guest_mac);
+    }
+}
+
+void Node::halt_vm() {
+    open_ports(NetPort::State::closed);
+    if (!engine_ || engine_stopped_) return feed(failover::VmHalted{});
+    pause_is_halt_ = true;
+    engine_->pause();
+}
+
+void Node::drop_vm() {
+    if (!engine_) return;
+    engine_->stop();
+    disks_->attach(nullptr);
+    engine_.reset();
+    engine_stopped_ = false;
+    recording_ = false;
+    consuming_ = false;
+    backlog_.clear();
+    backlog_bytes_ = 0;
+    while (bridge_.take(true)) {
+    }
+    gate_ = OutputGate();
+}
+
+void Node::use_epoch(const failover::UseEpoch& order) {
+    flush_log();
+    epoch_ = order.epoch;
+    partner_ = order.partner;
+    disks_->set_epoch(order.epoch);
+    if (heartbeat_) heartbeat_->set_epoch(order.epoch);
+    if (partner_ != Member{}) return;
+    outbox_.drop_pending();
+    outbox_.acknowledge(outbox_.last());
+    unsent_batch_.reset();
+}
+
+void Node::announce_state(const failover::StateChanged& change) {
+    const auto text = fmt::format("{} -> {} epoch={} reason={}", wire::to_string(change.from),
+                                  wire::to_string(change.to), change.epoch, change.reason);
+    logger("failover").info("{}", text);
+    event(EventCode::state_changed, text);
+    state_since_unix_ms_ = unix_ms();
+}
+
+void Node::raise_alarm(const failover::Alarm& alarm) {
+    const bool raised = alarm.state == failover::AlarmState::raised;
+    const auto text = fmt::format("{} {}: {}", failover::to_string(alarm.code),
+                                  raised ? "raised" : "cleared", alarm.text);
+    if (raised) {
+        logger("failover").warn("{}", text);
+    } else {
+        logger("failover").info("{}", text);
+    }
+    event(EventCode::state_changed, text, raised ? Severity::warning : Severity::info);
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,337 @@
+// What the node tells about itself, and what it can be asked to do.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "common/base/log.h"
+#include "replicator/control/node.h"
+
+namespace antipode::control {
+namespace {
+
+using wire::SiteState;
+
+State state_word(SiteState state, bool frozen) {
+    if (frozen) return State::waiting;
+    switch (state) {
+        case SiteState::starting:
+            return State::starting;
+        case SiteState::paired_primary:
+            return State::primary;
+        case SiteState::paired_backup:
+            return State::backup;
+        case SiteState::asking_primary:
+        case SiteState::asking_backup:
+            return State::asking;
+        case SiteState::going_live:
+            return State::going_live;
+        case SiteState::solo:
+        case SiteState::unprotected:
+        case SiteState::forced:
+        case SiteState::seeding:
+            return State::solo;
+        case SiteState::pairing:
+            return State::pairing;
+        case SiteState::rejoining:
+            return State::joining;
+        case SiteState::switching_primary:
+        case SiteState::switching_backup:
+            return State::switching;
+        case SiteState::halting:
+        case SiteState::halted:
+            return State::halted;
+        case SiteState::stopped:
+            return State::stopped;
+    }
+    return State::failed;
+}
+
+Role role_word(SiteState state) {
+    if (wire::runs_vm(state) || state == SiteState::switching_primary) return Role::primary;
+    if (state == SiteState::paired_backup || state == SiteState::asking_backup ||
+        state == SiteState::switching_backup) {
+        return Role::backup;
+    }
+    return Role::none;
+}
+
+RecordMode record_word(wire::PairMode mode) {
+    switch (mode) {
+        case wire::PairMode::none:
+            return RecordMode::none;
+        case wire::PairMode::paired:
+            return RecordMode::paired;
+        case wire::PairMode::solo:
+            return RecordMode::solo;
+    }
+    return RecordMode::none;
+}
+
+std::optional<double> seconds_of(std::optional<Duration> duration) {
+    if (!duration) return std::nullopt;
+    return std::chrono::duration<double>(*duration).count();
+}
+
+std::optional<double> finite(double value) {
+    if (!std::isfinite(value)) return std::nullopt;
+    return value;
+}
+
+MemberStatus member_word(const Member& member) {
+    return {std::string(member.site.view()), member.incarnation};
+}
+
+std::optional<failover::CommandKind> command_of(Method method) {
+    using failover::CommandKind;
+    switch (method) {
+        case Method::switchover:
+            return CommandKind::switch_over;
+        case Method::failover:
+            return CommandKind::take_over;
+        case Method::force:
+            return CommandKind::force;
+        case Method::rejoin:
+            return CommandKind::rejoin;
+        case Method::protect:
+            return CommandKind::protect;
+        case Method::unprotect:
+            return CommandKind::unprotect;
+        default:
+            return std::nullopt;
+    }
+}
+
+}  // namespace
+
+void Node::event(EventCode code, std::string_view text, std::optional<Severity> severity) {
+    (void)journal_.add_event(unix_ms(), code, text, severity);
+}
+
+Status Node::status() const {
+    Status status;
+    const SiteState state = core_.state();
+    status.pair = config_.pair.pair.view();
+    status.site = config_.pair.site.view();
+    status.peer_site = config_.pair.peer_site.view();
+    status.state = state_word(state, core_.frozen());
+    status.reason = core_.reason();
+    status.state_since_unix_ms = state_since_unix_ms_;
+    status.role = role_word(state);
+    status.epoch = core_.epoch();
+    status.incarnation = me_.incarnation;
+    status.members.push_back(member_word(me_));
+    if (core_.partner() != Member{}) status.members.push_back(member_word(core_.partner()));
+    const bool paired = state == SiteState::paired_primary || state == SiteState::paired_backup;
+    if (paired && digest_mismatches_ == 0 && core_.tiebreaker_usable()) {
+        status.protection = Protection::protected_;
+        status.protection_reason = "the backup acknowledges, and the tiebreaker answers";
+    } else if (paired) {
+        status.protection = Protection::degraded;
+        status.protection_reason =
+            digest_mismatches_ > 0 ? "the backup's digests differ: " + digest_trouble_
+                                   : "the tiebreaker does not answer: a loss would freeze the VM";
+    } else {
+        status.protection_reason = core_.reason();
+    }
+    fill_link(status);
+    fill_tiebreaker(status);
+    fill_execution(status);
+    fill_disks(status);
+    fill_alerts(status);
+    journal_.fill(status);
+    status.versions.software = ANTIPODE_VERSION;
+    status.versions.protocol = 1;
+    status.time_unix_ms = unix_ms();
+    return status;
+}
+
+void Node::fill_link(Status& status) const {
+    LinkStatus& link = status.link;
+    link.session_up = peer_.has_value();
+    link.heartbeat_up = !suspected_;
+    link.peer_address = config_.pair.channel_peer;
+    if (heartbeat_) {
+        const auto stats = heartbeat_->stats();
+        link.rtt_seconds = seconds_of(stats.rtt);
+        link.jitter_seconds = seconds_of(stats.jitter);
+        link.loss_ratio = stats.loss_ratio;
+        if (stats.last_heard) {
+            link.last_heard_seconds =
+                std::chrono::duration<double>(MonotonicClock::now() - *stats.last_heard).count();
+        }
+    }
+    if (channel_) {
+        const auto stats = channel_->stats();
+        link.sent_bytes = stats.wire_bytes_sent;
+        link.received_bytes = stats.wire_bytes_received;
+        link.reconnects = stats.reconnects;
+    }
+}
+
+void Node::fill_tiebreaker(Status& status) const {
+    TiebreakerStatus& out = status.tiebreaker;
+    out.address = config_.pair.tiebreaker_address;
+    out.reachable = tiebreaker_ && tiebreaker_->connected();
+    if (tiebreaker_) out.text = tiebreaker_->last_error();
+    if (const auto& record = core_.record()) {
+        TiebreakerRecord shown;
+        shown.mode = record_word(record->mode);
+        shown.epoch = record->epoch;
+        shown.holder = record->holder.site.view();
+        for (const auto& member : record->members) {
+            if (!member.site.empty()) shown.members.push_back(member_word(member));
+        }
+        out.record = std::move(shown);
+    }
+}
+
+void Node::fill_execution(Status& status) const {
+    const Instant now = MonotonicClock::now();
+    status.vm.name = config_.pair.pair.view();
+    status.vm.memory_bytes = config_.vm.mem_size_mib << 20;
+    status.vm.vcpu_count = config_.vm.vcpu_count;
+    status.output.held = gate_.held_count();
+    status.output.released = gate_.released().value();
+    status.output.delay_p50_seconds = finite(output_delay_.quantile(0.5));
+    status.output.delay_p99_seconds = finite(output_delay_.quantile(0.99));
+    status.digest.checked = digests_checked_;
+    status.digest.mismatches = digest_mismatches_;
+    status.digest.last_ok_exit = last_ok_exit_;
+    status.log_rate.bytes_per_second = log_bytes_rate_;
+    status.log_rate.entries_per_second = log_entries_rate_;
+    status.execution.exits_per_second = exits_rate_;
+    if (!engine_) return;
+    status.execution.exits = engine_->exit_number().value();
+    if (engine_stopped_) {
+        status.vm.vcpu = VcpuState::stopped;
+    } else {
+        status.vm.vcpu = engine_->paused() ? VcpuState::paused : VcpuState::running;
+    }
+    if (recording_) {
+        status.vm.uptime_seconds = static_cast<double>(engine_->guest_clock_ns(now)) / 1e9;
+        status.execution.log_index = outbox_.last();
+        status.execution.acknowledged = outbox_.acknowledged();
+        if (partner_ != Member{}) {
+            const Duration round_trip =
+                heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
+            status.execution_lag.seconds =
+                std::chrono::duration<double>(lag_.seconds(now, round_trip)).count();
+            status.execution_lag.entries = lag_.entries();
+            status.execution_lag.bytes = outbox_.unacknowledged_bytes();
+        }
+    } else {
+        status.execution.log_index = engine_->applied();
+        status.execution.acknowledged = core_.log_end();
+        status.execution_lag.entries = core_.log_end().value() - engine_->applied().value();
+        status.execution_lag.bytes = backlog_bytes_;
+    }
+}
+
+void Node::fill_disks(Status& status) const {
+    for (const auto& drive : disks_->status()) {
+        DiskStatus out;
+        out.id = drive.id;
+        out.path = drive.path;
+        out.size_bytes = drive.size_bytes;
+        out.epoch = drive.epoch;
+        out.state = drive.error.empty() ? DiskState::up_to_date : DiskState::failed;
+        out.text = drive.error;
+        out.read_bytes = drive.read_bytes;
+        out.written_bytes = drive.written_bytes;
+        status.disks.push_back(std::move(out));
+    }
+}
+
+void Node::fill_alerts(Status& status) const {
+    for (const auto& [code, text] : core_.alarms()) {
+        status.alerts.push_back({EventCode::state_changed, Severity::warning, text, 0});
+    }
+    if (digest_mismatches_ > 0) {
+        status.alerts.push_back({EventCode::digest_mismatch, Severity::error,
+                                 fmt::format("{} of {} digests differ: {}", digest_mismatches_,
+                                             digests_checked_, digest_trouble_),
+                                 0});
+    }
+}
+
+void Node::every_second() {
+    const auto rate = [](uint64_t now, uint64_t& before) {
+        const uint64_t grown = now >= before ? now - before : now;
+        before = now;
+        return static_cast<double>(grown);
+    };
+    log_bytes_rate_ = rate(log_bytes_total_.value(), last_log_bytes_);
+    log_entries_rate_ = rate(log_entries_total_.value(), last_log_entries_);
+    exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
+    const Status now = status();
+    journal_.add_sample(sample_of(now));
+    metrics_.gauge("antipode_epoch", "Epoch of this site")
+        .set(static_cast<double>(now.epoch.value()));
+    metrics_.gauge("antipode_execution_lag_seconds", "Backup's execution behind the primary's")
+        .set(now.execution_lag.seconds.value_or(0));
+    metrics_.gauge("antipode_outputs_held", "Outputs that wait for the backup")
+        .set(static_cast<double>(now.output.held));
+    metrics_.gauge("antipode_protected", "1 if a loss of the primary would lose nothing")
+        .set(now.protection == Protection::protected_ ? 1 : 0);
+    metrics_.gauge("antipode_digest_mismatches", "Digests that differed")
+        .set(static_cast<double>(digest_mismatches_));
+    second_timer_.expires_after(std::chrono::seconds(1));
+    second_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error && !shut_down_) every_second();
+    });
+}
+
+Result<json::value> Node::handle(Method method, const json::object& params) {
+    if (auto answer = journal_.answer(method, params)) return std::move(*answer);
+    switch (method) {
+        case Method::status:
+            return to_json(status());
+        case Method::metrics:
+            return json::value(metrics_.prometheus_text());
+        default:
+            return act(method, params);
+    }
+}
+
+Result<json::value> Node::act(Method method, const json::object& params) {
+    FT_TRY(const ActionRequest request, parse_action_request(params));
+    if (info(method).confirmed && !request.check && request.confirm != config_.pair.pair.view()) {
+        return fail(Errc::invalid_argument, "confirm: type the pair's name, {}, to do this",
+                    config_.pair.pair);
+    }
+    ActionReply reply;
+    if (const auto kind = command_of(method)) {
+        FT_TRY(reply, command(*kind, request));
+        return to_json(reply);
+    }
+    if (method == Method::console_input) {
+        if (!recording_ || !engine_) {
+            return fail(Errc::busy, "the VM does not run at {}", config_.pair.site);
+        }
+        const auto bytes = std::as_bytes(std::span(request.text));
+        if (!request.check && !engine_->console_input({bytes.begin(), bytes.end()})) {
+            return fail(Errc::busy, "the guest does not read its console");
+        }
+        reply.consequence = fmt::format("{} bytes go to the guest's console", bytes.size());
+        return to_json(reply);
+    }
+    return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
+}
+
+Result<ActionReply> Node::command(failover::CommandKind kind, const ActionRequest& request) {
+    ActionReply reply;
+    if (request.check) {
+        reply.consequence =
+            fmt::format("the failover core decides; it is {} now", wire::to_string(core_.state()));
+        return reply;
+    }
+    refusals_.clear();
+    const auto loss = request.peer_is_down ? failover::Loss::accepted : failover::Loss::refused;
+    feed(failover::Command{kind, request.confirm, loss});
+    event(EventCode::operator_action,
+          fmt::format("{} asked by {}", static_cast<int>(kind), request.actor));
+    if (refusals_.empty()) return reply;
+    return fail(Errc::denied, "{}", refusals_.front());
+}
+
+}  // namespace antipode::control

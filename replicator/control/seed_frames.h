@@ -1,0 +1,53 @@
+// The pieces of a seed: what is copied to a new backup, in the bulk class of the channel, in order.
+//
+//   SeedPages*  SeedChunk*  ...rounds, while the VM runs...  SeedPages*  SeedChunk*  SeedEnd
+//
+// Every piece names its attempt; a piece of another attempt is dropped. SeedEnd says how many
+// pieces came before it: a receiver that has fewer refuses the seed. Encoding:
+// docs/PROTOCOL-seed.md; canonical.
+//
+// Pure values.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "common/base/result.h"
+#include "replicator/replay/log_entry.h"
+#include "replicator/replay/ports.h"
+
+namespace antipode::control {
+
+struct SeedPages {
+    uint64_t attempt = 0;
+    replay::DeltaPages pages;
+    bool operator==(const SeedPages&) const = default;
+};
+
+struct SeedChunk {
+    static constexpr uint64_t kBytes = 64 << 10;
+    uint64_t attempt = 0;
+    uint32_t drive = 0;
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+    std::vector<std::byte> bytes;  // length_bytes of them, or none: all zero
+    bool operator==(const SeedChunk&) const = default;
+};
+
+struct SeedEnd {
+    uint64_t attempt = 0;
+    uint64_t piece_count = 0;                  // before this one
+    LogIndex position;                         // the cut: the log goes on behind this entry
+    OutputNumber released;                     // outputs up to this one have left
+    std::vector<replay::ReplayedOutput> held;  // made before the cut and not released
+    replay::VmState state;
+};
+
+using SeedPiece = std::variant<SeedPages, SeedChunk, SeedEnd>;
+
+std::vector<std::byte> encode(const SeedPiece& piece);
+Result<SeedPiece> decode_seed_piece(std::span<const std::byte> bytes);
+
+}  // namespace antipode::control

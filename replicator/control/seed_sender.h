@@ -1,0 +1,100 @@
+// SeedSender: copies the running VM to a new backup: memory and disks in rounds while it runs, the
+// rest and the state at a cut.
+//
+//   begin -> round: pages written, disk chunks written -> ... -> little is left: on_ready()
+//   cut   -> the VM stands at an exit -> what was written since, and its state -> the VM goes on ->
+//   on_cut()
+//
+// Core thread. The engine brings dirty pages and the state, DiskSet the disk's chunks; sending
+// waits for the receiver's progress, so that at most kOutstandingBytesMax are on their way.
+//
+// INVARIANTS
+//   - A page or chunk that changed after it was read is sent again before SeedEnd.
+//   - The guest stands only from the cut until what is left has been copied within this process.
+// On failure (a disk error) on_failed() is called once and nothing further.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "replicator/control/disk_set.h"
+#include "replicator/control/output_gate.h"
+#include "replicator/control/seed_frames.h"
+#include "replicator/replay/engine.h"
+
+namespace antipode::control {
+
+class SeedSender {
+  public:
+    static constexpr uint64_t kOutstandingBytesMax = 8 << 20;
+    static constexpr uint64_t kReadyPagesMax = 512;
+    static constexpr uint64_t kReadyChunksMax = 32;
+    static constexpr uint32_t kRoundsMax = 12;
+
+    struct Hooks {
+        std::function<bool(std::span<const std::byte>)>
+            send;  // false: not now, pump() is called again
+        std::function<void()> on_ready;
+        std::function<void(LogIndex position)> on_cut;
+        std::function<void(const std::string&)> on_failed;
+    };
+
+    SeedSender(uint64_t attempt, replay::Engine& engine, DiskSet& disks, Hooks hooks);
+    ~SeedSender();
+
+    void begin();
+    void cut();
+    // The engine's answers.
+    void dirty_pages(const std::vector<uint64_t>& bitmap);
+    void standing(std::unique_ptr<replay::VmState> state, LogIndex position,
+                  const OutputGate& gate);
+    // The receiver has taken so many bytes of this attempt in all.
+    void progress(uint64_t bytes);
+    // Sends what can be sent now.
+    void pump();
+
+    uint64_t attempt() const { return attempt_; }
+    double ratio() const;
+
+  private:
+    enum class Phase : uint8_t { copying, ready, standing, finishing, done, failed };
+    struct Chunk {
+        uint32_t drive;
+        uint64_t index;
+        friend auto operator<=>(const Chunk&, const Chunk&) = default;
+    };
+    void next_round();
+    void collect_chunks();
+    bool send_piece(const SeedPiece& piece);
+    bool send_pages();
+    void read_chunks(size_t pieces_max);
+    void chunk_read(Chunk chunk, Result<std::vector<std::byte>> bytes);
+    void leave_cut();
+    void fail(const std::string& text);
+
+    const uint64_t attempt_;
+    replay::Engine& engine_;
+    DiskSet& disks_;
+    Hooks hooks_;
+    Phase phase_ = Phase::copying;
+    std::deque<uint64_t> pages_;    // to send, of the running VM's memory
+    std::deque<SeedPiece> pieces_;  // ready to send, before anything else
+    std::set<Chunk> chunks_;        // to read and send
+    size_t reading_ = 0;
+    bool dirty_asked_ = false;
+    bool cut_wanted_ = false;
+    uint32_t round_ = 0;
+    uint64_t round_pages_ = 0;  // dirty when the round began
+    uint64_t piece_count_ = 0;
+    uint64_t sent_bytes_ = 0;
+    uint64_t progress_bytes_ = 0;
+    uint64_t total_units_ = 1;
+    std::optional<SeedEnd> end_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace antipode::control

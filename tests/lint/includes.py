@@ -53,12 +53,7 @@ PURE = [
     "common/wire/",
     "common/failover/",
     "tiebreaker/arbiter",
-    "disksync/resync",
-    "disksync/dirty_bitmap",
-    "disksync/activity_log",
-    "disksync/generations",
-    "disksync/write_order",
-    "disksync/extent_lock",
+    "disksync/core/",
 ]
 IMPURE_HEADERS = re.compile(
     r"^(boost/(asio|beast)|zmq|sqlite3|libnbd|thread$|mutex$|condition_variable$|future$|atomic$|ctime$|time\.h$"

@@ -1,0 +1,97 @@
+#include "disksync/local_store.h"
+
+#include <future>
+
+#include "disksync/file_store.h"
+#include "disksync/nbd_store.h"
+
+namespace antipode::disksync {
+
+const char* to_string(StoreOperation operation) {
+    switch (operation) {
+        case StoreOperation::read:
+            return "read";
+        case StoreOperation::write:
+            return "write";
+        case StoreOperation::flush:
+            return "flush";
+        case StoreOperation::discard:
+            return "discard";
+        case StoreOperation::write_zeroes:
+            return "write-zeroes";
+    }
+    return "unknown operation";
+}
+
+const char* to_string(StoreHealth health) {
+    switch (health) {
+        case StoreHealth::ok:
+            return "ok";
+        case StoreHealth::reconnecting:
+            return "reconnecting";
+        case StoreHealth::failed:
+            return "failed";
+    }
+    return "unknown";
+}
+
+bool is_nbd_uri(const std::string& path_or_uri) {
+    for (const char* scheme : {"nbd://", "nbds://", "nbd+unix://", "nbds+unix://"}) {
+        if (path_or_uri.rfind(scheme, 0) == 0) return true;
+    }
+    return false;
+}
+
+Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
+                                               const StoreOptions& options) {
+    if (path_or_uri.empty()) return fail(Errc::invalid_argument, "disk: the path is empty");
+    if (options.thread_count == 0 || options.requests_in_flight_max == 0) {
+        return fail(Errc::invalid_argument, "disk {}: no threads, or no requests in flight allowed",
+                    path_or_uri);
+    }
+    if (is_nbd_uri(path_or_uri)) {
+        FT_TRY(std::unique_ptr<LocalStore> store, NbdStore::open(path_or_uri, options));
+        return store;
+    }
+    FT_TRY(std::unique_ptr<LocalStore> store, FileStore::open(path_or_uri, options));
+    return store;
+}
+
+Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request) {
+    const auto refuse = [&](const std::string& why) {
+        return fail(Errc::invalid_argument, "disk {}: {} at {} of {} bytes: {}", store.name(),
+                    to_string(request.operation), request.offset_bytes, request.length_bytes, why);
+    };
+    if (!request.done) return refuse("no completion");
+    if (access == StoreAccess::read_only && changes_data(request.operation)) {
+        return refuse("the disk is open for reading only");
+    }
+    const bool moves_data =
+        request.operation == StoreOperation::read || request.operation == StoreOperation::write;
+    if (request.buffer.size() != (moves_data ? request.length_bytes : 0)) {
+        return refuse(fmt::format("the buffer has {} bytes", request.buffer.size()));
+    }
+    if (request.operation == StoreOperation::flush) {
+        return request.length_bytes == 0 ? Result<>() : refuse("a flush has no range");
+    }
+    if (request.length_bytes == 0) return refuse("the range is empty");
+    const uint64_t alignment = store.alignment_bytes();
+    if (request.offset_bytes % alignment != 0 || request.length_bytes % alignment != 0) {
+        return refuse(fmt::format("not aligned to {}", alignment));
+    }
+    const uint64_t size = store.size_bytes();
+    if (request.offset_bytes > size || request.length_bytes > size - request.offset_bytes) {
+        return refuse(fmt::format("beyond the end, {}", size));
+    }
+    return {};
+}
+
+Result<> run_blocking(LocalStore& store, StoreRequest&& request) {
+    auto promise = std::make_shared<std::promise<Result<>>>();
+    std::future<Result<>> future = promise->get_future();
+    request.done = [promise](Result<> result) { promise->set_value(std::move(result)); };
+    FT_TRY_VOID(store.submit(std::move(request)));
+    return future.get();
+}
+
+}  // namespace antipode::disksync

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace antipode::failover {
 
@@ -21,11 +22,13 @@ enum class Bug : uint8_t {
     resume_after_asking,   // an acquire is taken back without the tiebreaker's word
     gate_after_cut,        // output is held only some time after the seed's cut
     reclaim_any_copy,      // a restarted site boots the VM although its copy is not the newest
+    restored_store_keeps_identity,  // the tiebreaker's, not the core's
     count,
 };
 
 #ifdef ANTIPODE_DELIBERATE_BUGS
 extern thread_local Bug deliberate_bug;
+std::string_view to_string(Bug bug);
 inline bool bug(Bug which) {
     return deliberate_bug == which;
 }

@@ -41,6 +41,7 @@ Outputs Failover::step(const Input& input, Instant now) {
     now_ = now;
     out_.clear();
     const Event event = classify(input);
+    last_event_ = event;
     const Transition cell = transition(state_, event);
     FT_CHECK(cell.treatment != Treatment::forbidden, "{} in state {}: {}", to_string(event),
              wire::to_string(state_), cell.note);
@@ -60,7 +61,8 @@ Outputs Failover::step(const Input& input, Instant now) {
 
 Instant Failover::deadline() const {
     Instant next = Instant::max();
-    if (tiebreaker_usable() && wanted()) next = std::min(next, next_ask_);
+    if (tiebreaker_up_ && (store_accepted() || enrol_wanted_) && wanted())
+        next = std::min(next, next_ask_);
     if (session_up_) next = std::min(next, next_hello_);
     const bool awaits_ack =
         state_ == State::paired_primary || (state_ == State::pairing && seed_cut_);
@@ -147,8 +149,8 @@ Event Failover::classify_answer(const wire::Answer& answer) const {
     const wire::Request& request = answer.request;
     const bool ours = request.pair == config_.pair && request.me == me_;
     const bool enrols = enrol_wanted_ && request.kind == wire::RequestKind::create;
-    const bool known_store =
-        durable_.store == StoreIdentity(0) || answer.store == durable_.store || enrols;
+    const bool known_store = epoch_ == Epoch(0) || durable_.store == StoreIdentity(0) ||
+                             answer.store == durable_.store || enrols;
     if (!ours) return Event::stray;
     if (answer.kind == AnswerKind::refused) {
         return answer.reason == wire::RefusalReason::unknown_pair && known_store
@@ -382,8 +384,9 @@ void Failover::enter(State next, std::string reason) {
 }
 
 bool Failover::store_accepted() const {
-    return durable_.store == StoreIdentity(0) || tiebreaker_store_ == durable_.store ||
-           enrol_wanted_;
+    // Before the first epoch there is nothing that another store could contradict.
+    return epoch_ == Epoch(0) || durable_.store == StoreIdentity(0) ||
+           tiebreaker_store_ == durable_.store;
 }
 
 void Failover::persist() {

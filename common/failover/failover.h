@@ -78,6 +78,7 @@ class Failover {
     Instant deadline() const;
 
     State state() const { return state_; }
+    Event last_event() const { return last_event_; }  // what the last input meant; for traces
     Epoch epoch() const { return epoch_; }
     const Member& me() const { return me_; }
     const Member& partner() const { return partner_; }
@@ -212,6 +213,7 @@ class Failover {
     Instant now_{};
     Outputs out_;
     State state_ = State::starting;
+    Event last_event_ = Event::start;
     std::string reason_;
 
     // Who and when.

@@ -55,7 +55,16 @@ void Failover::on_force(const Command& command) {
     if (command.confirmation != config_.pair.view()) {
         return refuse(command.kind, "the confirmation is not the pair's name");
     }
-    if (session_up_ || !suspected_) return refuse(command.kind, "the peer can be reached");
+    const bool runs = wire::runs_vm(state_);
+    if (runs && known_epoch_ <= epoch_) {
+        return refuse(command.kind, "this site runs the VM, and no later epoch is known");
+    }
+    if (runs && usable_session() && wire::runs_vm(peer_->state)) {
+        return refuse(command.kind, "the peer runs the VM");
+    }
+    if (!runs && (session_up_ || !suspected_)) {
+        return refuse(command.kind, "the peer can be reached");
+    }
     const bool memory = vm_ != Vm::none;
     if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {
         return refuse(command.kind, "this site's copy may lack acknowledged writes");
@@ -64,6 +73,10 @@ void Failover::on_force(const Command& command) {
     Epoch highest = std::max(epoch_, known_epoch_);
     if (record_) highest = std::max(highest, record_->epoch);
     const Epoch forced = wire::forced_epoch(highest, sites, config_.site);
+    if (runs) {
+        // The peer was forced and has stopped since; ours goes on, above it. It will have to rejoin.
+        return go_live(forced, Target::forced, "overrules the peer's force");
+    }
     if (tiebreaker_usable()) {
         forcing_ = forced;
         next_ask_ = now_;

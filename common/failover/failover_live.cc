@@ -22,7 +22,8 @@ void Failover::on_start(const Start& start) {
         // taken what was written but not flushed.
         const bool ran =
             durable_.role == DurableRole::primary || durable_.role == DurableRole::solo;
-        if (ran && start.host == Host::same_boot) durable_.disk = DiskCopy::complete;
+        const bool there = ran && start.host == Host::same_boot;
+        if (there && durable_.disk == DiskCopy::incomplete) emit(FlushDisk{});
     } else {
         durable_.disk = DiskCopy::complete;  // the stopped image, equal at both sites
     }
@@ -112,8 +113,6 @@ void Failover::settle_going_live() {
         durable_.divergence = Divergence::none;
         if (run_from_ == RunFrom::log) {
             durable_.disk = DiskCopy::incomplete;  // until what the replay wrote is flushed
-        } else if (run_from_ == RunFrom::disk || run_from_ == RunFrom::image) {
-            durable_.disk = DiskCopy::complete;  // what is here is what the VM starts from
         }
         fence();
         persist();

@@ -106,6 +106,14 @@ void Failover::on_plain_hello(const PeerMessage& hello) {
     if (state_ == State::paired_backup && hello.epoch == epoch_ && gone) {
         return lose_partner("the primary has halted");
     }
+    const bool seeds = state_ == State::seeding || state_ == State::pairing;
+    if (seeds && (theirs == State::halting || theirs == State::halted)) {
+        return abandon_seeding("the new backup has halted");
+    }
+    if (state_ == State::rejoining && theirs == State::solo && !join_wanted_) {
+        loaded_ = false;  // it has given the attempt up
+        join_wanted_ = true;
+    }
     if (state_ == State::switching_primary && theirs == State::paired_backup) {
         return send(PeerMessageKind::hand_over, *hand_over_position_);  // it was lost
     }

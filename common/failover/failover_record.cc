@@ -248,7 +248,8 @@ void Failover::on_refused(const wire::Answer& answer) {
 void Failover::settle_idle() {
     creating_ = reclaiming_ = false;
     if (me_.site.empty() || persisted_number_ < persist_number_) return;
-    const bool joinable = usable_session() && peer_->epoch >= epoch_ && peer_->epoch > Epoch(0) &&
+    const bool joinable = usable_session() && !suspected_ && peer_->epoch >= epoch_ &&
+                          peer_->epoch > Epoch(0) &&
                           (peer_->state == State::solo || peer_->state == State::seeding ||
                            peer_->state == State::pairing);
     if (joinable && forcing_ == Epoch(0)) {
@@ -269,7 +270,7 @@ void Failover::settle_idle() {
 // it.
 void Failover::consider_create() {
     if (epoch_ != Epoch(0) || !tiebreaker_usable()) return;
-    if (durable_.store == StoreIdentity(0)) {
+    if (durable_.store != tiebreaker_store_) {
         // Durable before anybody asks: a site that is replaced later must not pass for one that
         // took part.
         durable_.store = tiebreaker_store_;
@@ -375,7 +376,9 @@ Request Failover::request(RequestKind kind) const {
     switch (kind) {
         case RequestKind::create:
             if (enrol_wanted_) request.store = tiebreaker_store_;
-            request.other = enrol_wanted_ ? partner_ : witness_;
+            request.other = !enrol_wanted_                    ? witness_
+                            : state_ == State::paired_primary ? partner_
+                                                              : Member{};
             if (request.other.site.empty()) request.other.site = config_.peer_site;
             break;
         case RequestKind::pair:
@@ -399,7 +402,7 @@ Request Failover::request(RequestKind kind) const {
 }
 
 void Failover::settle_asking() {
-    if (!tiebreaker_usable()) return;
+    if (!tiebreaker_up_ || !(store_accepted() || enrol_wanted_)) return;
     const std::optional<RequestKind> kind = wanted();
     if (!kind) return;
     const bool query = *kind == RequestKind::query;

@@ -1,0 +1,211 @@
+// The campaign: runs seeds, counts, and tells the one command that replays a failing one.
+//
+//     tests/sim/run --seeds N [--start S]      N seeds from S on
+//     tests/sim/run --replay S                 one seed, with its timeline
+//     tests/sim/run --bug NAME                 (second build) seeds until the bug is found
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <fmt/format.h>
+#include <signal.h>
+#include <string>
+
+#include "common/failover/deliberate_bugs.h"
+#include "tests/sim/simulation.h"
+
+namespace antipode::sim {
+namespace {
+
+struct Options {
+    uint64_t seeds = 100;
+    uint64_t start = 1;
+    uint64_t replay = 0;
+    uint64_t check_every = 50;  // each such seed runs twice, and its traces must be equal
+    bool show_unseen = false;
+    bool keep_going = false;
+    std::string bug;
+};
+
+struct Totals {
+    uint64_t violations = 0;
+    uint64_t faults = 0;
+    uint64_t steps = 0;
+    uint64_t outputs = 0;
+    uint64_t boots = 0;
+    uint64_t decisions = 0;
+    uint64_t operators = 0;
+    double virtual_seconds = 0;
+    double recovery_max_seconds = 0;
+};
+
+// A failed check of the core aborts: say which seed it was, on the way out.
+volatile uint64_t seed_running = 0;
+
+extern "C" void on_abort(int) {
+    std::fflush(stdout);
+    char text[96];
+    const int length = std::snprintf(text, sizeof text,
+                                     "seed %llu: aborted\n  replay: tests/sim/run --replay %llu\n",
+                                     static_cast<unsigned long long>(seed_running),
+                                     static_cast<unsigned long long>(seed_running));
+    if (write(STDOUT_FILENO, text, static_cast<size_t>(length)) < 0) _exit(3);
+    _exit(1);
+}
+
+SimulationResult run_seed(uint64_t seed, Coverage& coverage, Verbose verbose) {
+    seed_running = seed;
+    Simulation simulation(seed, coverage, verbose);
+    return simulation.run();
+}
+
+int replay(const Options& options) {
+    Coverage coverage;
+    const SimulationResult result = run_seed(options.replay, coverage, Verbose::yes);
+    fmt::print("seed={} steps={} faults={} trace={:016x} {}\n", options.replay, result.steps,
+               result.faults, result.trace_hash,
+               result.violation ? "VIOLATION: " + *result.violation : "clean");
+    return result.violation ? 1 : 0;
+}
+
+void report(uint64_t seed, const std::string& what) {
+    fmt::print("seed {}: {}\n  replay: tests/sim/run --replay {}\n", seed, what, seed);
+}
+
+void add(Totals& totals, const SimulationResult& result) {
+    totals.faults += result.faults;
+    totals.steps += result.steps;
+    totals.outputs += result.outputs;
+    totals.boots += result.boots;
+    totals.decisions += result.decisions;
+    totals.operators += result.operator_helped ? 1 : 0;
+    totals.virtual_seconds += std::chrono::duration<double>(result.virtual_time).count();
+    totals.recovery_max_seconds = std::max(totals.recovery_max_seconds,
+                                           std::chrono::duration<double>(result.recovery).count());
+}
+
+void print_totals(const Options& options, const Totals& totals, const Coverage& coverage,
+                  double seconds) {
+    const auto [seen, all] = coverage.handled();
+    fmt::print(
+        "seeds={} violations={} faults={} states_hit={}/{} transitions_hit={}/{} "
+        "outputs={} decisions={} boots={} operator_seeds={} virtual_hours={:.1f} "
+        "slowest_recovery_s={:.1f} seconds={:.1f} seeds_per_minute={:.0f}\n",
+        options.seeds, totals.violations, totals.faults, coverage.states_seen(),
+        failover::kStateCount, seen, all, totals.outputs, totals.decisions, totals.boots,
+        totals.operators, totals.virtual_seconds / 3600, totals.recovery_max_seconds, seconds,
+        static_cast<double>(options.seeds) / seconds * 60);
+}
+
+int campaign(const Options& options) {
+    Coverage coverage;
+    Totals totals;
+    const auto begin = std::chrono::steady_clock::now();
+    for (uint64_t i = 0; i < options.seeds; ++i) {
+        const uint64_t seed = options.start + i;
+        const SimulationResult result = run_seed(seed, coverage, Verbose::no);
+        add(totals, result);
+        if (result.violation) {
+            ++totals.violations;
+            report(seed, *result.violation);
+            if (!options.keep_going) {
+                Coverage again;
+                run_seed(seed, again, Verbose::yes);
+                break;
+            }
+        }
+        if (i % options.check_every != 0) continue;
+        Coverage again;
+        if (run_seed(seed, again, Verbose::no).trace_hash != result.trace_hash) {
+            ++totals.violations;
+            report(seed, "two runs of this seed differ");
+            break;
+        }
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    for (const auto& [name, hits] : coverage.probes()) fmt::print("probe {:>9}  {}\n", hits, name);
+    if (options.show_unseen) coverage.print_unseen();
+    print_totals(options, totals, coverage, took.count());
+    return totals.violations == 0 ? 0 : 1;
+}
+
+#ifdef ANTIPODE_DELIBERATE_BUGS
+int hunt(const Options& options) {
+    int missed = 0;
+    for (size_t b = 1; b < static_cast<size_t>(failover::Bug::count); ++b) {
+        const auto bug = static_cast<failover::Bug>(b);
+        const std::string_view name = failover::to_string(bug);
+        if (options.bug != "all" && options.bug != name) continue;
+        failover::deliberate_bug = bug;
+        Coverage coverage;
+        std::string found;
+        uint64_t tried = 0;
+        while (tried < options.seeds && found.empty()) {
+            found = run_seed(options.start + tried, coverage, Verbose::no).violation.value_or("");
+            ++tried;
+        }
+        fmt::print("bug={} found={} seeds={} as=\"{}\"\n", name, found.empty() ? "no" : "yes",
+                   tried, found);
+        missed += found.empty() ? 1 : 0;
+    }
+    return missed == 0 ? 0 : 1;
+}
+#endif
+
+uint64_t number(const char* text) {
+    char* end = nullptr;
+    const uint64_t value = std::strtoull(text, &end, 10);
+    if (end == text || *end != '\0') {
+        fmt::print(stderr, "not a number: {}\n", text);
+        std::exit(2);
+    }
+    return value;
+}
+
+int main_of(int argc, char** argv) {
+    ::signal(SIGABRT, on_abort);
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view name = argv[i];
+        const char* value = i + 1 < argc ? argv[i + 1] : "";
+        if (name == "--unseen") {
+            options.show_unseen = true;
+            continue;
+        }
+        if (name == "--keep-going") {
+            options.keep_going = true;
+            continue;
+        }
+        ++i;
+        if (name == "--seeds") {
+            options.seeds = number(value);
+        } else if (name == "--start") {
+            options.start = number(value);
+        } else if (name == "--replay") {
+            options.replay = number(value);
+        } else if (name == "--check-every") {
+            options.check_every = number(value);
+        } else if (name == "--bug") {
+            options.bug = value;
+        } else {
+            fmt::print(stderr,
+                       "usage: tests/sim/run [--seeds N] [--start S] [--replay S] [--unseen] "
+                       "[--keep-going] [--check-every N] [--bug NAME|all]\n");
+            return 2;
+        }
+    }
+#ifdef ANTIPODE_DELIBERATE_BUGS
+    if (!options.bug.empty() && options.replay == 0) return hunt(options);
+    for (size_t b = 1; b < static_cast<size_t>(failover::Bug::count); ++b) {
+        const auto bug = static_cast<failover::Bug>(b);
+        if (failover::to_string(bug) == options.bug) failover::deliberate_bug = bug;
+    }
+#endif
+    return options.replay != 0 ? replay(options) : campaign(options);
+}
+
+}  // namespace
+}  // namespace antipode::sim
+
+int main(int argc, char** argv) {
+    return antipode::sim::main_of(argc, argv);
+}

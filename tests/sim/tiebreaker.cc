@@ -1,0 +1,75 @@
+#include "tests/sim/tiebreaker.h"
+
+namespace antipode::sim {
+
+Tiebreaker::Tiebreaker(World& world, Network& network, Checker& checker)
+    : world_(world), network_(network), checker_(checker), store_(world.random.next() | 1) {}
+
+void Tiebreaker::receive(size_t from, const wire::Request& request) {
+    constexpr size_t kJobsMax = 64;
+    if (jobs_.size() < kJobsMax) jobs_.push_back({from, request});
+    if (!busy_) work();
+}
+
+void Tiebreaker::work() {
+    if (jobs_.empty() || !alive_) {
+        busy_ = false;
+        return;
+    }
+    busy_ = true;
+    const Job job = jobs_.front();  // stays there until it is done
+    const auto presence = network_.tiebreaker_up(1 - job.from) ? tiebreaker::PeerPresence::connected
+                                                               : tiebreaker::PeerPresence::absent;
+    const tiebreaker::Decision decision =
+        tiebreaker::decide(record_, job.request, {store_, presence});
+    const bool writes = decision.changed == tiebreaker::Changed::yes;
+    const Duration takes = (writes ? world_.between(500us, 5ms) : 20us) + slowness;
+    world_.after(takes, [this, life = life_, job, decision, writes] {
+        if (life != life_) return;
+        if (writes) {
+            record_ = decision.record;
+            ++decisions_;
+            checker_.epoch_moved("tiebreaker", record_->epoch);
+            world_.note(7, record_->epoch.value(), static_cast<uint64_t>(record_->mode));
+            world_.say("T  {} of {}#{} at {} -> {} {}", to_string(job.request.kind),
+                       job.request.me.site, job.request.me.incarnation, job.request.epoch,
+                       to_string(record_->mode), record_->epoch);
+        }
+        jobs_.pop_front();
+        deliver(job.from, decision.answer);
+        work();
+    });
+}
+
+void Tiebreaker::crash() {
+    alive_ = false;
+    busy_ = false;
+    ++life_;
+    // What was being decided may have reached the disk without being answered.
+    if (!jobs_.empty() && world_.chance(0.5)) {
+        const auto decision = tiebreaker::decide(record_, jobs_.front().request,
+                                                 {store_, tiebreaker::PeerPresence::connected});
+        if (decision.changed == tiebreaker::Changed::yes) {
+            record_ = decision.record;
+            checker_.epoch_moved("tiebreaker", record_->epoch);
+        }
+    }
+    jobs_.clear();
+    network_.tiebreaker_died();
+}
+
+void Tiebreaker::wipe() {
+    crash();
+    record_.reset();
+    store_ = wire::StoreIdentity(world_.random.next() | 1);
+    checker_.tiebreaker_lost_data();
+}
+
+void Tiebreaker::restore() {
+    crash();
+    record_ = backup_;
+    if (!keeps_identity_on_restore) store_ = wire::StoreIdentity(world_.random.next() | 1);
+    checker_.tiebreaker_lost_data();
+}
+
+}  // namespace antipode::sim

@@ -1,0 +1,57 @@
+// The tiebreaker in the simulation: the real arbiter over a store that can crash between deciding,
+// writing and answering, lose everything, or be restored from an old backup.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <optional>
+
+#include "tests/sim/checker.h"
+#include "tests/sim/network.h"
+#include "tiebreaker/arbiter.h"
+
+namespace antipode::sim {
+
+class Tiebreaker {
+  public:
+    Tiebreaker(World& world, Network& network, Checker& checker);
+
+    // From site `from`; `answer` is called with what is sent back, once it is durable.
+    void receive(size_t from, const wire::Request& request);
+    std::function<void(size_t site, const wire::Answer&)> deliver;
+
+    bool alive() const { return alive_; }
+    void crash();
+    void restart() { alive_ = true; }
+    void wipe();
+    void back_up() { backup_ = record_; }
+    void restore();
+    // A deliberate mistake: a restored store keeps its identity.
+    bool keeps_identity_on_restore = false;
+    Duration slowness{};
+
+    wire::StoreIdentity store() const { return store_; }
+    const std::optional<wire::Record>& record() const { return record_; }
+    uint64_t decisions() const { return decisions_; }
+
+  private:
+    struct Job {
+        size_t from;
+        wire::Request request;
+    };
+    void work();
+
+    World& world_;
+    Network& network_;
+    Checker& checker_;
+    wire::StoreIdentity store_;
+    std::optional<wire::Record> record_;  // durable
+    std::optional<wire::Record> backup_;
+    std::deque<Job> jobs_;
+    bool busy_ = false;
+    bool alive_ = true;
+    uint64_t life_ = 0;
+    uint64_t decisions_ = 0;
+};
+
+}  // namespace antipode::sim

@@ -15,23 +15,37 @@ LogIndex LogOutbox::add(replay::LogEntry entry) {
     return LogIndex(next_index_++);
 }
 
-std::optional<replay::LogBatch> LogOutbox::take_batch(ExitNumber passed, OutputNumber released,
-                                                      uint64_t guest_clock_ns) {
+void LogOutbox::make_batches(ExitNumber passed, OutputNumber released, uint64_t guest_clock_ns) {
     if (passed > last_exit_) (void)add({passed, replay::Passed{}});
-    if (pending_.empty()) return std::nullopt;
-    replay::LogBatch batch;
-    batch.first = LogIndex(next_index_ - pending_.size());
-    batch.released = released;
-    batch.guest_clock_ns = guest_clock_ns;
-    size_t bytes = 0;
-    while (!pending_.empty() && batch.entries.size() < replay::LogBatch::kEntriesMax) {
-        bytes += replay::encoded_bytes_max(pending_.front());
-        if (bytes > replay::LogBatch::kBytesMax / 2) break;
-        batch.entries.push_back(std::move(pending_.front()));
-        pending_.pop_front();
+    while (!pending_.empty()) {
+        replay::LogBatch batch;
+        batch.first = LogIndex(next_index_ - pending_.size());
+        batch.released = released;
+        batch.guest_clock_ns = guest_clock_ns;
+        size_t bytes = 0;
+        while (!pending_.empty() && batch.entries.size() < replay::LogBatch::kEntriesMax) {
+            bytes += replay::encoded_bytes_max(pending_.front());
+            if (bytes > replay::LogBatch::kBytesMax / 2) break;
+            batch.entries.push_back(std::move(pending_.front()));
+            pending_.pop_front();
+        }
+        FT_CHECK(!batch.entries.empty(), "an entry larger than a batch");
+        const LogIndex last(batch.first.value() + batch.entries.size() - 1);
+        batches_.push_back({last, replay::encode(batch)});
     }
-    FT_CHECK(!batch.entries.empty(), "an entry larger than a batch");
-    return batch;
+}
+
+const LogOutbox::Batch* LogOutbox::next_batch() const {
+    return next_batch_ < batches_.size() ? &batches_[next_batch_] : nullptr;
+}
+
+void LogOutbox::drop_all() {
+    pending_.clear();
+    batches_.clear();
+    next_batch_ = 0;
+    sizes_.clear();
+    unacknowledged_bytes_ = 0;
+    acknowledged_ = last();
 }
 
 void LogOutbox::acknowledge(LogIndex index) {
@@ -43,6 +57,10 @@ void LogOutbox::acknowledge(LogIndex index) {
         sizes_.pop_front();
     }
     acknowledged_ = index;
+    while (!batches_.empty() && batches_.front().last <= index) {
+        batches_.pop_front();
+        if (next_batch_ > 0) --next_batch_;
+    }
 }
 
 void LogOutbox::restart_after(LogIndex last) {

@@ -1,18 +1,16 @@
-// LogOutbox: turns what the engine records into numbered batches, and remembers how much of it the
-// backup has not acknowledged.
+// LogOutbox: turns what the engine records into numbered batches, and keeps them until the backup has
+// acknowledged them: one that stopped taking entries (it was about to ask the tiebreaker) and goes on gets
+// them again.
 //
 // Pure; core thread. INVARIANTS
-//   - Entries get consecutive indexes in the order they were recorded; a batch has no gap. Indexes
-//   go on
+//   - Entries get consecutive indexes in the order they were recorded; batches have no gap. Indexes go on
 //     over epochs and sites: a site that goes live continues behind the last entry it has applied.
-//   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not:
-//   the
+//   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not: the
 //     bound on the log.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -22,16 +20,24 @@ namespace antipode::control {
 
 class LogOutbox {
   public:
+    struct Batch {
+        LogIndex last;
+        std::vector<std::byte> bytes;  // replay::LogBatch, encoded
+    };
+
     // Returns the index the entry got.
     LogIndex add(replay::LogEntry entry);
-    bool has_entries() const { return !pending_.empty(); }
-    // The next batch. `passed`: all entries up to this exit were added; if that is news, the batch
-    // says so. Nothing if there is nothing to say.
-    std::optional<replay::LogBatch> take_batch(ExitNumber passed, OutputNumber released,
-                                               uint64_t guest_clock_ns);
-    // Drops what is pending: nobody is there to send it to.
-    void drop_pending() { pending_.clear(); }
+    // Encodes the pending entries into batches. `passed`: all entries up to this exit were added; if that
+    // is news, an entry says so.
+    void make_batches(ExitNumber passed, OutputNumber released, uint64_t guest_clock_ns);
+    // The next batch to send; nullptr if all have been. sent() when it has left.
+    const Batch* next_batch() const;
+    void sent() { ++next_batch_; }
+    // All that is not acknowledged is to be sent again.
+    void rewind() { next_batch_ = 0; }
     void acknowledge(LogIndex index);
+    // Drops everything: nobody is there to send it to. Numbering goes on.
+    void drop_all();
     // Forgets everything; the next entry gets the index after `last`.
     void restart_after(LogIndex last);
 
@@ -44,8 +50,10 @@ class LogOutbox {
     uint64_t next_index_ = 1;
     LogIndex acknowledged_;
     ExitNumber last_exit_;
-    std::deque<replay::LogEntry> pending_;
-    std::deque<uint32_t> sizes_;  // of the entries after acknowledged_
+    std::deque<replay::LogEntry> pending_;  // not encoded yet
+    std::deque<Batch> batches_;             // not acknowledged
+    size_t next_batch_ = 0;                 // of batches_, to be sent
+    std::deque<uint32_t> sizes_;            // of the entries after acknowledged_
     uint64_t unacknowledged_bytes_ = 0;
 };
 

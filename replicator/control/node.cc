@@ -94,7 +94,8 @@ Result<void> Node::open_local() {
     durable_.emplace(std::move(durable));
     FT_TRY(boot_id_, read_boot_id());
     FT_TRY_VOID(console_log_.open(pair.state_directory + "/console.log"));
-    FT_TRY(disks_, DiskSet::open(config_.vm.drives, pair.pair, metrics_));
+    FT_TRY(disks_,
+           DiskSet::open(config_.vm.drives, pair.pair, pair.state_directory, context_, metrics_));
     FT_TRY(auto kvm, vmm::Kvm::open());
     kvm_.emplace(std::move(kvm));
     FT_TRY_VOID(build_vm());
@@ -167,6 +168,7 @@ void Node::detect_faults() {
         }
     }
     send_lag_report();
+    resend_if_stalled();
     detector_timer_.expires_after(kDetectorInterval);
     detector_timer_.async_wait([this](const boost::system::error_code& error) {
         if (!error && !shut_down_) detect_faults();
@@ -178,6 +180,8 @@ void Node::shutdown(const std::string& reason) {
     shut_down_ = true;
     if (!reason.empty()) logger("control").info("stopping: {}", reason);
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
+    seed_out_.reset();
+    seed_in_.reset();
     if (engine_) engine_->stop();
     disk_work_.join();
     control_.reset();
@@ -194,6 +198,7 @@ void Node::shutdown(const std::string& reason) {
     ports_.clear();
     engine_.reset();
     if (disks_) disks_->close();
+    if (shutdown_hook_) shutdown_hook_();
 }
 
 Node::~Node() {

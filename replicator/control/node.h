@@ -40,6 +40,8 @@
 #include "replicator/control/net_port.h"
 #include "replicator/control/output_gate.h"
 #include "replicator/control/pair_config.h"
+#include "replicator/control/seed_receiver.h"
+#include "replicator/control/seed_sender.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/replay/engine.h"
 #include "replicator/stream/channel.h"
@@ -58,6 +60,8 @@ int64_t unix_ms();
 
 // Reads and checks a VM's directory (vm.json, pair.toml) without starting anything.
 Result<NodeConfig> load_node_config(const std::string& directory);
+// Opens what the configuration names (keys, kernel, disks) and closes it again.
+Result<void> check_files(const NodeConfig& config);
 
 class Node final : public ControlHandler, private stream::ChannelHandler {
   public:
@@ -69,12 +73,21 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void shutdown(const std::string& reason);
     // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation.
     int exit_code() const { return exit_code_; }
+    // Called once, at the end of shutdown().
+    void on_shutdown(std::function<void()> hook) { shutdown_hook_ = std::move(hook); }
 
     Result<json::value> handle(Method method, const json::object& params) override;
 
   private:
     // What travels in the channel's messages.
-    enum class Message : uint8_t { log_batch = 1, acknowledge = 2, peer = 3, lag_report = 4 };
+    enum class Message : uint8_t {
+        log_batch = 1,
+        acknowledge = 2,
+        peer = 3,
+        lag_report = 4,
+        seed_piece = 5,
+        seed_progress = 6,
+    };
 
     Node(boost::asio::io_context& context, NodeConfig config);
     Result<void> open_local();
@@ -112,6 +125,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool log_has_room() const;
     void schedule_flush(bool now);
     void flush_log();
+    void resend_if_stalled();
     void release_outputs();
     void emit(const vmm::Output& output);
     void receive_batch(Epoch epoch, std::span<const std::byte> payload);
@@ -122,9 +136,18 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void send_lag_report();
     void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
     void on_session_down(const std::string& reason) override;
-    void on_message(stream::MessageClass message_class, uint8_t type, Epoch epoch,
+    void on_message(wire::MessageClass message_class, uint8_t type, Epoch epoch,
                     std::span<const std::byte> payload) override;
     void on_writable() override;
+
+    // node_seed.cc: copying the VM to a new backup, and being one.
+    void begin_seed(const failover::BeginSeed& order);
+    void receive_seed(const failover::ReceiveSeed& order);
+    void on_standing(VcpuBridge::Standing standing);
+    void seed_loaded(SeedEnd end);
+    void start_loaded(const SeedEnd& end);
+    void receive_seed_progress(std::span<const std::byte> payload);
+    bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
 
     // node_status.cc
     Status status() const;
@@ -155,6 +178,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     boost::asio::steady_timer second_timer_;
     bool shut_down_ = false;
     int exit_code_ = 0;
+    std::function<void()> shutdown_hook_;
     std::vector<std::string> refusals_;  // of commands, while one is being stepped
 
     // Local.
@@ -167,7 +191,6 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     boost::asio::posix::stream_descriptor bridge_event_;
     std::unique_ptr<replay::Engine> engine_;
     bool recording_ = false;
-    bool pause_is_halt_ = false;
     bool engine_stopped_ = false;
     bool consuming_ =
         false;  // the backup takes no more entries; the log is closed once all are fed
@@ -189,7 +212,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     boost::asio::steady_timer flush_timer_;
     bool flush_armed_ = false;
     bool channel_full_ = false;
-    std::optional<std::vector<std::byte>> unsent_batch_;
+    LogIndex last_produced_;
+    LogIndex stall_position_;
+    Instant stall_since_{};
     LagMeter lag_;
 
     // Backup.
@@ -202,6 +227,13 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool backlog_timer_armed_ = false;
     std::optional<Duration> clock_offset_;  // primary's guest clock minus our monotonic clock
     Instant next_lag_report_{};
+
+    // Seeding.
+    std::unique_ptr<SeedSender> seed_out_;
+    bool seed_cut_ = false;
+    std::unique_ptr<SeedReceiver> seed_in_;
+    std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
+    uint64_t held_batch_bytes_ = 0;
 
     // For people.
     std::string digest_trouble_;

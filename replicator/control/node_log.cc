@@ -13,6 +13,7 @@ constexpr Duration kBatchDelay = std::chrono::milliseconds(2);
 constexpr Duration kBacklogRetry = std::chrono::milliseconds(2);
 constexpr Duration kLagReportInterval = std::chrono::milliseconds(50);
 constexpr size_t kItemsPerTurnMax = 4096;  // then heartbeats and timers get their turn
+constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr size_t kIndexBytes = 8;
 
 std::array<std::byte, kIndexBytes> encode_index(LogIndex index) {
@@ -43,7 +44,7 @@ void Node::wait_for_vcpu() {
 }
 
 bool Node::log_has_room() const {
-    return partner_ == Member{} || outbox_.unacknowledged_bytes() < config_.pair.log_buffer_bytes;
+    return !log_needed() || outbox_.unacknowledged_bytes() < config_.pair.log_buffer_bytes;
 }
 
 void Node::drain_vcpu() {
@@ -54,11 +55,10 @@ void Node::drain_vcpu() {
         output |= take_item(std::move(*item));
     }
     if (engine_) engine_->wake();  // it may have waited for room
-    if (partner_ == Member{}) {
+    if (!log_needed()) {
         // Solo: nobody needs the log. It is numbered all the same, so that a new backup can begin
         // at any entry.
-        outbox_.drop_pending();
-        outbox_.acknowledge(outbox_.last());
+        outbox_.drop_all();
     } else if (recording_) {
         schedule_flush(output);
     }
@@ -82,7 +82,11 @@ bool Node::take_item(VcpuBridge::Item item) {
     } else if (const auto* drained = std::get_if<VcpuBridge::Drained>(&item)) {
         feed(failover::LogDrained{drained->applied});
     } else if (std::holds_alternative<VcpuBridge::Paused>(item)) {
-        if (pause_is_halt_) feed(failover::VmHalted{});
+        feed(failover::VmHalted{});
+    } else if (auto* standing = std::get_if<VcpuBridge::Standing>(&item)) {
+        on_standing(std::move(*standing));
+    } else if (const auto* dirty = std::get_if<VcpuBridge::DirtyPages>(&item)) {
+        if (seed_out_) seed_out_->dirty_pages(dirty->bitmap);
     } else if (const auto* stopped = std::get_if<VcpuBridge::Stopped>(&item)) {
         on_stopped(*stopped);
     } else if (const auto* digest = std::get_if<VcpuBridge::DigestChecked>(&item)) {
@@ -145,31 +149,46 @@ void Node::schedule_flush(bool now) {
     });
 }
 
-// Sends everything that is recorded. What the channel does not take stays in unsent_batch_ and in
-// the outbox, within the log's bound, until the channel is writable.
+// Sends everything that is recorded. What the channel does not take stays in the outbox, within the log's
+// bound, until the channel is writable.
 void Node::flush_log() {
-    if (!recording_ || !engine_ || partner_ == Member{} || !peer_ || *peer_ != partner_) return;
+    if (!recording_ || !engine_ || !log_needed()) return;
+    // passed() first: all entries of exits up to it are in the bridge by now.
+    const ExitNumber passed = engine_->passed();
+    const ExitNumber complete = bridge_.empty() ? passed : ExitNumber();
     const Instant now = MonotonicClock::now();
-    for (;;) {
-        if (!unsent_batch_) {
-            // passed() first: all entries of exits up to it are in the bridge by now.
-            const ExitNumber passed = engine_->passed();
-            const bool complete = bridge_.empty();
-            auto batch = outbox_.take_batch(complete ? passed : ExitNumber(), gate_.released(),
-                                            engine_->guest_clock_ns(now));
-            if (!batch) return;
-            const uint64_t last = batch->first.value() + batch->entries.size() - 1;
-            unsent_batch_ = replay::encode(*batch);
-            lag_.sent(LogIndex(last), now);
-            feed(failover::LogProduced{LogIndex(last)});
-        }
-        log_bytes_total_.add(unsent_batch_->size());
-        if (!channel_->send(stream::MessageClass::log, static_cast<uint8_t>(Message::log_batch),
-                            epoch_, *unsent_batch_)) {
+    outbox_.make_batches(complete, gate_.released(), engine_->guest_clock_ns(now));
+    if (outbox_.last() > last_produced_) {
+        last_produced_ = outbox_.last();
+        lag_.sent(last_produced_, now);
+        feed(failover::LogProduced{last_produced_});
+    }
+    if (!peer_ || *peer_ != partner_) return;
+    while (const auto* batch = outbox_.next_batch()) {
+        if (!channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::log_batch),
+                            epoch_, batch->bytes)) {
             return;
         }
-        unsent_batch_.reset();
+        log_bytes_total_.add(batch->bytes.size());
+        outbox_.sent();
     }
+}
+
+// A backup that had stopped taking entries gets them again: nothing has been acknowledged for a while
+// though something is out.
+void Node::resend_if_stalled() {
+    const Instant now = MonotonicClock::now();
+    if (outbox_.unacknowledged_count() == 0 || outbox_.acknowledged() != stall_position_) {
+        stall_position_ = outbox_.acknowledged();
+        stall_since_ = now;
+        return;
+    }
+    if (!recording_ || !peer_ || *peer_ != partner_) return;
+    const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
+    if (now - stall_since_ < kResendAfter + 4 * round_trip) return;
+    stall_since_ = now;
+    outbox_.rewind();
+    flush_log();
 }
 
 void Node::release_outputs() {
@@ -195,6 +214,15 @@ void Node::emit(const vmm::Output& output) {
 // ---- Backup ----
 
 void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
+    if (seed_in_) {
+        // The log goes on while the copy is still on its way. It is bounded as any backlog is.
+        held_batch_bytes_ += payload.size();
+        if (held_batch_bytes_ <= config_.pair.log_buffer_bytes) {
+            held_batches_.emplace_back(epoch,
+                                       std::vector<std::byte>(payload.begin(), payload.end()));
+        }
+        return;
+    }
     auto batch = replay::decode_log_batch(payload);
     if (!batch) {
         batches_dropped_total_.add();
@@ -263,7 +291,7 @@ void Node::send_acknowledgement() {
     const auto& owed = *owed_acknowledgement_;
     if (peer_ && *peer_ == owed.to) {
         const auto bytes = encode_index(owed.last);
-        (void)channel_->send(stream::MessageClass::control,
+        (void)channel_->send(wire::MessageClass::control,
                              static_cast<uint8_t>(Message::acknowledge), owed.epoch, bytes);
     }
     owed_acknowledgement_.reset();
@@ -274,7 +302,7 @@ void Node::send_lag_report() {
     if (recording_ || !engine_ || !peer_ || *peer_ != partner_ || now < next_lag_report_) return;
     next_lag_report_ = now + kLagReportInterval;
     const auto bytes = encode_index(engine_->applied());
-    (void)channel_->send(stream::MessageClass::control, static_cast<uint8_t>(Message::lag_report),
+    (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::lag_report),
                          epoch_, bytes);
 }
 
@@ -287,7 +315,7 @@ void Node::on_session_up(const Member& peer, std::span<const std::byte>) {
         return;
     }
     peer_ = peer;
-    unsent_batch_.reset();
+    outbox_.rewind();
     event(EventCode::peer_connected,
           fmt::format("{} incarnation {:016x}", peer.site, peer.incarnation.value()));
     feed(failover::SessionUp{});
@@ -301,7 +329,7 @@ void Node::on_session_down(const std::string& reason) {
     feed(failover::SessionDown{});
 }
 
-void Node::on_message(stream::MessageClass, uint8_t type, Epoch epoch,
+void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
                       std::span<const std::byte> payload) {
     if (!peer_) return;
     detector_.heard(MonotonicClock::now());
@@ -325,6 +353,11 @@ void Node::on_message(stream::MessageClass, uint8_t type, Epoch epoch,
         case Message::lag_report:
             if (const auto index = decode_index(payload)) return lag_.applied(*index);
             break;
+        case Message::seed_piece:
+            if (seed_in_) seed_in_->receive(payload);
+            return;
+        case Message::seed_progress:
+            return receive_seed_progress(payload);
     }
     logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped",
                           config_.pair.peer_site, type, payload.size());
@@ -332,6 +365,7 @@ void Node::on_message(stream::MessageClass, uint8_t type, Epoch epoch,
 
 void Node::on_writable() {
     flush_log();
+    if (seed_out_) seed_out_->pump();
 }
 
 }  // namespace antipode::control

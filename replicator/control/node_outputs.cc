@@ -38,7 +38,7 @@ void Node::carry_out(const failover::Output& output) {
                    [this](const Send& order) {
                        flush_log();  // messages are in order with log frames
                        const auto bytes = wire::encode(order.message);
-                       (void)channel_->send(stream::MessageClass::log,
+                       (void)channel_->send(wire::MessageClass::log,
                                             static_cast<uint8_t>(Message::peer),
                                             order.message.epoch, bytes);
                    },
@@ -63,26 +63,24 @@ void Node::carry_out(const failover::Output& output) {
                    [this](const RunVm& order) { run_vm(order); },
                    [this](const FollowVm& order) { follow_vm(order); },
                    [this](const ConsumeLog&) {
-                       feed_backlog();
                        consuming_ = true;
-                       if (backlog_.empty()) engine_->close_log();
+                       engine_->resume();
+                       feed_backlog();
                    },
-                   [this](const PauseVm&) {
-                       pause_is_halt_ = false;
-                       engine_->pause();
-                   },
+                   [this](const PauseVm&) { engine_->pause_at_exit(replay::Engine::Capture::no); },
                    [this](const HaltVm&) { halt_vm(); },
                    [this](const DropMemory&) { drop_vm(); },
-                   [this](const BeginSeed& order) {
-                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
+                   [this](const BeginSeed& order) { begin_seed(order); },
+                   [this](const CutSeed&) {
+                       if (seed_out_) seed_out_->cut();
                    },
-                   [this](const CutSeed& order) {
-                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
+                   [this](const AbortSeed&) {
+                       seed_out_.reset();
+                       seed_in_.reset();
+                       held_batches_.clear();
+                       held_batch_bytes_ = 0;
                    },
-                   [](const AbortSeed&) {},
-                   [this](const ReceiveSeed& order) {
-                       feed(SeedFailed{order.attempt, "this version cannot copy a running VM"});
-                   },
+                   [this](const ReceiveSeed& order) { receive_seed(order); },
                    [this](const StateChanged& change) { announce_state(change); },
                    [this](const Alarm& alarm) { raise_alarm(alarm); },
                    [this](const CommandRefused& refusal) { refusals_.push_back(refusal.reason); },
@@ -153,6 +151,7 @@ void Node::run_vm(const failover::RunVm& order) {
             const Instant now = MonotonicClock::now();
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
+            engine_->resume();
             engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())));
             event(EventCode::went_live, fmt::format("epoch {}", order.epoch));
             break;
@@ -162,6 +161,7 @@ void Node::run_vm(const failover::RunVm& order) {
             break;
     }
     if (order.from != RunFrom::memory) outbox_.restart_after(engine_->applied());
+    last_produced_ = outbox_.last();
     lag_.reset();
     open_ports(NetPort::State::open);
     release_outputs();
@@ -170,11 +170,20 @@ void Node::run_vm(const failover::RunVm& order) {
 void Node::follow_vm(const failover::FollowVm& order) {
     recording_ = false;
     open_ports(NetPort::State::closed);
-    if (order.from != failover::FollowFrom::image) {
-        return feed(failover::VmFailed{"this version cannot follow a VM that was running"});
+    consuming_ = false;
+    switch (order.from) {
+        case failover::FollowFrom::image:
+            make_engine();
+            if (engine_) engine_->start_replaying();
+            return;
+        case failover::FollowFrom::seed:
+            engine_->start_replaying();
+            return;
+        case failover::FollowFrom::memory:
+            // What is held was made before the hand-over: the new primary has made it too, and releases it.
+            engine_->follow();
+            return;
     }
-    make_engine();
-    if (engine_) engine_->start_replaying();
 }
 
 void Node::open_ports(NetPort::State state) {
@@ -187,7 +196,6 @@ void Node::open_ports(NetPort::State state) {
 void Node::halt_vm() {
     open_ports(NetPort::State::closed);
     if (!engine_ || engine_stopped_) return feed(failover::VmHalted{});
-    pause_is_halt_ = true;
     engine_->pause();
 }
 
@@ -213,9 +221,7 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     disks_->set_epoch(order.epoch);
     if (heartbeat_) heartbeat_->set_epoch(order.epoch);
     if (partner_ != Member{}) return;
-    outbox_.drop_pending();
-    outbox_.acknowledge(outbox_.last());
-    unsent_batch_.reset();
+    outbox_.drop_all();
 }
 
 void Node::announce_state(const failover::StateChanged& change) {

@@ -133,6 +133,7 @@ void Engine::main() {
         logger("replay").warn("no kick timer, a busy guest gets its events late: {}",
                               made.error().to_string());
     }
+    for (auto& request : std::exchange(reissue_, {})) disk_.submit(std::move(request));
     while (obey_commands() == Step::go_on && step() == Step::go_on) {
     }
     finished_ = true;

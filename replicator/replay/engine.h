@@ -98,7 +98,8 @@ class Engine final : private vmm::InputSource {
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
     void follow();
     // Before start_replaying: the VM begins as `state`, with memory already in place.
-    Result<void> restore(const VmState& state);
+    // `position`: the log entry it is of; its disk requests in flight are issued here again.
+    Result<void> restore(const VmState& state, LogIndex position);
     // Recording: OwnerPort::dirty_pages() brings the pages written since the last call (all, the
     // first time).
     void request_dirty_pages();
@@ -151,6 +152,8 @@ class Engine final : private vmm::InputSource {
     Result<std::unique_ptr<VmState>> capture();
     void start_following();
     void report_dirty_pages();
+    void remember_reissued();
+    bool command_to_stop() const { return stop_wanted_.load() || pause_wanted_.load(); }
     bool command_waits() const;
     Step step();
     Step run_guest();
@@ -213,6 +216,7 @@ class Engine final : private vmm::InputSource {
     std::deque<BlockCompletion> completions_;                // recording: not applied yet
     std::map<RequestKey, BlockCompletion> own_completions_;  // replaying: waiting for their entry
     std::map<RequestKey, vmm::BlockRequest> retriable_;      // replaying: to retry on an error
+    std::vector<vmm::BlockRequest> reissue_;                 // of a restored VM, at its start
     std::optional<Indexed> next_entry_;                      // replaying: fetched, not applied
     uint64_t reached_ = 0;  // replaying: the primary has reached this exit
     uint64_t applied_index_ = 0;

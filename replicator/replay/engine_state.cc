@@ -22,12 +22,12 @@ Engine::Step Engine::stand() {
     passed_.store(exit_, std::memory_order_release);
     owner_.standing(std::move(state));
     paused_seen_ = true;
-    while (stand_wanted_.load() && !follow_wanted_.load() && !stop_wanted_.load()) {
+    const auto leaves = [this] {
+        return !stand_wanted_.load() || follow_wanted_.load() || command_to_stop();
+    };
+    while (!leaves()) {
         if (dirty_wanted_.exchange(false)) report_dirty_pages();
-        wakeup_.wait(std::nullopt, [this] {
-            return !stand_wanted_.load() || follow_wanted_.load() || stop_wanted_.load() ||
-                   dirty_wanted_.load();
-        });
+        wakeup_.wait(std::nullopt, [&] { return leaves() || dirty_wanted_.load(); });
     }
     paused_seen_ = false;
     if (follow_wanted_.exchange(false)) start_following();
@@ -60,7 +60,7 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
     return state;
 }
 
-Result<void> Engine::restore(const VmState& state) {
+Result<void> Engine::restore(const VmState& state, LogIndex position) {
     FT_CHECK(!thread_.joinable(), "restored while it runs");
     vmm::StateReader machine_bytes(state.machine);
     FT_TRY_VOID(machine_.load(machine_bytes));
@@ -70,6 +70,10 @@ Result<void> Engine::restore(const VmState& state) {
     exit_ = state.exit.value();
     exit_seen_.store(exit_, std::memory_order_relaxed);
     output_number_ = state.output.value();
+    applied_index_ = position.value();
+    applied_seen_.store(applied_index_, std::memory_order_relaxed);
+    remember_reissued();
+    reissue_ = machine_.reissue_block_requests();
     in_halt_ = state.in_halt;
     at_exit_ = true;
     return {};
@@ -90,16 +94,21 @@ void Engine::start_following() {
     retriable_.clear();
     own_completions_.clear();
     own_outputs_.clear();
-    for (const auto& request : machine_.reissue_block_requests()) {
-        vmm::BlockRequest copy{request.device,       request.number,       request.operation,
-                               request.offset_bytes, request.length_bytes, {}};
-        retriable_.emplace(RequestKey(request.device, request.number), std::move(copy));
-    }
+    remember_reissued();
     for (auto& completion : completions_) {
         const RequestKey key(completion.drive, completion.number);
         own_completions_.insert_or_assign(key, std::move(completion));
     }
     completions_.clear();
+}
+
+// Requests that are with the disk already: the log will say when they end.
+void Engine::remember_reissued() {
+    for (const auto& request : machine_.reissue_block_requests()) {
+        vmm::BlockRequest copy{request.device,       request.number,       request.operation,
+                               request.offset_bytes, request.length_bytes, {}};
+        retriable_.emplace(RequestKey(request.device, request.number), std::move(copy));
+    }
 }
 
 void Engine::report_dirty_pages() {

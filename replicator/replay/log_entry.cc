@@ -26,6 +26,8 @@ constexpr uint8_t kVersion = 1;
 constexpr uint64_t kSmallDelta = 15;
 constexpr size_t kVarintBytesMax = 10;
 constexpr size_t kConsoleBytesMax = 4096;
+constexpr size_t kDevicesMax = vmm::layout::kVirtioIrqs.size();
+constexpr uint64_t kPageNumberMax = UINT64_MAX / 2;
 constexpr uint64_t kPmTimerMask = 0xffffff;
 constexpr size_t kPageBytes = vmm::layout::kPageBytes;
 
@@ -128,8 +130,9 @@ struct BodyWriter {
         write_header(out, Kind::input_read, delta);
         out.byte(static_cast<uint8_t>(body.kind));
         if (body.kind == vmm::InputKind::pm_timer) {
+            FT_CHECK(body.value <= kPmTimerMask, "PM timer {}", body.value);
             out.varint((body.value - context.pm_timer) & kPmTimerMask);
-            context.pm_timer = body.value & kPmTimerMask;
+            context.pm_timer = body.value;
         } else {
             out.varint(body.value);
         }
@@ -140,16 +143,21 @@ struct BodyWriter {
     }
     void operator()(const TimerTick&) const { write_header(out, Kind::timer_tick, delta); }
     void operator()(const BlockDone& body) const {
+        FT_CHECK(body.drive < kDevicesMax, "drive {}", body.drive);
         write_header(out, Kind::block_done, delta);
         out.byte(static_cast<uint8_t>(body.drive << 4 | static_cast<uint8_t>(body.status)));
         out.varint(body.number);
     }
     void operator()(const FrameReceived& body) const {
+        FT_CHECK(body.interface < kDevicesMax, "interface {}", body.interface);
+        FT_CHECK(body.bytes.size() <= vmm::VirtioNet::kFrameBytesMax, "{} bytes",
+                 body.bytes.size());
         write_header(out, Kind::frame_received, delta);
         out.varint(body.interface);
         out.data(body.bytes);
     }
     void operator()(const ConsoleInput& body) const {
+        FT_CHECK(body.bytes.size() <= kConsoleBytesMax, "{} bytes", body.bytes.size());
         write_header(out, Kind::console_input, delta);
         out.data(body.bytes);
     }
@@ -159,12 +167,14 @@ struct BodyWriter {
     }
     void operator()(const Passed&) const { write_header(out, Kind::passed, delta); }
     void operator()(const DeltaPages& body) const {
+        FT_CHECK(!body.pages.empty(), "a delta without pages");
         FT_CHECK(body.pages.size() <= DeltaPages::kPagesMax, "{} pages", body.pages.size());
         write_header(out, Kind::delta_pages, delta);
         out.varint(body.pages.size());
         uint64_t next = 0;
         for (const auto& page : body.pages) {
             FT_CHECK(page.number >= next, "page {} out of order", page.number);
+            FT_CHECK(page.number < kPageNumberMax, "page {}", page.number);
             FT_CHECK(page.bytes.empty() || page.bytes.size() == kPageBytes, "half a page");
             out.varint((page.number - next) << 1 | (page.bytes.empty() ? 0 : 1));
             out.raw(page.bytes);
@@ -172,6 +182,7 @@ struct BodyWriter {
         }
     }
     void operator()(const DeltaState& body) const {
+        FT_CHECK(body.cpu.size() <= DeltaState::kCpuBytesMax, "{} bytes", body.cpu.size());
         write_header(out, Kind::delta_state, delta);
         out.data(body.cpu);
     }
@@ -196,6 +207,7 @@ Result<LogEntry::Body> read_block_done(Reader& in) {
     FT_TRY(const uint8_t packed, in.byte());
     BlockDone body;
     body.drive = packed >> 4;
+    if (body.drive >= kDevicesMax) return in.broken("drive number is too high");
     if ((packed & 0x0f) > static_cast<uint8_t>(vmm::BlockStatus::unsupported)) {
         return in.broken("block status is not known");
     }
@@ -212,7 +224,7 @@ Result<LogEntry::Body> read_delta_pages(Reader& in) {
     for (uint64_t i = 0; i < count; ++i) {
         FT_TRY(const uint64_t packed, in.varint());
         const uint64_t step = packed >> 1;
-        if (step >= UINT64_MAX / 2 - next) return in.broken("page number overflows");
+        if (step >= kPageNumberMax - next) return in.broken("page number overflows");
         DeltaPages::Page page{next + step, {}};
         if ((packed & 1) != 0) {
             FT_TRY(page.bytes, in.raw(kPageBytes));
@@ -237,7 +249,7 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
             return read_block_done(in);
         case Kind::frame_received: {
             FT_TRY(const uint64_t interface, in.varint());
-            if (interface >= vmm::layout::kVirtioIrqs.size()) {
+            if (interface >= kDevicesMax) {
                 return in.broken("interface number is too high");
             }
             FrameReceived body{static_cast<uint32_t>(interface), {}};
@@ -289,6 +301,8 @@ Result<LogEntry> read_entry(Reader& in, Context& context) {
 std::vector<std::byte> encode(const LogBatch& batch) {
     FT_CHECK(!batch.entries.empty(), "empty batch");
     FT_CHECK(batch.entries.size() <= LogBatch::kEntriesMax, "{} entries", batch.entries.size());
+    FT_CHECK(batch.first.value() > 0, "entries count from 1");
+    FT_CHECK(batch.first.value() <= UINT64_MAX - batch.entries.size(), "index {}", batch.first);
     Writer out;
     Context context;
     context.exit = batch.entries.front().exit.value();
@@ -304,7 +318,9 @@ std::vector<std::byte> encode(const LogBatch& batch) {
         context.exit = entry.exit.value();
         std::visit(BodyWriter{out, context, delta}, entry.body);
     }
-    return out.take();
+    auto bytes = out.take();
+    FT_CHECK(bytes.size() <= LogBatch::kBytesMax, "{} bytes", bytes.size());
+    return bytes;
 }
 
 size_t encoded_bytes_max(const LogEntry& entry) {

@@ -2,8 +2,9 @@
 //
 // The device does not know the time; this does, outside the replayed state. The rule for guest
 // time: each period that has ended is owed one tick; owed ticks are delivered one per exit, when
-// the last one has been acknowledged, until caught up; more than kOwedMax behind, the oldest are
-// dropped and counted (the guest's clock source, read by exits, stays right whatever the ticks do).
+// the last one has been acknowledged, until caught up; more than kOwedMax behind, all that are owed
+// but the one being delivered are dropped and counted (the guest's clock source, read by exits,
+// stays right whatever the ticks do).
 //
 // Pure; vCPU thread.
 #pragma once

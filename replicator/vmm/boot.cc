@@ -52,7 +52,8 @@ Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t
     FT_TRY(const auto file, read_file(path));
     Elf64_Ehdr header{};
     if (!copy_out(file, 0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-        header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64) {
+        header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
+        header.e_machine != EM_X86_64) {
         return fail(Errc::invalid_argument, "{}: is not an x86-64 ELF kernel (vmlinux)", path);
     }
     if (header.e_phnum == 0 || header.e_phnum > kProgramHeadersMax ||
@@ -60,9 +61,11 @@ Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t
         return fail(Errc::invalid_argument, "{}: has {} program headers of {} bytes", path,
                     header.e_phnum, header.e_phentsize);
     }
+    bool has_entry = false;
     for (uint16_t i = 0; i < header.e_phnum; ++i) {
         Elf64_Phdr segment{};
-        if (!copy_out(file, header.e_phoff + i * sizeof segment, segment)) {
+        if (header.e_phoff > file.size() ||
+            !copy_out(file, header.e_phoff + i * sizeof segment, segment)) {
             return fail(Errc::invalid_argument, "{}: program header {} is cut off", path, i);
         }
         if (segment.p_type != PT_LOAD || segment.p_memsz == 0) continue;
@@ -78,6 +81,12 @@ Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t
         }
         std::memcpy(target->data(), file.data() + segment.p_offset, segment.p_filesz);
         end = std::max(end, segment.p_paddr + segment.p_memsz);
+        has_entry = has_entry || (header.e_entry >= segment.p_paddr &&
+                                  header.e_entry - segment.p_paddr < segment.p_memsz);
+    }
+    if (!has_entry) {
+        return fail(Errc::invalid_argument, "{}: entry point {:#x} is in no segment", path,
+                    header.e_entry);
     }
     return header.e_entry;
 }
@@ -91,6 +100,7 @@ Result<Initrd> load_initrd(const std::string& path, GuestMemory& memory, uint64_
     if (path.empty()) return Initrd{};
     FT_TRY(const auto file, read_file(path));
     const uint64_t room = memory.low_bytes();
+    if (file.empty()) return fail(Errc::invalid_argument, "{}: is empty", path);
     if (file.size() > room) {
         return fail(Errc::invalid_argument, "{}: {} bytes do not fit into memory", path,
                     file.size());

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cerrno>
-#include <cstdio>
+#include <charconv>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
@@ -25,6 +25,7 @@ class ObjectReader {
     ObjectReader(const json::object& object, std::string where)
         : object_(object), where_(std::move(where)) {}
 
+    // Without a fallback it must be there, and say something.
     Result<std::string> text(const char* key, const char* fallback = nullptr) {
         const auto* value = find(key);
         if (value == nullptr) {
@@ -32,6 +33,7 @@ class ObjectReader {
             return fail(Errc::invalid_argument, "{}.{} is missing", where_, key);
         }
         if (!value->is_string()) return wrong(key, "a string");
+        if (value->as_string().empty() && fallback == nullptr) return wrong(key, "set to anything");
         return std::string(value->as_string());
     }
     Result<uint64_t> number(const char* key, uint64_t low, uint64_t high) {
@@ -74,16 +76,22 @@ class ObjectReader {
 };
 
 std::string resolve(const std::string& path, const std::string& origin) {
-    if (path.empty() || path.front() == '/' || path.rfind("nbd", 0) == 0) return path;
+    const bool is_uri = path.find("://") != std::string::npos || path.rfind("nbd:", 0) == 0;
+    if (path.empty() || path.front() == '/' || is_uri) return path;
     return (std::filesystem::path(origin).parent_path() / path).string();
 }
 
 Result<MacAddress> parse_mac(const std::string& text, const std::string& where) {
+    constexpr size_t kCharacters = 17;
     MacAddress mac{};
-    int used = 0;
-    const int fields = std::sscanf(text.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0],
-                                   &mac[1], &mac[2], &mac[3], &mac[4], &mac[5], &used);
-    if (fields != 6 || static_cast<size_t>(used) != text.size() || text.size() != 17) {
+    bool valid = text.size() == kCharacters;
+    for (size_t i = 0; valid && i < mac.size(); ++i) {
+        const char* digits = text.data() + 3 * i;
+        const auto parsed = std::from_chars(digits, digits + 2, mac[i], 16);
+        valid = parsed.ec == std::errc() && parsed.ptr == digits + 2;
+        if (i + 1 < mac.size()) valid = valid && digits[2] == ':';
+    }
+    if (!valid) {
         return fail(Errc::invalid_argument,
                     "{} is \"{}\", not a MAC address like 06:00:00:00:00:01", where, text);
     }
@@ -140,6 +148,7 @@ Result<void> parse_network(const json::object& object, const std::string& where,
     FT_TRY(network.host_dev_name, reader.text("host_dev_name"));
     FT_TRY(const auto mac, reader.text("guest_mac", default_mac.c_str()));
     FT_TRY(network.guest_mac, parse_mac(mac, where + ".guest_mac"));
+    FT_TRY_VOID(Name::parse(network.iface_id, where + ".iface_id"));
     if (network.host_dev_name.rfind("unix:", 0) == 0) {
         network.host_dev_name = "unix:" + resolve(network.host_dev_name.substr(5), origin);
     }
@@ -178,6 +187,24 @@ Result<void> parse_member(std::string_view key, const json::value& value, const 
     return parse_machine(value.as_object(), origin, config);
 }
 
+Result<void> check_ids(const VmConfig& config, const std::string& origin) {
+    std::set<std::string> ids;
+    for (const auto& drive : config.drives) {
+        if (!ids.insert(drive.drive_id).second) {
+            return fail(Errc::invalid_argument, "{}: two drives have the drive_id {}", origin,
+                        drive.drive_id);
+        }
+    }
+    ids.clear();
+    for (const auto& network : config.networks) {
+        if (!ids.insert(network.iface_id).second) {
+            return fail(Errc::invalid_argument, "{}: two network-interfaces have the iface_id {}",
+                        origin, network.iface_id);
+        }
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<VmConfig> parse_vm_config(std::string_view text, const std::string& origin) {
@@ -205,13 +232,7 @@ Result<VmConfig> parse_vm_config(std::string_view text, const std::string& origi
             return fail(Errc::invalid_argument, "{}: {} is missing", origin, needed);
         }
     }
-    std::set<std::string> ids;
-    for (const auto& drive : config.drives) {
-        if (!ids.insert(drive.drive_id).second) {
-            return fail(Errc::invalid_argument, "{}: two drives have the drive_id {}", origin,
-                        drive.drive_id);
-        }
-    }
+    FT_TRY_VOID(check_ids(config, origin));
     if (config.drives.size() + config.networks.size() > layout::kVirtioIrqs.size()) {
         return fail(Errc::invalid_argument, "{}: {} devices, {} fit", origin,
                     config.drives.size() + config.networks.size(), layout::kVirtioIrqs.size());

@@ -34,7 +34,8 @@ struct NetworkConfig {
 };
 
 struct VmConfig {
-    static constexpr uint64_t kMemoryMibMax = 1024 * 1024;
+    // The guest is told that it has 40 bits of physical address (cpuid_policy.cc).
+    static constexpr uint64_t kMemoryMibMax = 512 * 1024;
 
     std::string kernel_image_path;
     std::string initrd_path;  // empty: none

@@ -148,9 +148,14 @@ Result<CpuState> CpuState::load(StateReader& in) {
         Msr msr{};
         in.get(msr.index);
         in.get(msr.value);
+        // What comes over the network sets no other register of this host's processor.
+        if (std::find(kMsrs.begin(), kMsrs.end(), msr.index) == kMsrs.end()) {
+            in.reject("MSR is not one of those that are kept");
+        }
         state.msrs.push_back(msr);
     }
-    if (!ok || !in.ok()) return fail(Errc::corrupt, "vCPU state is cut off");
+    if (!in.ok()) return fail(Errc::corrupt, "vCPU state: {}", in.problem());
+    if (!ok) return fail(Errc::corrupt, "vCPU state: a structure has another size");
     return state;
 }
 

@@ -12,10 +12,17 @@ namespace antipode::vmm {
 
 Result<GuestMemory> GuestMemory::allocate(uint64_t size_bytes) {
     FT_CHECK(size_bytes > 0 && size_bytes % layout::kPageBytes == 0, "{} bytes", size_bytes);
-    void* base = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) return fail_errno(errno, "guest memory of {} bytes", size_bytes);
-    return GuestMemory(static_cast<std::byte*>(base), size_bytes);
+    const uint64_t mapped_bytes = size_bytes + 2 * kGuardBytes;
+    void* outer =
+        mmap(nullptr, mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (outer == MAP_FAILED) return fail_errno(errno, "guest memory of {} bytes", size_bytes);
+    auto* base = static_cast<std::byte*>(outer) + kGuardBytes;
+    if (mprotect(base, size_bytes, PROT_READ | PROT_WRITE) != 0) {
+        const int error = errno;
+        munmap(outer, mapped_bytes);
+        return fail_errno(error, "guest memory of {} bytes", size_bytes);
+    }
+    return GuestMemory(base, size_bytes);
 }
 
 GuestMemory::GuestMemory(std::byte* base, uint64_t size_bytes)
@@ -29,7 +36,7 @@ GuestMemory::GuestMemory(GuestMemory&& other) noexcept
       vmm_dirty_(std::move(other.vmm_dirty_)) {}
 
 GuestMemory::~GuestMemory() {
-    if (base_ != nullptr) munmap(base_, size_bytes_);
+    if (base_ != nullptr) munmap(base_ - kGuardBytes, size_bytes_ + 2 * kGuardBytes);
 }
 
 uint64_t GuestMemory::low_bytes() const {

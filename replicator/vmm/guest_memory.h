@@ -5,6 +5,8 @@
 // INVARIANTS
 //   - An access outside the RAM is refused, never clipped; a range may not straddle the hole below
 //   4 GiB.
+//   - Around it lies address space that nothing may touch: a wrong offset of up to kGuardBytes is a
+//     crash and no silent read or write of this process's own memory.
 //   - Every write by the VMM goes through write() or mutable_span() and is marked in vmm_dirty():
 //   KVM's
 //     dirty log sees only the guest's own writes (and KVM's on its behalf).
@@ -23,6 +25,8 @@ namespace antipode::vmm {
 
 class GuestMemory {
   public:
+    static constexpr uint64_t kGuardBytes = uint64_t{1} << 20;
+
     // `size_bytes`: a positive multiple of the page size.
     static Result<GuestMemory> allocate(uint64_t size_bytes);
     GuestMemory(GuestMemory&& other) noexcept;

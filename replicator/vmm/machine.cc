@@ -54,7 +54,7 @@ std::string Machine::command_line_suffix() const {
     return text;
 }
 
-void Machine::emulate(const Exit& exit, InputSource& inputs, Vcpu& vcpu) {
+void Machine::emulate(const Exit& exit, InputSource& inputs) {
     switch (exit.kind) {
         case Exit::Kind::port_out:
         case Exit::Kind::port_in:
@@ -66,7 +66,7 @@ void Machine::emulate(const Exit& exit, InputSource& inputs, Vcpu& vcpu) {
             break;
         case Exit::Kind::msr_read:
         case Exit::Kind::msr_write:
-            emulate_msr(exit, vcpu);
+            emulate_msr(exit);
             break;
         case Exit::Kind::halt:
             flush_console();
@@ -81,9 +81,13 @@ void Machine::emulate(const Exit& exit, InputSource& inputs, Vcpu& vcpu) {
 }
 
 // The filtered MSRs read as zero and take any write: the guest has no TSC and no kvmclock.
-void Machine::emulate_msr(const Exit& exit, Vcpu& vcpu) {
-    const bool kvm_msr = exit.address >= 0x4b564d00;
-    (void)vcpu.set_msr_result(!kvm_msr, 0);
+// KVM's own do not exist.
+void Machine::emulate_msr(const Exit& exit) {
+    constexpr uint64_t kKvmMsrs = 0x4b564d00;
+    if (exit.kind == Exit::Kind::msr_read) {
+        std::fill(exit.data.begin(), exit.data.end(), std::byte{0});
+    }
+    *exit.refused = exit.address >= kKvmMsrs ? 1 : 0;
 }
 
 void Machine::emulate_port(const Exit& exit, InputSource& inputs) {
@@ -248,8 +252,8 @@ Result<void> Machine::load(StateReader& in) {
     uart_.load(in);
     rtc_.load(in);
     for (auto* device : virtio_) device->load(in, memory_);
-    condition_ = static_cast<Condition>(in.get<uint8_t>() & 1);
-    if (!in.ok()) return fail(Errc::corrupt, "machine state is cut off");
+    condition_ = in.get_at_most(Condition::reset_requested, "machine: condition is not known");
+    if (!in.ok()) return fail(Errc::corrupt, "machine state: {}", in.problem());
     if (!in.at_end()) return fail(Errc::corrupt, "machine state has bytes behind its end");
     return {};
 }

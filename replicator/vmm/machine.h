@@ -49,7 +49,8 @@ class Machine {
     Machine(const VmConfig& config, const std::vector<uint64_t>& drive_bytes, GuestMemory& memory);
 
     // Carries out the access that stopped the vCPU and fills in what a read returns.
-    void emulate(const Exit& exit, InputSource& inputs, Vcpu& vcpu);
+    void emulate(const Exit& exit, InputSource& inputs);
+    void emulate(const Exit& exit, InputSource& inputs, Vcpu&) { emulate(exit, inputs); }
 
     // Events.
     void timer_tick();
@@ -90,7 +91,7 @@ class Machine {
     void emulate_mmio(const Exit& exit);
     void port_write(uint16_t port, uint8_t value);
     uint8_t port_read(uint16_t port, InputSource& inputs);
-    void emulate_msr(const Exit& exit, Vcpu& vcpu);
+    static void emulate_msr(const Exit& exit);
     void collect_outputs();
     void update_lines();
     VirtioMmioDevice* device_at(uint64_t address);

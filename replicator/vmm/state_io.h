@@ -2,7 +2,9 @@
 // snapshots and deltas. Little endian, no padding, no tags: the order of calls is the format, and a
 // snapshot section carries a version (docs/PROTOCOL-snapshot.md). Equal states give equal bytes.
 //
-// A reader never reads past its end: it turns bad, returns zeros, and the caller asks ok() once.
+// A reader never reads past its end, and whoever loads rejects a value that save() could not have
+// made, so that what was loaded saves to the same bytes again. Either turns the reader bad: it
+// returns zeros from then on, and the caller asks ok() once.
 #pragma once
 
 #include <concepts>
@@ -46,8 +48,7 @@ class StateReader {
     void get(T& value) {
         uint64_t raw = 0;
         if (bytes_.size() < sizeof(T)) {
-            ok_ = false;
-            bytes_ = {};
+            reject("is cut off");
         } else {
             for (size_t i = 0; i < sizeof(T); ++i) {
                 raw |= static_cast<uint64_t>(bytes_[i]) << (8 * i);
@@ -64,21 +65,37 @@ class StateReader {
     }
     std::vector<std::byte> get_bytes(size_t bytes_max) {
         const auto size = get<uint32_t>();
-        if (size > bytes_max || size > bytes_.size()) {
-            ok_ = false;
-            bytes_ = {};
-            return {};
-        }
+        if (size > bytes_max) reject("has more bytes in one place than can be");
+        if (size > bytes_.size()) reject("is cut off");
+        if (!ok_) return {};
         std::vector<std::byte> out(bytes_.begin(), bytes_.begin() + size);
         bytes_ = bytes_.subspan(size);
         return out;
     }
+    // A flag is 0 or 1; an enumeration counts from 0 to its last.
+    bool get_flag() { return get_at_most<uint8_t>(1, "has a flag that is neither 0 nor 1") != 0; }
+    template <typename T>
+    T get_at_most(T last, const char* rule) {
+        T value = get<T>();
+        if (value > last) {
+            reject(rule);
+            value = T{};
+        }
+        return value;
+    }
+    void reject(const char* rule) {
+        if (ok_) problem_ = rule;
+        ok_ = false;
+        bytes_ = {};
+    }
     bool ok() const { return ok_; }
+    const char* problem() const { return problem_; }
     bool at_end() const { return bytes_.empty(); }
 
   private:
     std::span<const std::byte> bytes_;
     bool ok_ = true;
+    const char* problem_ = "";
 };
 
 }  // namespace antipode::vmm

@@ -167,6 +167,10 @@ Exit Vcpu::decode() {
             exit.kind = run_->exit_reason == KVM_EXIT_X86_RDMSR ? Exit::Kind::msr_read
                                                                 : Exit::Kind::msr_write;
             exit.address = run_->msr.index;
+            exit.size = sizeof run_->msr.data;
+            exit.count = 1;
+            exit.data = {reinterpret_cast<std::byte*>(&run_->msr.data), sizeof run_->msr.data};
+            exit.refused = &run_->msr.error;
             return exit;
         case KVM_EXIT_INTR:
         case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -196,12 +200,6 @@ bool Vcpu::can_inject() const {
 Result<void> Vcpu::inject(uint8_t vector) {
     kvm_interrupt interrupt{vector};
     FT_TRY_VOID(kvm_ioctl(fd_.get(), KVM_INTERRUPT, &interrupt, "KVM_INTERRUPT"));
-    return {};
-}
-
-Result<void> Vcpu::set_msr_result(bool valid, uint64_t value) {
-    run_->msr.error = valid ? 0 : 1;
-    run_->msr.data = value;
     return {};
 }
 

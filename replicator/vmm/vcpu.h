@@ -38,10 +38,11 @@ struct Exit {
         failure,   // KVM gave up: `detail` says why
     };
     Kind kind = Kind::kicked;
-    uint64_t address = 0;       // port, guest-physical address, or MSR number
-    uint8_t size = 0;           // bytes an item
-    uint32_t count = 0;         // items (REP INS/OUTS); 1 otherwise
-    std::span<std::byte> data;  // size * count bytes, in the shared page
+    uint64_t address = 0;        // port, guest-physical address, or MSR number
+    uint8_t size = 0;            // bytes an item
+    uint32_t count = 0;          // items (REP INS/OUTS); 1 otherwise
+    std::span<std::byte> data;   // size * count bytes, in the shared page; of an MSR, its value
+    uint8_t* refused = nullptr;  // MSR accesses: set to 1 to answer with #GP
     std::string detail;
 
     bool is_counted() const { return kind < Kind::kicked; }
@@ -67,7 +68,6 @@ class Vcpu {
 
     bool can_inject() const;
     Result<void> inject(uint8_t vector);
-    Result<void> set_msr_result(bool valid, uint64_t value);
 
     // Makes a run() in progress, or the next one, return Kind::kicked. Any thread.
     void kick();

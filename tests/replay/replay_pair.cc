@@ -1,5 +1,6 @@
 #include "tests/replay/replay_pair.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace antipode::replay {
@@ -98,27 +99,63 @@ bool Side::wait_until(const std::function<bool()>& condition, Duration deadline)
     return true;
 }
 
-Result<std::unique_ptr<ReplayPair>> ReplayPair::make(const PairOptions& options) {
+Result<std::unique_ptr<Engine>> ReplayPair::make_engine(Side& owner,
+                                                        std::unique_ptr<MemoryDisk>& disk,
+                                                        uint64_t seed) {
     FT_TRY(const auto kvm, vmm::Kvm::open());
-    vmm::install_kick_handler();
-    auto pair = std::unique_ptr<ReplayPair>(new ReplayPair());
-    const std::vector<uint64_t> sizes(options.config.drives.size(), options.disk_bytes);
+    const std::vector<uint64_t> sizes(options_.config.drives.size(), options_.disk_bytes);
     EngineOptions engine_options;
-    engine_options.digest_interval = Duration::zero();
-    engine_options.digest_exits = options.digest_exits;
-    const auto side = [&](Side& owner, std::unique_ptr<MemoryDisk>& disk,
-                          uint64_t seed) -> Result<std::unique_ptr<Engine>> {
-        FT_TRY(auto vm, vmm::build_vm(kvm, options.config, sizes));
-        disk = std::make_unique<MemoryDisk>(options.disk_bytes, seed);
-        auto engine = std::make_unique<Engine>(std::move(vm), engine_options, owner, *disk, owner,
-                                               pair->metrics_);
-        disk->attach(*engine);
-        if (options.kick_seed != 0) engine->kick_randomly(options.kick_seed + seed);
-        return engine;
-    };
-    FT_TRY(pair->primary_engine, side(pair->primary, pair->primary_disk, options.disk_seed));
-    FT_TRY(pair->backup_engine, side(pair->backup, pair->backup_disk, options.disk_seed + 1));
+    engine_options.digest_interval = std::chrono::milliseconds(100);
+    engine_options.digest_exits = options_.digest_exits;
+    FT_TRY(auto vm, vmm::build_vm(kvm, options_.config, sizes));
+    disk = std::make_unique<MemoryDisk>(options_.disk_bytes, seed);
+    auto engine =
+        std::make_unique<Engine>(std::move(vm), engine_options, owner, *disk, owner, metrics_);
+    disk->attach(*engine);
+    if (options_.kick_seed != 0) engine->kick_randomly(options_.kick_seed + seed);
+    return engine;
+}
+
+Result<std::unique_ptr<ReplayPair>> ReplayPair::make(const PairOptions& options) {
+    vmm::install_kick_handler();
+    auto pair = std::unique_ptr<ReplayPair>(new ReplayPair(options));
+    const uint64_t seed = options.disk_seed;
+    FT_TRY(pair->primary_engine, pair->make_engine(pair->primary, pair->primary_disk, seed));
+    FT_TRY(pair->backup_engine, pair->make_engine(pair->backup, pair->backup_disk, seed + 1));
     return pair;
+}
+
+Result<void> ReplayPair::seed_new_backup() {
+    primary_engine->pause_at_exit(Engine::Capture::yes);
+    const auto stands = [this] { return primary.state != nullptr || primary.stop_reason; };
+    if (!primary.wait_until(stands, std::chrono::seconds(30)) || primary.stop_reason) {
+        return fail(Errc::unreachable, "the primary does not stand: {}", primary.stop_text);
+    }
+    const auto drained = [this] { return primary.log.empty(); };
+    if (!primary.wait_until(drained, std::chrono::seconds(30))) {
+        return fail(Errc::unreachable, "the log is not taken");
+    }
+    const std::lock_guard lock(pump_mutex_);
+    backup_engine->stop();
+    backup_disk->stop();
+    FT_TRY(backup_engine, make_engine(backup, backup_disk, options_.disk_seed + 2));
+    backup_disk->set_contents(primary_disk->contents());
+    auto& from = primary_engine->vm().memory;
+    auto& to = backup_engine->vm().memory;
+    for (uint64_t page = 0; page < from.page_count(); ++page) {
+        std::ranges::copy(from.page(page), to.mutable_page(page).begin());
+    }
+    FT_TRY_VOID(backup_engine->restore(*primary.state, LogIndex(next_index_ - 1)));
+    {
+        const std::lock_guard side_lock(backup.mutex);
+        backup.console = primary.console;
+        backup.frames = primary.frames;
+        backup.stop_reason.reset();
+        backup.digests_equal = 0;
+    }
+    backup_engine->start_replaying();
+    primary_engine->resume();
+    return {};
 }
 
 ReplayPair::~ReplayPair() {
@@ -162,6 +199,7 @@ void ReplayPair::pump() {
     uint64_t passed_sent = 0;
     bool last_round = false;
     for (;;) {
+        std::unique_lock round(pump_mutex_);
         // Read before the queue is drained: what it promises is then in the queue.
         const uint64_t passed = primary_engine->passed().value();
         std::vector<LogEntry> entries;
@@ -192,6 +230,7 @@ void ReplayPair::pump() {
         } else if (last_round) {
             return;
         }
+        round.unlock();
         last_round = pump_stop_;
         if (!last_round) std::this_thread::sleep_for(kPumpInterval);
     }

@@ -73,6 +73,8 @@ class ReplayPair {
     // Stops the primary as if it had died: what it logged so far reaches the backup, then the log
     // ends.
     void cut_primary();
+    // Captures the primary at an exit while it runs, and puts a new backup in place that begins there.
+    Result<void> seed_new_backup();
     // After cut_primary: the backup drains its log and becomes the VM.
     bool fail_over();
 
@@ -88,11 +90,15 @@ class ReplayPair {
     std::string metrics_text() const { return metrics_.prometheus_text(); }
 
   private:
-    ReplayPair() = default;
+    explicit ReplayPair(PairOptions options) : options_(std::move(options)) {}
+    Result<std::unique_ptr<Engine>> make_engine(Side& owner, std::unique_ptr<MemoryDisk>& disk,
+                                                uint64_t seed);
     void pump();
     bool send(std::vector<LogEntry> entries, LogIndex first);
 
     Registry metrics_;  // of both sides
+    const PairOptions options_;
+    std::mutex pump_mutex_;  // held while a round of the log is on its way to the backup
     std::thread pump_;
     std::atomic<bool> pump_stop_{false};
     uint64_t next_index_ = 1;  // on the wire: Passed marks of the pump are entries too

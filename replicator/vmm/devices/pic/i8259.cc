@@ -22,14 +22,19 @@ int I8259Pair::Chip::highest(uint8_t requests) const {
     return -1;
 }
 
+// Bits of a masked line in service do not count in the special mask mode.
+uint8_t I8259Pair::Chip::serving() const {
+    return special_mask ? static_cast<uint8_t>(isr & ~imr) : isr;
+}
+
 int I8259Pair::Chip::request() const {
+    if (init != InitStep::none) return -1;  // its vectors are not known yet
     const int wanted = highest(static_cast<uint8_t>(irr & ~imr));
     if (wanted < 0) return -1;
-    const uint8_t blocking = special_mask ? static_cast<uint8_t>(isr & ~imr) : isr;
-    const int serving = highest(blocking);
-    if (serving < 0) return wanted;
+    const int blocking = highest(serving());
+    if (blocking < 0) return wanted;
     const int wanted_rank = (wanted - lowest_priority - 1) & 7;
-    const int serving_rank = (serving - lowest_priority - 1) & 7;
+    const int serving_rank = (blocking - lowest_priority - 1) & 7;
     return wanted_rank < serving_rank ? wanted : -1;
 }
 
@@ -71,7 +76,7 @@ void I8259Pair::Chip::command(uint8_t value) {
             rotate_on_auto_eoi = false;
             break;
         case 1:
-            end_of_interrupt(highest(isr));
+            end_of_interrupt(highest(serving()));
             break;
         case 3:
             end_of_interrupt(named);
@@ -80,7 +85,7 @@ void I8259Pair::Chip::command(uint8_t value) {
             rotate_on_auto_eoi = true;
             break;
         case 5:
-            if (const int line = highest(isr); line >= 0) {
+            if (const int line = highest(serving()); line >= 0) {
                 end_of_interrupt(line);
                 lowest_priority = static_cast<uint8_t>(line);
             }
@@ -216,11 +221,11 @@ void I8259Pair::load(StateReader& in) {
                                &chip.vector_base, &chip.lowest_priority}) {
             in.get(*value);
         }
-        chip.lowest_priority &= 7;
-        chip.init = static_cast<InitStep>(in.get<uint8_t>() & 3);
+        if (chip.lowest_priority > 7) in.reject("interrupt controller: priority is out of range");
+        chip.init = in.get_at_most(InitStep::icw4, "interrupt controller: unknown step");
         for (bool* flag : {&chip.needs_icw4, &chip.auto_eoi, &chip.rotate_on_auto_eoi,
                            &chip.read_isr, &chip.poll, &chip.special_mask}) {
-            *flag = in.get<uint8_t>() != 0;
+            *flag = in.get_flag();
         }
     }
 }

@@ -51,6 +51,7 @@ class I8259Pair {
         bool special_mask = false;
 
         int highest(uint8_t requests) const;  // line number, or -1
+        uint8_t serving() const;              // lines in service that hold others back
         int request() const;                  // line to serve now, or -1
         void take(int line);
         void end_of_interrupt(int line);

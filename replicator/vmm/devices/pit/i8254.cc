@@ -6,6 +6,8 @@ namespace antipode::vmm {
 namespace {
 
 constexpr uint32_t kCountMax = 65536;
+constexpr uint8_t kModeMax = 5;
+constexpr uint8_t kSpeakerBits = 3;
 
 }  // namespace
 
@@ -40,7 +42,7 @@ void I8254::command(uint8_t value) {
     channel = Channel{};
     channel.access = access;
     channel.mode = (value >> 1) & 7;
-    if (channel.mode > 5) channel.mode = static_cast<uint8_t>(channel.mode - 4);
+    if (channel.mode > kModeMax) channel.mode = static_cast<uint8_t>(channel.mode - 4);
     if (select == 0) ++generation_;  // the output is at rest until a count is written
 }
 
@@ -131,20 +133,20 @@ void I8254::save(StateWriter& out) const {
 
 void I8254::load(StateReader& in) {
     for (Channel& channel : channels_) {
-        channel.access = static_cast<Access>(in.get<uint8_t>() & 3);
-        channel.mode = in.get<uint8_t>() & 7;
-        channel.counting = in.get<uint8_t>() != 0;
-        channel.second_byte = in.get<uint8_t>() != 0;
+        channel.access = in.get_at_most(Access::low_then_high, "timer: access is not known");
+        channel.mode = in.get_at_most(kModeMax, "timer: mode is not known");
+        channel.counting = in.get_flag();
+        channel.second_byte = in.get_flag();
         in.get(channel.low_byte);
-        in.get(channel.reload);
-        if (channel.reload == 0 || channel.reload > kCountMax) channel.reload = kCountMax;
-        channel.latched = in.get<uint8_t>() != 0;
-        channel.read_second = in.get<uint8_t>() != 0;
+        channel.reload = in.get_at_most(kCountMax, "timer: count is out of range");
+        if (channel.counting && channel.reload == 0) in.reject("timer: counts from zero");
+        channel.latched = in.get_flag();
+        channel.read_second = in.get_flag();
         in.get(channel.latch);
-        channel.status_latched = in.get<uint8_t>() != 0;
+        channel.status_latched = in.get_flag();
     }
     in.get(generation_);
-    in.get(speaker_bits_);
+    speaker_bits_ = in.get_at_most(kSpeakerBits, "timer: speaker bits are out of range");
 }
 
 }  // namespace antipode::vmm

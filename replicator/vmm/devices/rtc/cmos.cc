@@ -7,12 +7,14 @@
 namespace antipode::vmm {
 namespace {
 
+constexpr uint64_t kSecondsMask = 0x7fffffffff;
 constexpr uint8_t kSeconds = 0;
 constexpr uint8_t kStatusA = 10;
 constexpr uint8_t kStatusB = 11;
 constexpr uint8_t kStatusC = 12;
 constexpr uint8_t kStatusD = 13;
 constexpr uint8_t kCentury = 0x32;
+constexpr uint8_t kIndexMax = 0x7f;
 
 uint8_t bcd(unsigned value) {
     return static_cast<uint8_t>((value / 10 % 10) << 4 | value % 10);
@@ -55,7 +57,7 @@ uint8_t CmosRtc::time_register(uint8_t index) const {
 
 void CmosRtc::write(uint16_t port, uint8_t value) {
     if (port == layout::kPortCmosIndex) {
-        index_ = value & 0x7f;
+        index_ = value & kIndexMax;
     } else if (!is_time(index_)) {  // the guest cannot set the host's clock
         ram_[index_] = value;
     }
@@ -65,8 +67,8 @@ uint8_t CmosRtc::read(uint16_t port, InputSource& inputs) {
     if (port == layout::kPortCmosIndex) return 0xff;
     if (is_time(index_)) {
         if (index_ == kSeconds || seconds_since_1970_ == 0) {
-            // 32 bits of a wrong log entry would still be a date; more would overflow the calendar.
-            seconds_since_1970_ = inputs.read(InputKind::wall_clock) & 0xffffffffff;
+            // A wrong log entry must be a date, too: the calendar ends with the year 32767.
+            seconds_since_1970_ = inputs.read(InputKind::wall_clock) & kSecondsMask;
         }
         return time_register(index_);
     }
@@ -91,8 +93,8 @@ void CmosRtc::save(StateWriter& out) const {
 }
 
 void CmosRtc::load(StateReader& in) {
-    index_ = in.get<uint8_t>() & 0x7f;
-    in.get(seconds_since_1970_);
+    index_ = in.get_at_most<uint8_t>(kIndexMax, "clock: index is out of range");
+    seconds_since_1970_ = in.get_at_most(kSecondsMask, "clock: date is out of range");
     for (uint8_t& value : ram_) in.get(value);
 }
 

@@ -16,6 +16,7 @@ constexpr uint8_t kModemLoop = 0x10;
 constexpr uint8_t kModemOut2 = 0x08;
 constexpr uint8_t kLineDataReady = 0x01;
 constexpr uint8_t kLineTransmitEmpty = 0x60;
+constexpr size_t kOutputBytesMax = 1 << 20;
 constexpr uint8_t kModemStatusIdle = 0xb0;  // carrier, data set ready, clear to send
 
 }  // namespace
@@ -134,10 +135,13 @@ void Uart16550::load(StateReader& in) {
                            &scratch_, &divisor_low_, &divisor_high_}) {
         in.get(*value);
     }
-    transmit_empty_pending_ = in.get<uint8_t>() != 0;
-    fifo_count_ = std::min<size_t>(in.get<uint8_t>(), kFifoBytes);
-    for (uint8_t& value : fifo_) in.get(value);
-    output_ = in.get_bytes(1 << 20);
+    transmit_empty_pending_ = in.get_flag();
+    fifo_count_ = in.get_at_most<uint8_t>(kFifoBytes, "serial port: more input than it can hold");
+    for (size_t i = 0; i < kFifoBytes; ++i) {
+        in.get(fifo_[i]);
+        if (i >= fifo_count_ && fifo_[i] != 0) in.reject("serial port: bytes behind its input");
+    }
+    output_ = in.get_bytes(kOutputBytesMax);
 }
 
 }  // namespace antipode::vmm

@@ -1,6 +1,7 @@
 #include "replicator/vmm/devices/virtio/mmio.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "common/base/log.h"
@@ -129,7 +130,7 @@ void VirtioMmioDevice::write_register(GuestMemory& memory, uint64_t offset, uint
             interrupt_status_ &= ~value;
             break;
         case kRegStatus:
-            write_status(value);
+            write_status(memory, value);
             break;
         default:
             write_queue_register(memory, offset, value);
@@ -137,8 +138,8 @@ void VirtioMmioDevice::write_register(GuestMemory& memory, uint64_t offset, uint
     }
 }
 
-void VirtioMmioDevice::write_status(uint32_t value) {
-    if (value == 0) return reset();
+void VirtioMmioDevice::write_status(const GuestMemory& memory, uint32_t value) {
+    if (value == 0) return reset(memory);
     auto wanted = static_cast<uint8_t>(value | (status_ & kStatusNeedsReset));
     const bool features_now = (wanted & ~status_ & kStatusFeaturesOk) != 0;
     const bool acceptable =
@@ -186,7 +187,7 @@ void VirtioMmioDevice::write_queue_register(GuestMemory& memory, uint64_t offset
     }
 }
 
-void VirtioMmioDevice::reset() {
+void VirtioMmioDevice::reset(const GuestMemory& memory) {
     for (VirtQueue& each : queues_) each.reset();
     driver_features_ = 0;
     device_features_select_ = 0;
@@ -194,7 +195,7 @@ void VirtioMmioDevice::reset() {
     queue_select_ = 0;
     interrupt_status_ = 0;
     status_ = 0;
-    on_reset();
+    on_reset(memory);
 }
 
 void VirtioMmioDevice::give_back(GuestMemory& memory, size_t index, uint16_t head,
@@ -208,7 +209,10 @@ void VirtioMmioDevice::check_queue(size_t index) {
 }
 
 void VirtioMmioDevice::fail_device(const char* reason) {
-    logger("vmm").warn("{}: the guest broke virtio: {}; the device needs a reset", name_, reason);
+    if (std::has_single_bit(++failure_count_)) {
+        logger("vmm").warn("{}: the guest broke virtio ({} times): {}; the device needs a reset",
+                           name_, failure_count_, reason);
+    }
     status_ |= kStatusNeedsReset;
     if ((status_ & kStatusDriverOk) != 0) interrupt_status_ |= kInterruptConfig;
 }

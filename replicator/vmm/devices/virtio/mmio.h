@@ -42,14 +42,17 @@ class VirtioMmioDevice {
 
     virtual void notify(GuestMemory& memory, size_t queue) = 0;
     virtual std::span<const std::byte> config() const = 0;
-    virtual void on_reset() = 0;
+    // Before the guest may touch anything again.
+    virtual void on_reset(const GuestMemory& memory) = 0;
     virtual void save_device(StateWriter& out) const = 0;
     virtual void load_device(StateReader& in, const GuestMemory& memory) = 0;
 
     VirtQueue& queue(size_t index) { return queues_[index]; }
+    const VirtQueue& queue(size_t index) const { return queues_[index]; }
     bool accepted(uint64_t feature_mask) const { return (driver_features_ & feature_mask) != 0; }
     void give_back(GuestMemory& memory, size_t queue, uint16_t head, uint32_t written);
-    // The guest broke a rule: DEVICE_NEEDS_RESET, and one log line that says which.
+    // The guest broke a rule: DEVICE_NEEDS_RESET, and a log line that says which. A guest can do
+    // this as often as it likes: of the n-th time, there is a line if n is a power of two.
     void fail_device(const char* reason);
     void check_queue(size_t index);
 
@@ -63,9 +66,9 @@ class VirtioMmioDevice {
 
     uint32_t read_register(uint64_t offset) const;
     void write_register(GuestMemory& memory, uint64_t offset, uint32_t value);
-    void write_status(uint32_t value);
+    void write_status(const GuestMemory& memory, uint32_t value);
     void write_queue_register(GuestMemory& memory, uint64_t offset, uint32_t value);
-    void reset();
+    void reset(const GuestMemory& memory);
 
     const std::string name_;
     const uint32_t device_id_;
@@ -77,6 +80,7 @@ class VirtioMmioDevice {
     uint32_t queue_select_ = 0;
     uint32_t interrupt_status_ = 0;
     uint8_t status_ = 0;
+    uint64_t failure_count_ = 0;  // for the log only
 };
 
 }  // namespace antipode::vmm

@@ -24,6 +24,7 @@ bool VirtQueue::broken(const char* reason) {
 }
 
 bool VirtQueue::enable(const GuestMemory& memory) {
+    if (bad()) return false;
     if (size == 0 || size > kSizeMax || !std::has_single_bit(size)) {
         return broken("queue size is not a power of two from 1 to 256");
     }
@@ -91,8 +92,8 @@ bool VirtQueue::walk(const GuestMemory& memory, uint64_t table, uint32_t count, 
         if ((descriptor->flags & kFlagIndirect) != 0) {
             const uint32_t inner = descriptor->bytes / kDescriptorBytes;
             if (indirect) return broken("indirect descriptor inside an indirect table");
-            if (seen != 0 || (descriptor->flags & kFlagNext) != 0) {
-                return broken("indirect descriptor is not alone in its chain");
+            if ((descriptor->flags & kFlagNext) != 0) {
+                return broken("indirect descriptor is not the last of its chain");
             }
             if (descriptor->bytes % kDescriptorBytes != 0 || inner == 0 || inner > kSizeMax) {
                 return broken("indirect table has a bad length");
@@ -163,17 +164,18 @@ void VirtQueue::load(StateReader& in, const GuestMemory& memory) {
     in.get(descriptors);
     in.get(available);
     in.get(used);
-    const bool was_ready = in.get<uint8_t>() != 0;
+    const bool was_ready = in.get_flag();
     in.get(next_available_);
     in.get(next_used_);
     in.get(outstanding_);
-    const bool was_bad = in.get<uint8_t>() != 0;
+    const bool was_bad = in.get_flag();
     bad_reason_ = nullptr;
     ready = false;
+    if (was_bad && was_ready) in.reject("queue: is bad and ready");
     if (was_bad) {
         bad_reason_ = "queue was bad when its state was saved";
-    } else if (was_ready) {
-        (void)enable(memory);
+    } else if (was_ready && in.ok() && !enable(memory)) {
+        in.reject(bad_reason_);
     }
 }
 
@@ -222,7 +224,7 @@ uint64_t load_segments(StateReader& in, const GuestMemory& memory,
     for (uint16_t i = 0; i < count && in.ok(); ++i) {
         const GuestPhys at(in.get<uint64_t>());
         const auto bytes = in.get<uint32_t>();
-        if (!memory.view(at, bytes)) continue;  // a saved chain was checked: this one is not ours
+        if (!memory.view(at, bytes)) in.reject("chain: segment is outside memory");
         segments.push_back({at, bytes});
         total += bytes;
     }

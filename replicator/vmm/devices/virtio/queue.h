@@ -7,8 +7,9 @@
 //
 // vCPU thread only.
 //
-// INVARIANTS: at most `size` chains are outstanding; a chain has at most `size` descriptors and its
-// total length is at most kChainBytesMax; pop() after bad() returns nothing.
+// INVARIANTS: at most `size` chains are outstanding; a chain has at most `size` descriptors, and as
+// many as kSizeMax more in an indirect table at its end; its total length is at most
+// kChainBytesMax; a bad queue is not ready, and stays bad until the device is reset.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +57,8 @@ class VirtQueue {
     // Gives a chain back with `written` bytes. True if the guest wants an interrupt.
     bool push_used(GuestMemory& memory, uint16_t head, uint32_t written);
 
+    // Chains that were popped and not given back.
+    uint16_t outstanding() const { return outstanding_; }
     bool bad() const { return bad_reason_ != nullptr; }
     const char* bad_reason() const { return bad_reason_; }
 

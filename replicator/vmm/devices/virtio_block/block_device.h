@@ -15,7 +15,10 @@
 //     waits in the device until the earlier one's completion event is applied (the paper's disk
 //     races, section 3.3). A flush waits for nothing: virtio orders it against completed writes
 //     only.
-//   - Data held in bounce buffers is at most kBytesInFlightMax; more waits in the guest's ring.
+//     This holds over a reset of the device, too: what was with the disk then, is abandoned (the
+//     guest gets no answer) but stays known until it has ended.
+//   - Requests that are known are at most kRequestsInFlightMax, and their bytes at most
+//     kBytesInFlightMax and one request more; the rest waits in the guest's ring.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +35,7 @@ enum class BlockOperation : uint8_t {
     read = 1,
     write = 2,
     flush = 3,
-    discard = 4,
+    discard = 4,  // the range must read as zeroes afterwards, or both sites could read otherwise
     write_zeroes = 5,
 };
 
@@ -52,6 +55,7 @@ class VirtioBlock final : public VirtioMmioDevice {
   public:
     static constexpr uint64_t kSectorBytes = 512;
     static constexpr uint64_t kBytesInFlightMax = 16u << 20;
+    static constexpr size_t kRequestsInFlightMax = 2 * VirtQueue::kSizeMax;
 
     enum class Access { read_write, read_only };
 
@@ -66,7 +70,9 @@ class VirtioBlock final : public VirtioMmioDevice {
     size_t in_flight() const { return pending_.size(); }
     uint64_t capacity_bytes() const { return capacity_bytes_; }
 
-    // After load(): the requests that were with the disk, to be issued again.
+    // After load(): the requests that were with the disk, to be issued again. What a write writes
+    // is taken from the guest's memory as it is now: a guest that writes to a buffer that is with
+    // the device may see either content on its disk, as with any disk.
     std::vector<BlockRequest> reissue(const GuestMemory& memory) const;
 
   private:
@@ -76,29 +82,37 @@ class VirtioBlock final : public VirtioMmioDevice {
         uint64_t offset_bytes;
         uint64_t length_bytes;
         bool with_disk;
-        VirtQueue::Chain chain;
+        bool abandoned;
+        VirtQueue::Chain chain;       // of what is not abandoned
+        std::vector<std::byte> data;  // of an abandoned write: its buffers are the guest's again
     };
     void notify(GuestMemory& memory, size_t queue) override;
     std::span<const std::byte> config() const override { return config_; }
-    void on_reset() override;
+    void on_reset(const GuestMemory& memory) override;
     void save_device(StateWriter& out) const override;
     void load_device(StateReader& in, const GuestMemory& memory) override;
 
     void accept(GuestMemory& memory, VirtQueue::Chain chain);
-    bool parse_ranges(const GuestMemory& memory, const VirtQueue::Chain& chain, Pending& request);
+    // True if `request` was filled in; else what to answer is in `status`.
+    bool parse_header(const GuestMemory& memory, const VirtQueue::Chain& chain, Pending& request,
+                      BlockStatus& status) const;
+    bool parse_range(const GuestMemory& memory, const VirtQueue::Chain& chain, Pending& request,
+                     BlockStatus& status) const;
+    bool fits(const Pending& request) const;
+    bool has_room() const;
+    bool consistent(const Pending& request) const;
     void answer(GuestMemory& memory, const VirtQueue::Chain& chain, BlockStatus status,
                 std::span<const std::byte> data);
     bool conflicts(const Pending& request, size_t before) const;
     void issue_ready(const GuestMemory& memory);
     BlockRequest to_request(const GuestMemory& memory, const Pending& pending) const;
-    uint64_t bytes_in_flight() const;
 
     const uint32_t device_;
     const uint64_t capacity_bytes_;
     const Access access_;
     std::string serial_;
     std::vector<std::byte> config_;
-    std::deque<Pending> pending_;  // by number
+    std::deque<Pending> pending_;  // by number, ascending
     std::vector<BlockRequest> ready_;
     uint64_t next_number_ = 1;
 };

@@ -24,7 +24,10 @@ VirtioNet::VirtioNet(std::string iface_id, MacAddress mac)
 
 void VirtioNet::notify(GuestMemory& memory, size_t index) {
     if (index != kTransmitQueue) return;  // new receive buffers wait for the next frame
-    while (auto chain = queue(kTransmitQueue).pop(memory)) {
+    // No more than a ring at a time, even if the guest lets its used ring write its available ring.
+    for (size_t count = 0; count < VirtQueue::kSizeMax; ++count) {
+        const auto chain = queue(kTransmitQueue).pop(memory);
+        if (!chain) return;
         const uint64_t bytes = chain->readable_bytes;
         if (bytes >= kHeaderBytes + kFrameBytesMin && bytes <= kHeaderBytes + kFrameBytesMax) {
             std::vector<std::byte> frame(bytes - kHeaderBytes);
@@ -46,7 +49,7 @@ bool VirtioNet::can_receive(const GuestMemory& memory) {
 }
 
 bool VirtioNet::receive(GuestMemory& memory, std::span<const std::byte> frame) {
-    if (!driver_ok() || frame.size() > kFrameBytesMax) {
+    if (!driver_ok() || frame.size() < kFrameBytesMin || frame.size() > kFrameBytesMax) {
         ++dropped_count_;
         return false;
     }

@@ -7,8 +7,8 @@
 //
 // vCPU thread only.
 //
-// INVARIANTS: a frame has 14 to 1518 bytes; a transmit chain outside of that is dropped and
-// counted.
+// INVARIANTS: a frame has 14 to 1518 bytes, in both directions; what is outside of that is dropped
+// and counted.
 #pragma once
 
 #include <array>
@@ -42,7 +42,7 @@ class VirtioNet final : public VirtioMmioDevice {
   private:
     void notify(GuestMemory& memory, size_t queue) override;
     std::span<const std::byte> config() const override { return config_; }
-    void on_reset() override {}
+    void on_reset(const GuestMemory&) override {}
     void save_device(StateWriter& out) const override { out.put(dropped_count_); }
     void load_device(StateReader& in, const GuestMemory&) override { in.get(dropped_count_); }
 

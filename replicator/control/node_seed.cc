@@ -1,0 +1,119 @@
+// Copying the VM to a new backup, and being one.
+#include "common/base/log.h"
+#include "replicator/control/node.h"
+
+namespace antipode::control {
+namespace {
+
+constexpr size_t kProgressBytes = 16;
+
+}  // namespace
+
+void Node::begin_seed(const failover::BeginSeed& order) {
+    const uint64_t attempt = order.attempt;
+    SeedSender::Hooks hooks;
+    hooks.send = [this](std::span<const std::byte> bytes) {
+        return channel_
+            ->send(wire::MessageClass::seed, static_cast<uint8_t>(Message::seed_piece), epoch_,
+                   bytes)
+            .has_value();
+    };
+    hooks.on_ready = [this, attempt] { feed(failover::SeedReady{attempt}); };
+    hooks.on_cut = [this, attempt](LogIndex position) {
+        event(EventCode::seed_finished, "the copy is cut; what is left is on its way");
+        feed(failover::SeedCut{attempt, position});
+    };
+    hooks.on_failed = [this, attempt](const std::string& text) {
+        event(EventCode::disk_failed, "seeding: " + text);
+        feed(failover::SeedFailed{attempt, text});
+    };
+    seed_cut_ = false;
+    seed_out_ = std::make_unique<SeedSender>(attempt, *engine_, *disks_, std::move(hooks));
+    event(EventCode::seed_started, fmt::format("to {}", order.to.site));
+    seed_out_->begin();
+}
+
+// The recorder stands at an exit: for a switchover, or for the cut of a seed.
+void Node::on_standing(VcpuBridge::Standing standing) {
+    if (!standing.state) {
+        flush_log();
+        return feed(failover::VmPaused{outbox_.last()});
+    }
+    if (!seed_out_) return engine_->resume();
+    // Nobody needs the log up to here; the new backup needs it from here on.
+    outbox_.drop_all();
+    seed_cut_ = true;
+    lag_.reset();
+    seed_out_->standing(std::move(standing.state), outbox_.last(), gate_);
+}
+
+void Node::receive_seed_progress(std::span<const std::byte> payload) {
+    if (payload.size() != kProgressBytes || !seed_out_) return;
+    vmm::StateReader in(payload);
+    const auto attempt = in.get<uint64_t>();
+    const auto bytes = in.get<uint64_t>();
+    if (attempt == seed_out_->attempt()) seed_out_->progress(bytes);
+}
+
+void Node::receive_seed(const failover::ReceiveSeed& order) {
+    const uint64_t attempt = order.attempt;
+    drop_vm();
+    built_.reset();
+    held_batches_.clear();
+    held_batch_bytes_ = 0;
+    if (const auto built = build_vm(); !built) {
+        return feed(failover::SeedFailed{attempt, built.error().to_string()});
+    }
+    SeedReceiver::Hooks hooks;
+    hooks.progress = [this, attempt](uint64_t bytes) {
+        vmm::StateWriter out;
+        out.put(attempt);
+        out.put(bytes);
+        (void)channel_->send(wire::MessageClass::control,
+                             static_cast<uint8_t>(Message::seed_progress), epoch_, out.bytes());
+    };
+    hooks.on_loaded = [this](SeedEnd end) { seed_loaded(std::move(end)); };
+    hooks.on_failed = [this, attempt](const std::string& text) {
+        event(EventCode::disk_failed, "being seeded: " + text);
+        feed(failover::SeedFailed{attempt, text});
+    };
+    event(EventCode::seed_started, fmt::format("from {}", order.from.site));
+    seed_in_ = std::make_unique<SeedReceiver>(attempt, *built_, *disks_, std::move(hooks));
+}
+
+// Everything is in place; the disks are made durable before anybody hears of it.
+void Node::seed_loaded(SeedEnd end) {
+    auto shared = std::make_shared<SeedEnd>(std::move(end));
+    const uint64_t attempt = shared->attempt;
+    boost::asio::post(disk_work_, [this, shared, attempt] {
+        const auto flushed = disks_->flush();
+        boost::asio::post(context_, [this, shared, attempt, flushed] {
+            if (shut_down_ || !seed_in_ || seed_in_->attempt() != attempt) return;
+            if (flushed) return start_loaded(*shared);
+            feed(failover::SeedFailed{attempt, flushed.error().to_string()});
+        });
+    });
+}
+
+void Node::start_loaded(const SeedEnd& end) {
+    make_engine();
+    if (!engine_) return;
+    if (const auto restored = engine_->restore(end.state, end.position); !restored) {
+        return feed(failover::SeedFailed{end.attempt, restored.error().to_string()});
+    }
+    gate_.begin_after(end.released);
+    for (const auto& held : end.held) {
+        gate_.hold({held.number, LogIndex(), held.output, MonotonicClock::now()});
+    }
+    clock_offset_ = Duration(static_cast<int64_t>(end.state.guest_clock_ns)) -
+                    MonotonicClock::now().time_since_epoch();
+    seed_in_.reset();
+    event(EventCode::seed_finished, fmt::format("at entry {}", end.position));
+    feed(failover::SeedLoaded{end.attempt, end.position});
+    auto held = std::move(held_batches_);
+    held_batches_.clear();
+    held_batch_bytes_ = 0;
+    for (const auto& [epoch, bytes] : held) receive_batch(epoch, bytes);
+}
+
+}  // namespace antipode::control

@@ -1,0 +1,81 @@
+// antipode-replicator: runs one protected VM at one site.
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <cstdio>
+
+#include "common/base/log.h"
+#include "replicator/control/node.h"
+#include "replicator/stream/curve_keys.h"
+
+#include <systemd/sd-daemon.h>
+
+namespace antipode {
+namespace {
+
+constexpr int kExitFailed = 1;
+
+int report(const Error& error) {
+    std::fprintf(stderr, "antipode-replicator: %s\n", error.to_string().c_str());
+    return kExitFailed;
+}
+
+int run(const std::string& directory) {
+    auto config = control::load_node_config(directory);
+    if (!config) return report(config.error());
+    set_log_identity(fmt::format("{}@{}", config->pair.pair, config->pair.site));
+    boost::asio::io_context context(1);
+    auto node = control::Node::start(context, std::move(*config));
+    if (!node) return report(node.error());
+    boost::asio::signal_set signals(context, SIGTERM, SIGINT);
+    signals.async_wait([&](const boost::system::error_code& error, int number) {
+        if (error) return;
+        sd_notify(0, "STOPPING=1");
+        (*node)->shutdown(fmt::format("signal {}", number));
+        signals.cancel();
+    });
+    (*node)->on_shutdown([&] { signals.cancel(); });
+    sd_notify(0, "READY=1");
+    context.run();
+    return (*node)->exit_code();
+}
+
+int check(const std::string& directory) {
+    const auto config = control::load_node_config(directory);
+    if (!config) return report(config.error());
+    if (const auto files = control::check_files(*config); !files) return report(files.error());
+    std::printf("%s: pair %s, site %s: good\n", directory.c_str(),
+                std::string(config->pair.pair.view()).c_str(),
+                std::string(config->pair.site.view()).c_str());
+    return 0;
+}
+
+int keygen(const std::string& directory) {
+    const auto made = stream::write_key_files(directory);
+    if (!made) return report(made.error());
+    std::printf("%s: channel.key (secret), channel.pub (for the peer), heartbeat.key (for both sites)\n",
+                directory.c_str());
+    return 0;
+}
+
+}  // namespace
+}  // namespace antipode
+
+int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);
+    CLI::App app("Antipode replicator: records, streams and replays one protected VM");
+    app.set_version_flag("--version", ANTIPODE_VERSION);
+    app.require_subcommand(1);
+    std::string directory;
+    auto* run = app.add_subcommand("run", "Run the site of a pair described in DIR");
+    run->add_option("DIR", directory, "Directory with vm.json and pair.toml")->required();
+    auto* check = app.add_subcommand("check", "Check DIR and everything it names, start nothing");
+    check->add_option("DIR", directory, "Directory with vm.json and pair.toml")->required();
+    auto* keygen = app.add_subcommand("keygen", "Make the keys of a site's channel and heartbeats");
+    keygen->add_option("DIR", directory, "Directory to write them to")->required();
+    CLI11_PARSE(app, argc, argv);
+    if (run->parsed()) return antipode::run(directory);
+    if (check->parsed()) return antipode::check(directory);
+    return antipode::keygen(directory);
+}

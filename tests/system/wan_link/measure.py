@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# bench-targets: wan_link
 """How exact the line emulator is: measures what a line does against what it was told to do.
 
     measure.py             all figures, with the goals: 50 ms of delay within 1 ms, 125 MB/s within 3 %

@@ -33,6 +33,12 @@ failover::Config core_config(const PairConfig& pair) {
     return config;
 }
 
+failover::FaultDetectorConfig detector_config(const PairConfig& pair) {
+    failover::FaultDetectorConfig config;
+    config.interval = pair.heartbeat_interval;
+    return config;
+}
+
 }  // namespace
 
 int64_t unix_ms() {
@@ -52,6 +58,7 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       config_(std::move(config)),
       me_{config_.pair.site, new_incarnation()},
       core_(core_config(config_.pair)),
+      detector_(detector_config(config_.pair), MonotonicClock::now()),
       core_timer_(context),
       detector_timer_(context),
       second_timer_(context),
@@ -158,7 +165,7 @@ void Node::arm_timer() {
 
 void Node::detect_faults() {
     const Instant now = MonotonicClock::now();
-    const bool suspected = detector_.suspects(now);
+    const bool suspected = detector_.check(now) == failover::Suspicion::suspected;
     if (suspected != suspected_) {
         suspected_ = suspected;
         if (suspected) {

@@ -92,6 +92,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Node(boost::asio::io_context& context, NodeConfig config);
     Result<void> open_local();
     Result<void> open_network();
+    Result<void> open_channel();
+    Result<void> open_heartbeat();
+    void heartbeat_seen(const stream::HeartbeatSeen& seen);
     void begin();
     void begin_network();
 
@@ -202,7 +205,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<stream::Heartbeat> heartbeat_;
     std::unique_ptr<ArbiterClient> tiebreaker_;
     std::unique_ptr<ControlServer> control_;
-    std::optional<Member> peer_;
+    std::optional<Member> peer_;  // of the channel's session
+    std::optional<Member> heartbeat_from_;
     Epoch epoch_;
     Member partner_;
 

@@ -1,5 +1,6 @@
 // The log, both ways, and the guest's outputs.
 #include <algorithm>
+#include <boost/asio/post.hpp>
 
 #include "common/base/check.h"
 #include "common/base/log.h"

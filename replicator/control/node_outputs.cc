@@ -16,6 +16,7 @@ struct Overloaded : Handlers... {
 template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
+constexpr Duration kRetryDelay = std::chrono::seconds(1);
 constexpr int kExitRetired = 75;  // EX_TEMPFAIL: systemd starts us again
 
 OutputGate::Mode gate_mode(failover::GateMode mode) {
@@ -96,7 +97,6 @@ void Node::carry_out(const failover::Output& output) {
 // on without it, and must not be told that it is done.
 void Node::on_disk_thread(std::function<Result<void>()> work, failover::Input done,
                           std::string what) {
-    constexpr Duration kRetryDelay = std::chrono::seconds(1);
     auto attempt = [this, work, done, what]() {
         const auto result = work();
         boost::asio::post(context_, [this, result, work, done, what] {

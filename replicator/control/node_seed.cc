@@ -1,4 +1,6 @@
 // Copying the VM to a new backup, and being one.
+#include <boost/asio/post.hpp>
+
 #include "common/base/log.h"
 #include "replicator/control/node.h"
 

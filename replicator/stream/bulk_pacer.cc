@@ -6,7 +6,7 @@
 namespace antipode::stream {
 namespace {
 
-constexpr double kTokenSeconds = 0.004;     // how long a burst the cap allows
+constexpr double kTokenSeconds = 0.004;      // how long a burst the cap allows
 constexpr double kTokenBytesMin = 64 << 10;  // and at least one piece
 constexpr uint64_t kGrowthDivisor = 8;
 // Too few bytes for a round's numbers to mean anything.
@@ -37,8 +37,7 @@ void BulkPacer::learn_base(Duration rtt, Instant now) {
 }
 
 void BulkPacer::refill(Instant now) {
-    const double burst =
-        std::max(kTokenBytesMin, static_cast<double>(cap_) * kTokenSeconds);
+    const double burst = std::max(kTokenBytesMin, static_cast<double>(cap_) * kTokenSeconds);
     tokens_ += static_cast<double>(cap_) * seconds(now - tokens_at_);
     tokens_ = std::min(tokens_, burst);
     tokens_at_ = now;
@@ -100,8 +99,7 @@ void BulkPacer::end_round(Instant now) {
     if (round_rtt_min_ && base) {
         const Duration delay = *round_rtt_min_ - *base;
         queue_delay_ = delay;
-        const double rate =
-            static_cast<double>(round_acknowledged_) / seconds(now - round_start_);
+        const double rate = static_cast<double>(round_acknowledged_) / seconds(now - round_start_);
         delivery_rate_ = rate;
         if (delay > kQueueDelayTarget) {
             line_found_full_ = true;

@@ -70,7 +70,7 @@ class BulkPacer {
     // The round: from an acknowledgement until what was sent then is acknowledged.
     uint64_t sent_total_ = 0;
     uint64_t acknowledged_total_ = 0;
-    uint64_t round_end_ = 0;          // acknowledged_total_ at which the round ends
+    uint64_t round_end_ = 0;  // acknowledged_total_ at which the round ends
     uint64_t round_acknowledged_ = 0;
     Instant round_start_{};
     std::optional<Duration> round_rtt_min_;

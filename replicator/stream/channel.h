@@ -68,7 +68,8 @@ class ChannelHandler {
     // `hello` is the peer's ChannelConfig::hello. More about the session: Channel::session().
     virtual void on_session_up(const Member& peer, std::span<const std::byte> hello) = 0;
     virtual void on_session_down(const std::string& reason) = 0;
-    // The payload is valid during the call. Its credit goes back to the peer when the call returns.
+    // Only while a session is up: what arrives while it is down is held until it is up again. The
+    // payload is valid during the call. Its credit goes back to the peer when the call returns.
     virtual void on_message(MessageClass message_class, uint8_t type, Epoch epoch,
                             std::span<const std::byte> payload) = 0;
     // A send() was refused as busy; there is room again.
@@ -118,8 +119,8 @@ class Channel {
 
   private:
     class Impl;
-    explicit Channel(std::unique_ptr<Impl> impl);
-    std::unique_ptr<Impl> impl_;
+    explicit Channel(std::shared_ptr<Impl> impl);
+    std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace antipode::stream

@@ -24,8 +24,8 @@ struct StreamStats {
     uint64_t payload_bytes_received = 0;
     uint64_t body_bytes_sent = 0;  // after compression, repeats not counted
     uint64_t body_bytes_received = 0;
-    uint64_t duplicates = 0;          // frames that had been received before; dropped
-    uint64_t gap_frames = 0;          // frames after a missing one; dropped, sent again by the peer
+    uint64_t duplicates = 0;  // frames that had been received before; dropped
+    uint64_t gap_frames = 0;  // frames after a missing one; dropped, sent again by the peer
     uint64_t stale_epoch_dropped = 0;  // messages below the epoch floor
     uint64_t waiting_bytes = 0;        // accepted by send(), not yet acknowledged
     uint64_t credit_bytes = 0;         // that the peer grants beyond what was sent
@@ -47,8 +47,8 @@ struct ChannelStats {
     uint64_t garbage_frames = 0;        // broken header, body or rule
     uint64_t stale_session_frames = 0;  // of a session that is not ours any more, or not yet
     uint64_t wrong_pair_frames = 0;
-    uint64_t refused_keys = 0;   // connections that the ZAP handler turned away
-    uint64_t refused_peers = 0;  // hellos of another version, site or pair
+    uint64_t refused_keys = 0;    // connections that the ZAP handler turned away
+    uint64_t refused_peers = 0;   // hellos of another version, site or pair
     std::optional<Duration> rtt;  // of pings on the urgent connection, smoothed
     std::optional<Duration> rtt_min;
     std::optional<Duration> jitter;

@@ -1,19 +1,15 @@
 #include "replicator/stream/curve_keys.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
+#include <array>
+#include <unistd.h>
+#include <vector>
 #include <zmq.h>
 
-#include <array>
-#include <cerrno>
-#include <vector>
-
-#include "common/base/unique_fd.h"
+#include "replicator/stream/key_file.h"
 
 namespace antipode::stream {
 namespace {
 
-constexpr size_t kKeyFileBytesMax = 4096;
 constexpr size_t kCurveKeyBytes = 32;
 
 struct Line {
@@ -46,43 +42,12 @@ Result<std::string> parse_key(const Line& line, const std::string& origin, const
     }
     // zmq_z85_decode() lets some characters pass that Z85 does not have.
     std::array<char, kCurveKeyCharacters + 1> again;
-    if (zmq_z85_encode(again.data(), bytes.data(), bytes.size()) == nullptr || key != again.data()) {
+    if (zmq_z85_encode(again.data(), bytes.data(), bytes.size()) == nullptr ||
+        key != again.data()) {
         return fail(Errc::invalid_argument, "{}:{}: {} key is not Z85 text", origin, line.number,
                     what);
     }
     return key;
-}
-
-Result<std::string> read_file(const std::string& path, const char* what, mode_t forbidden_mode) {
-    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) return fail_errno(errno, "{} {}", what, path);
-    struct stat status {};
-    if (fstat(fd.get(), &status) != 0) return fail_errno(errno, "{} {}", what, path);
-    if ((status.st_mode & forbidden_mode) != 0) {
-        return fail(Errc::denied, "{} {}: mode is {:04o}, others must not have access (chmod 600)",
-                    what, path, status.st_mode & 07777);
-    }
-    std::string text(kKeyFileBytesMax + 1, '\0');
-    const ssize_t got = ::read(fd.get(), text.data(), text.size());
-    if (got < 0) return fail_errno(errno, "{} {}", what, path);
-    if (static_cast<size_t>(got) > kKeyFileBytesMax) {
-        return fail(Errc::limit, "{} {}: longer than {} bytes, not a key", what, path,
-                    kKeyFileBytesMax);
-    }
-    text.resize(static_cast<size_t>(got));
-    return text;
-}
-
-Result<> write_new_file(const std::string& path, const std::string& text, mode_t mode) {
-    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-    if (!fd) return fail_errno(errno, "key file {}", path);
-    if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-        ::fsync(fd.get()) != 0) {
-        const int error = errno;
-        ::unlink(path.c_str());
-        return fail_errno(error, "key file {}", path);
-    }
-    return {};
 }
 
 }  // namespace
@@ -131,20 +96,23 @@ Result<CurvePublicKey> parse_curve_public_key(std::string_view text, const std::
 }
 
 Result<CurveKeyPair> load_curve_key_pair(const std::string& path) {
-    FT_TRY(const std::string text, read_file(path, "channel key", S_IRWXO));
+    FT_TRY(const std::string text, read_key_file(path, "channel key", KeySecrecy::secret));
     return parse_curve_key_pair(text, path);
 }
 
 Result<CurvePublicKey> load_curve_public_key(const std::string& path) {
-    FT_TRY(const std::string text, read_file(path, "peer's public key", 0));
+    FT_TRY(const std::string text, read_key_file(path, "peer's public key", KeySecrecy::open));
     return parse_curve_public_key(text, path);
 }
 
 Result<CurveKeyPair> write_new_curve_keys(const std::string& key_path,
                                           const std::string& public_path) {
     FT_TRY(CurveKeyPair pair, generate_curve_keys());
-    FT_TRY_VOID(write_new_file(key_path, pair.secret_z85 + "\n" + pair.public_key.z85 + "\n", 0600));
-    if (auto written = write_new_file(public_path, pair.public_key.z85 + "\n", 0644); !written) {
+    FT_TRY_VOID(write_new_key_file(key_path, pair.secret_z85 + "\n" + pair.public_key.z85 + "\n",
+                                   "channel key", KeySecrecy::secret));
+    if (auto written = write_new_key_file(public_path, pair.public_key.z85 + "\n", "public key",
+                                          KeySecrecy::open);
+        !written) {
         ::unlink(key_path.c_str());
         return fail(std::move(written).error());
     }

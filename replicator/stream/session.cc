@@ -55,10 +55,11 @@ void Session::submit(OutgoingMessage message, Instant now) {
     stream.queue.push_back(std::move(message));
 }
 
-void Session::consumed(MessageClass message_class, uint64_t cost, Instant now) {
+void Session::consumed(MessageClass message_class, uint64_t total_cost, Instant now) {
     const size_t index = wire::index_of(message_class);
     ReceiveStream& stream = receive_[index];
-    stream.cost_consumed += cost;
+    if (total_cost <= stream.cost_before) return;
+    stream.cost_consumed = total_cost - stream.cost_before;
     const uint64_t grant = stream.cost_consumed + config_.receive_bytes_max[index];
     // Often enough that the peer never waits for credit that it could have.
     if (grant - stream.credit_told >= config_.receive_bytes_max[index] / 4) want_ack(now);
@@ -79,10 +80,9 @@ void Session::tick(Instant now) {
     }
     if (announced_ && now - last_heard_ >= config_.times.silence_limit) {
         for (auto& lane : lanes_) lane.in_step = false;
-        go_down(fmt::format("nothing heard for {} ms",
-                            std::chrono::duration_cast<std::chrono::milliseconds>(
-                                now - last_heard_)
-                                .count()));
+        go_down(fmt::format(
+            "nothing heard for {} ms",
+            std::chrono::duration_cast<std::chrono::milliseconds>(now - last_heard_).count()));
     }
     check_progress(now);
 }
@@ -123,7 +123,8 @@ Instant Session::deadline(Instant now) const {
     for (const auto& lane : lanes_) {
         if (lane.connected && !lane.in_step) next = std::min(next, now + kProbeIntervalMin);
     }
-    if (lanes_[static_cast<size_t>(Lane::bulk)].in_step) next = std::min(next, pacer_.ready_at(now));
+    if (lanes_[static_cast<size_t>(Lane::bulk)].in_step)
+        next = std::min(next, pacer_.ready_at(now));
     return next;
 }
 
@@ -159,10 +160,6 @@ void Session::fill_stats() {
         const SendStream& stream = send_[wire::index_of(c)];
         StreamStats& out = stats_.of(c);
         out.credit_bytes = stream.credit > stream.cost_sent ? stream.credit - stream.cost_sent : 0;
-        uint64_t waiting = 0;
-        for (const auto& message : stream.queue) waiting += message.payload.size();
-        for (const auto& frame : stream.retained) waiting += frame.payload_bytes;
-        out.waiting_bytes = waiting - std::min<uint64_t>(waiting, stream.cut_bytes);
     }
     stats_.rtt = rtt_;
     if (rtt_) stats_.jitter = rtt_deviation_;
@@ -214,11 +211,10 @@ void Session::handle_hello(const wire::Frame& frame, std::span<const std::byte> 
     const uint8_t version = wire::common_version(config_.version_min, config_.version_max,
                                                  hello.version_min, hello.version_max);
     if (version == 0) {
-        return refuse_peer(peer,
-                           fmt::format("{} ({}) speaks channel versions {} to {}, expected {} to {}",
-                                       peer.site, hello.software, hello.version_min,
-                                       hello.version_max, config_.version_min,
-                                       config_.version_max));
+        return refuse_peer(
+            peer, fmt::format("{} ({}) speaks channel versions {} to {}, expected {} to {}",
+                              peer.site, hello.software, hello.version_min, hello.version_max,
+                              config_.version_min, config_.version_max));
     }
     if ((frame.flags & wire::frame_flags::kWantReply) != 0) hello_due_ = true;
     if (hello.to != config_.self.incarnation) return;
@@ -251,7 +247,11 @@ void Session::forget_peer(const std::string& reason) {
         stream = SendStream();
         stream.released = released;
     }
-    for (auto& stream : receive_) stream = ReceiveStream();
+    for (auto& stream : receive_) {
+        const uint64_t handed_on = stream.cost_handed_on;
+        stream = ReceiveStream();
+        stream.cost_handed_on = stream.cost_before = handed_on;
+    }
     ack_at_ = Instant::max();
     ack_tokens_.clear();
 }
@@ -269,7 +269,7 @@ void Session::establish(const wire::Hello& hello, uint8_t version, Instant now) 
         receive_[i].credit_told = config_.receive_bytes_max[i];
     }
     established_ = true;
-    ++generation_;
+    info_.generation = ++generation_;
     ++stats_.sessions;
     next_ping_ = now + config_.times.ping_interval;
     // The hello that answers is ahead of everything on the urgent lane, so that the peer knows of

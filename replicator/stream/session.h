@@ -57,6 +57,7 @@ enum class SessionStart : uint8_t { fresh = 1, resumed };
 struct SessionInfo {
     Member peer;
     uint64_t id = 0;
+    uint64_t generation = 0;  // counts fresh sessions of this process
     SessionStart start = SessionStart::fresh;
     uint8_t version = 0;  // spoken
     uint32_t features = 0;
@@ -125,7 +126,7 @@ struct MessageReceived {
     MessageClass message_class = MessageClass::log;
     uint8_t type = 0;
     Epoch epoch;
-    uint64_t cost = 0;  // give it back with consumed()
+    uint64_t cost = 0;  // of the peer's credit, until consumed
     Bytes payload;
 };
 struct PeerRefused {
@@ -151,8 +152,8 @@ class Session {
     void received(const Bytes& bytes, Instant now);
     // Only while established(); else it is dropped, and counts as released.
     void submit(OutgoingMessage message, Instant now);
-    // The core is done with received messages of this cost.
-    void consumed(MessageClass message_class, uint64_t cost, Instant now);
+    // The core is done with messages of this cost in all, since this object was made.
+    void consumed(MessageClass message_class, uint64_t total_cost, Instant now);
     void tick(Instant now);
     void set_hello(std::vector<std::byte> hello) { config_.hello = std::move(hello); }
     void set_bulk_cap(uint64_t bytes_per_second, Instant now);
@@ -216,6 +217,8 @@ class Session {
         Epoch partial_epoch;
         uint64_t cost_received = 0;
         uint64_t cost_consumed = 0;
+        uint64_t cost_handed_on = 0;  // since this object was made
+        uint64_t cost_before = 0;     // of it, handed on in earlier sessions
         uint64_t credit_told = 0;
         std::optional<wire::Decompressor> decompressor;
     };

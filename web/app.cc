@@ -2,17 +2,20 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/ip/address.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json/serialize.hpp>
 #include <xxhash.h>
 
 #include "common/base/log.h"
+#include "web/routes/accounts.h"
+#include "web/routes/actions.h"
 #include "web/routes/events.h"
 #include "web/routes/live.h"
 #include "web/routes/metrics.h"
 #include "web/routes/pages.h"
 #include "web/routes/pairs.h"
+#include "web/routes/resources.h"
+#include "web/routes/session.h"
 
 namespace antipode::web {
 namespace {
@@ -22,12 +25,6 @@ namespace asio = boost::asio;
 spdlog::logger& log() {
     static spdlog::logger& instance = logger("web");
     return instance;
-}
-
-bool is_loopback(const std::string& address) {
-    boost::system::error_code error;
-    const auto parsed = asio::ip::make_address(address, error);
-    return !error && parsed.is_loopback();
 }
 
 // "name:port" without the port, lower case; an IPv6 literal without its brackets.
@@ -42,7 +39,16 @@ std::string host_name(std::string_view host) {
     return name;
 }
 
-void add_common_headers(Response& response) {
+// Nobody but the asking browser may keep an answer, and that only to ask whether it still holds.
+std::string cacheable(const Request& request) {
+    for (const std::string_view path :
+         {"/api/v1/session", "/api/v1/users", "/api/v1/tokens", "/api/v1/audit"}) {
+        if (request.path.starts_with(path)) return "no-store";
+    }
+    return "private, no-cache";
+}
+
+void add_common_headers(const Request& request, Response& response) {
     const auto has = [&](std::string_view name) {
         return std::any_of(response.headers.begin(), response.headers.end(),
                            [&](const auto& header) { return header.first == name; });
@@ -51,13 +57,15 @@ void add_common_headers(Response& response) {
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    if (request.transport == Transport::tls)
+        response.with("Strict-Transport-Security", "max-age=31536000");
     response.with("X-Content-Type-Options", "nosniff");
     response.with("Referrer-Policy", "no-referrer");
     response.with("Cross-Origin-Opener-Policy", "same-origin");
     response.with("Cross-Origin-Resource-Policy", "same-origin");
     response.with("Permissions-Policy", "camera=(), geolocation=(), microphone=()");
     if (!has("Cache-Control")) {
-        response.with("Cache-Control", response.stream ? "no-store" : "no-cache");
+        response.with("Cache-Control", response.stream ? "no-store" : cacheable(request));
     }
 }
 
@@ -86,31 +94,64 @@ void apply_etag(const Request& request, Response& response) {
 
 }  // namespace
 
-App::App(asio::io_context& context, Settings settings)
+App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database> database)
     : settings_(std::move(settings)),
+      database_(std::move(database)),
       hub_(context.get_executor(), settings_.subscribers_max),
       fleet_(context.get_executor(), settings_.fleet),
-      events_(settings_.events_max),
-      services_{fleet_, events_, hub_, registry_},
+      accounts_(*database_),
+      audit_(*database_),
+      events_(*database_, settings_.events_max),
+      tasks_(*database_),
+      idempotency_(*database_),
+      preferences_(*database_),
+      services_{context.get_executor(),
+                settings_,
+                fleet_,
+                hub_,
+                registry_,
+                accounts_,
+                audit_,
+                events_,
+                tasks_,
+                idempotency_,
+                preferences_,
+                limiter_,
+                worker_},
+      gate_(services_),
       overview_timer_(context) {
-    add_page_routes(router_);
-    add_pair_routes(router_, services_);
-    add_event_routes(router_, services_);
-    add_live_routes(router_, services_);
-    add_metrics_routes(router_, services_);
-    fleet_.on_view = [this](const View& view) { publish(view); };
-    fleet_.on_event = [this](const PairEvent& event) {
-        const StoredEvent& stored = events_.add(event);
-        hub_.publish(kEventsTopic, make_message("event", json::serialize(to_json(stored))));
+    add_routes();
+    fleet_.on_view = [this](const View& view) {
+        follow_tasks(services_, view);
+        publish(view);
     };
+    fleet_.on_event = [this](const PairEvent& event) { take_event(event); };
 }
 
 App::~App() {
     stop();
+    worker_.join();
+}
+
+void App::add_routes() {
+    add_page_routes(router_);
+    add_session_routes(router_, services_);
+    add_pair_routes(router_, services_);
+    add_action_routes(router_, services_);
+    add_resource_routes(router_, services_);
+    add_event_routes(router_, services_);
+    add_live_routes(router_, services_);
+    add_metrics_routes(router_, services_);
+    add_account_routes(router_, services_);
 }
 
 Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings settings) {
-    std::unique_ptr<App> app(new App(context, std::move(settings)));
+    FT_TRY(auto database, Database::open(database_path(settings)));
+    if (settings.tls) {
+        FT_TRY(settings.server.tls, make_https(settings.https, settings.tls_least));
+    }
+    std::unique_ptr<App> app(new App(context, std::move(settings), std::move(database)));
+    FT_TRY_VOID(app->preferences_.load());
     FT_TRY(app->server_, HttpServer::start(context, app->settings_.server, *app));
     app->services_.server = app->server_.get();
     app->fleet_.start();
@@ -119,6 +160,15 @@ Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings sett
         if (thrown) std::rethrow_exception(thrown);
     });
     return app;
+}
+
+void App::take_event(const PairEvent& event) {
+    auto stored = events_.add(event);
+    if (!stored) {
+        log().error("event of {} is not kept: {}", event.pair, stored.error().to_string());
+    } else if (*stored) {
+        hub_.publish(kEventsTopic, make_message("event", json::serialize(to_json(**stored))));
+    }
 }
 
 void App::stop() {
@@ -166,7 +216,7 @@ asio::awaitable<Response> App::dispatch(Request& request) {
                            "this request met a defect of the server; its log says more");
     }
     apply_etag(request, response);
-    add_common_headers(response);
+    add_common_headers(request, response);
     log().debug("{} {} {} -> {}", request.remote, std::string(http::to_string(request.method)),
                 request.path, response.status);
     co_return response;
@@ -195,14 +245,8 @@ asio::awaitable<Response> App::route(Request& request) {
         co_return response;
     }
     Principal principal;
-    if (match.route->need != Need::nobody) {
-        if (match.route->need != Need::read || !is_loopback(request.remote)) {
-            co_return problem(403, "denied", "not allowed",
-                              "this server is read-only and answers over loopback alone");
-        }
-        principal.name = "local";
-        principal.via = "loopback";
-    }
+    if (auto refusal = gate_.admit(request, match.route->need, principal))
+        co_return *std::move(refusal);
     const Call call{request, principal, match.parameters};
     co_return co_await match.route->handler(call);
 }

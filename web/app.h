@@ -6,30 +6,18 @@
 // INVARIANTS
 //   - dispatch() never throws and never waits longer than a question to a replicator may take.
 //   - A request whose Host is none of ours is refused before anything else.
-//   - Without logins (this build): only reading, and only for callers that come over loopback.
+//   - Nothing is changed but by a known caller with the right to, and not before it is in the audit
+//     log.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
 #include <memory>
 
-#include "common/base/metrics.h"
-#include "web/events.h"
-#include "web/fleet.h"
-#include "web/http/live.h"
 #include "web/http/router.h"
-#include "web/http/server.h"
-#include "web/settings.h"
+#include "web/security/gate.h"
+#include "web/services.h"
 
 namespace antipode::web {
-
-// What routes work with.
-struct Services {
-    Fleet& fleet;
-    EventHistory& events;
-    LiveHub& hub;
-    Registry& registry;
-    const HttpServer* server = nullptr;  // set once it listens
-};
 
 class App : public Dispatcher {
   public:
@@ -39,22 +27,35 @@ class App : public Dispatcher {
     // Idempotent; after it the io_context runs dry. Destroy only then.
     void stop();
     uint16_t port() const { return server_->port(); }
+    const Router& router() const { return router_; }
+    Services& services() { return services_; }
 
     boost::asio::awaitable<Response> dispatch(Request& request) override;
 
   private:
-    App(boost::asio::io_context& context, Settings settings);
+    App(boost::asio::io_context& context, Settings settings, std::unique_ptr<Database> database);
+    void add_routes();
     boost::asio::awaitable<Response> route(Request& request);
     bool known_host(std::string_view host) const;
     void publish(const View& view);
+    void take_event(const PairEvent& event);
     boost::asio::awaitable<void> overview_loop();
 
-    Settings settings_;
+    const Settings settings_;
+    std::unique_ptr<Database> database_;
     Registry registry_;
     LiveHub hub_;
     Fleet fleet_;
+    Accounts accounts_;
+    AuditLog audit_;
     EventHistory events_;
+    Tasks tasks_;
+    Idempotency idempotency_;
+    Preferences preferences_;
+    LoginLimiter limiter_;
+    Worker worker_;
     Services services_;
+    Gate gate_;
     Router router_;
     std::unique_ptr<HttpServer> server_;
     boost::asio::steady_timer overview_timer_;

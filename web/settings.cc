@@ -1,5 +1,7 @@
 #include "web/settings.h"
 
+#include <boost/asio/ip/address.hpp>
+#include <charconv>
 #include <fstream>
 #include <sstream>
 #include <toml++/toml.h>
@@ -19,6 +21,15 @@ class TableReader {
                 value = *read;
             } else {
                 wrong(key, *node, "a string");
+            }
+        }
+    }
+    void flag(std::string_view key, bool& value) {
+        if (const auto* node = take(key)) {
+            if (const auto read = node->value_exact<bool>()) {
+                value = *read;
+            } else {
+                wrong(key, *node, "true or false");
             }
         }
     }
@@ -127,10 +138,34 @@ Result<const toml::table*> find_table(const toml::table& root, std::string_view 
     return table;
 }
 
+Result<> check_tls(Settings& settings, const std::string& least, const std::string& path) {
+    if (least != "1.3" && least != "1.2") {
+        return fail(Errc::invalid_argument, "{}: listen.tls_minimum: expected \"1.3\" or \"1.2\"",
+                    path);
+    }
+    settings.tls_least = least == "1.3" ? TlsLeast::v1_3 : TlsLeast::v1_2;
+    if (settings.tls) {
+        if (settings.https.certificate.empty() || settings.https.key.empty()) {
+            return fail(Errc::invalid_argument,
+                        "{}: listen.tls: needs listen.certificate and listen.key", path);
+        }
+        return {};
+    }
+    boost::system::error_code error;
+    const auto address = boost::asio::ip::make_address(settings.server.address, error);
+    if (!error && !address.is_loopback()) {
+        return fail(Errc::invalid_argument,
+                    "{}: listen.address: {} is not loopback, and listen.tls is off", path,
+                    settings.server.address);
+    }
+    return {};
+}
+
 Result<Settings> read(const toml::table& root, const std::string& path) {
     Settings settings;
     for (const auto& [key, node] : root) {
-        if (key != "listen" && key != "control" && key != "limits") {
+        if (key != "listen" && key != "control" && key != "limits" && key != "state" &&
+            key != "access") {
             return fail(Errc::invalid_argument, "{}:{}: {}: no such setting", path,
                         node.source().begin.line, key.str());
         }
@@ -140,8 +175,24 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
     std::string address = fmt::format("{}:{}", settings.server.address, settings.server.port);
     listen.text("address", address);
     listen.texts("host_names", settings.host_names);
+    listen.flag("tls", settings.tls);
+    listen.text("certificate", settings.https.certificate);
+    listen.text("key", settings.https.key);
+    std::string least = "1.3";
+    listen.text("tls_minimum", least);
     FT_TRY_VOID(listen.done());
     FT_TRY_VOID(split_address(address, path, settings.server));
+    FT_TRY_VOID(check_tls(settings, least, path));
+
+    FT_TRY(const toml::table* state_table, find_table(root, "state", path));
+    TableReader state(state_table, "state", path);
+    state.text("directory", settings.state_directory);
+    FT_TRY_VOID(state.done());
+
+    FT_TRY(const toml::table* access_table, find_table(root, "access", path));
+    TableReader access(access_table, "access", path);
+    access.flag("loopback_read", settings.loopback_read);
+    FT_TRY_VOID(access.done());
 
     FT_TRY(const toml::table* control_table, find_table(root, "control", path));
     TableReader control(control_table, "control", path);
@@ -164,6 +215,10 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
 }
 
 }  // namespace
+
+std::string database_path(const Settings& settings) {
+    return settings.state_directory.empty() ? ":memory:" : settings.state_directory + "/web.db";
+}
 
 Result<Settings> parse_settings(std::string_view text, const std::string& path) {
     try {

@@ -1,5 +1,7 @@
 // /etc/antipode/web.toml: everything has a default, so that an empty or missing file is a working
-// read-only page on loopback. docs/OPERATIONS.md explains each setting.
+// page on loopback, which shows everything there and does nothing without a login.
+//
+// INVARIANTS: without TLS it listens on loopback only.
 #pragma once
 
 #include <string>
@@ -7,6 +9,7 @@
 #include "common/base/result.h"
 #include "web/fleet.h"
 #include "web/http/server.h"
+#include "web/security/https.h"
 
 namespace antipode::web {
 
@@ -14,7 +17,12 @@ struct Settings {
     ServerSettings server;
     FleetSettings fleet;
     size_t subscribers_max = 256;
-    size_t events_max = 5000;
+    int64_t events_max = 100'000;
+    std::string state_directory;  // empty = nothing is kept over a restart, and nobody can log in
+    bool loopback_read = true;    // reading over loopback needs no login
+    bool tls = false;
+    HttpsFiles https;
+    TlsLeast tls_least = TlsLeast::v1_3;
     // Names under which a browser may ask for us, beside the listen address and localhost: a page
     // of somebody else must not reach us through a name it controls (DNS rebinding).
     std::vector<std::string> host_names;
@@ -24,5 +32,6 @@ struct Settings {
 enum class Missing { is_fine, is_error };
 Result<Settings> load_settings(const std::string& path, Missing missing);
 Result<Settings> parse_settings(std::string_view text, const std::string& path);
+std::string database_path(const Settings& settings);
 
 }  // namespace antipode::web

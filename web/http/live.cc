@@ -51,13 +51,14 @@ asio::awaitable<Message> Subscription::next(std::chrono::milliseconds patience) 
     co_return message;
 }
 
-Result<std::shared_ptr<Subscription>> LiveHub::subscribe(std::vector<std::string> topics) {
+Result<std::shared_ptr<Subscription>> LiveHub::subscribe(std::vector<std::string> topics,
+                                                         std::string owner) {
     std::erase_if(subscribers_, [](const auto& weak) { return weak.expired(); });
     if (subscribers_.size() >= subscribers_max_) {
         return fail(Errc::limit, "{} live subscribers are connected, no more are allowed",
                     subscribers_max_);
     }
-    auto made = std::make_shared<Subscription>(executor_, std::move(topics));
+    auto made = std::make_shared<Subscription>(executor_, std::move(topics), std::move(owner));
     subscribers_.push_back(made);
     return made;
 }
@@ -81,6 +82,13 @@ bool LiveHub::wanted(std::string_view topic) const {
 size_t LiveHub::subscriber_count() const {
     return static_cast<size_t>(std::count_if(subscribers_.begin(), subscribers_.end(),
                                              [](const auto& weak) { return !weak.expired(); }));
+}
+
+void LiveHub::close_of(std::string_view owner) {
+    for (const auto& weak : subscribers_) {
+        const auto subscriber = weak.lock();
+        if (subscriber && subscriber->owner() == owner) subscriber->close();
+    }
 }
 
 void LiveHub::close_all() {

@@ -32,8 +32,12 @@ class Subscription {
   public:
     static constexpr size_t kQueueBytesMax = size_t{1} << 20;
 
-    Subscription(boost::asio::any_io_executor executor, std::vector<std::string> topics)
-        : wake_(std::move(executor)), topics_(std::move(topics)) {}
+    // `owner` says on whose behalf: LiveHub::close_of() ends their streams with their session.
+    Subscription(boost::asio::any_io_executor executor, std::vector<std::string> topics,
+                 std::string owner)
+        : wake_(std::move(executor)), topics_(std::move(topics)), owner_(std::move(owner)) {}
+
+    const std::string& owner() const { return owner_; }
 
     void push(Message message);
     void close();
@@ -46,6 +50,7 @@ class Subscription {
   private:
     boost::asio::steady_timer wake_;
     const std::vector<std::string> topics_;
+    const std::string owner_;
     std::deque<Message> queue_;
     size_t queued_bytes_ = 0;
     bool closed_ = false;
@@ -57,13 +62,15 @@ class LiveHub {
         : executor_(std::move(executor)), subscribers_max_(subscribers_max) {}
 
     // Errc::limit when every place is taken.
-    Result<std::shared_ptr<Subscription>> subscribe(std::vector<std::string> topics);
+    Result<std::shared_ptr<Subscription>> subscribe(std::vector<std::string> topics,
+                                                    std::string owner);
     void publish(std::string_view topic, const Message& message);
     // Is anybody there? Saves rendering what nobody reads.
     bool wanted(std::string_view topic) const;
     size_t subscriber_count() const;
     uint64_t cut_count() const { return cut_; }
     void close_all();
+    void close_of(std::string_view owner);
 
   private:
     const boost::asio::any_io_executor executor_;

@@ -9,6 +9,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,11 +19,17 @@
 
 namespace antipode::web {
 
-// Who asks, as far as it is known.
+// Who asks.
 struct Principal {
     std::string name;  // empty = nobody
-    control::Access access = control::Access::read;
-    std::string via;  // "session", "token", "loopback"
+    std::string via;   // "session", "token", "loopback"
+    // What they may do; nullopt = nothing that needs to be known.
+    std::optional<control::Access> access;
+    std::string role;     // its word, for the page
+    std::string session;  // hash of the session, with via "session"
+    std::string csrf;     // of that session
+
+    bool may(control::Access wanted) const { return access && wanted <= *access; }
 };
 
 struct Call {
@@ -38,7 +45,7 @@ using Handler = std::function<boost::asio::awaitable<Response>(const Call&)>;
 
 // What a caller must be to reach a route.
 enum class Need {
-    nobody,   // pages' assets, login, health
+    nobody,   // the page itself, login, health
     read,     // any known caller
     drill,    // the drill operator, and above
     operate,  // the operator, and above

@@ -275,7 +275,8 @@ asio::awaitable<void> HttpServer::Impl::Connection::feed(Stream& stream, const R
         co_await http::async_write_header(stream, serializer, kToken);
     if (header_error) response.stream->close();
     const auto patience = server_.settings_.keep_alive_interval;
-    for (;;) {
+    const auto end = std::chrono::steady_clock::now() + server_.settings_.stream_limit;
+    while (std::chrono::steady_clock::now() < end) {
         lowest().expires_never();
         const Message next = co_await response.stream->next(patience);
         if (!next || closed_) co_return;
@@ -289,6 +290,8 @@ asio::awaitable<void> HttpServer::Impl::Connection::feed(Stream& stream, const R
             co_return;
         }
     }
+    limit(server_.settings_.write_limit);
+    co_await asio::async_write(stream, http::make_chunk_last(), kToken);
 }
 
 Result<> HttpServer::Impl::open() {

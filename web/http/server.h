@@ -41,6 +41,9 @@ struct ServerSettings {
     std::chrono::milliseconds request_limit = std::chrono::seconds(15);  // from its first byte
     std::chrono::milliseconds idle_limit = std::chrono::seconds(75);
     std::chrono::milliseconds write_limit = std::chrono::seconds(10);
+    // A live stream ends after this long; the page comes back by itself, and is asked who it is
+    // again.
+    std::chrono::milliseconds stream_limit = std::chrono::minutes(15);
     std::chrono::milliseconds keep_alive_interval = std::chrono::seconds(15);  // of live streams
     std::shared_ptr<boost::asio::ssl::context> tls;                            // null = plain
 };

@@ -1,7 +1,8 @@
 // /api/v1/events: what happened, newest first, filtered and page by page.
 #pragma once
 
-#include "web/app.h"
+#include "web/http/router.h"
+#include "web/services.h"
 
 namespace antipode::web {
 

@@ -2,16 +2,19 @@
 
 #include <boost/json/serialize.hpp>
 
+#include "web/routes/actions.h"
 #include "web/routes/pairs.h"
 
 namespace antipode::web {
 namespace {
 
 Response subscribe(Services& services, const Call& call) {
-    std::vector<std::string> topics{std::string(kOverviewTopic), std::string(kEventsTopic)};
+    std::vector<std::string> topics{std::string(kOverviewTopic), std::string(kEventsTopic),
+                                    std::string(kTasksTopic)};
     const auto pair = call.request.query_value("pair");
     if (pair) topics.push_back(pair_topic(*pair));
-    auto subscription = services.hub.subscribe(std::move(topics));
+    auto subscription =
+        services.hub.subscribe(std::move(topics), stream_owner(call.principal.name));
     if (!subscription) {
         return problem(503, "subscribers", "no place for another live subscriber",
                        subscription.error().context)

@@ -3,7 +3,8 @@
 // needs nothing else.
 #pragma once
 
-#include "web/app.h"
+#include "web/http/router.h"
+#include "web/services.h"
 
 namespace antipode::web {
 

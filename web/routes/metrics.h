@@ -2,7 +2,8 @@
 // replicators' own registries, and of the web daemon itself.
 #pragma once
 
-#include "web/app.h"
+#include "web/http/router.h"
+#include "web/services.h"
 
 namespace antipode::web {
 

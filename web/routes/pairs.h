@@ -2,7 +2,8 @@
 // samples for charts, and the console.
 #pragma once
 
-#include "web/app.h"
+#include "web/http/router.h"
+#include "web/services.h"
 
 namespace antipode::web {
 

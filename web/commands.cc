@@ -1,0 +1,159 @@
+#include "web/commands.h"
+
+#include <filesystem>
+#include <iostream>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "web/security/accounts.h"
+#include "web/security/audit.h"
+#include "web/security/secrets.h"
+
+namespace antipode::web {
+namespace {
+
+// Turns the terminal's echo off for as long as it lives.
+class Silence {
+  public:
+    Silence() {
+        if (::tcgetattr(STDIN_FILENO, &before_) != 0) return;
+        termios silent = before_;
+        silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+        active_ = ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) == 0;
+    }
+    ~Silence() {
+        if (active_) ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    }
+    Silence(const Silence&) = delete;
+    Silence& operator=(const Silence&) = delete;
+
+  private:
+    termios before_{};
+    bool active_ = false;
+};
+
+Result<std::string> ask(std::string_view prompt) {
+    const bool terminal = ::isatty(STDIN_FILENO) != 0;
+    if (terminal) std::cerr << prompt << std::flush;
+    std::string line;
+    {
+        const Silence silence;
+        std::getline(std::cin, line);
+    }
+    if (terminal) std::cerr << "\n";
+    if (!std::cin) return fail(Errc::invalid_argument, "no password was given on standard input");
+    return line;
+}
+
+Result<std::string> ask_new_password(const std::string& name) {
+    FT_TRY(const std::string password, ask(fmt::format("New password for {}: ", name)));
+    if (const std::string weak = password_weakness(name, password); !weak.empty()) {
+        return fail(Errc::invalid_argument, "password: {}", weak);
+    }
+    if (::isatty(STDIN_FILENO) != 0) {
+        FT_TRY(const std::string again, ask("Once more: "));
+        if (again != password) return fail(Errc::invalid_argument, "the two passwords differ");
+    }
+    return password;
+}
+
+Result<std::unique_ptr<Database>> open_store(const Settings& settings) {
+    if (settings.state_directory.empty()) {
+        return fail(Errc::invalid_argument,
+                    "state.directory is not set: there is no place to keep users in");
+    }
+    return Database::open(database_path(settings));
+}
+
+Result<> note(Database& database, std::string action, const std::string& name) {
+    AuditEntry entry;
+    entry.time_unix_ms = unix_ms_now();
+    entry.actor = fmt::format("uid {}", ::getuid());
+    entry.via = "command line";
+    entry.action = std::move(action);
+    entry.target = name;
+    entry.outcome = "ok";
+    return AuditLog(database).add(entry);
+}
+
+}  // namespace
+
+Result<> init_command(const Settings& settings) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    if (!settings.state_directory.empty()) {
+        fs::create_directories(settings.state_directory, error);
+        if (error) {
+            return fail(errno_error(error.value(), settings.state_directory));
+        }
+        FT_TRY(const auto database, open_store(settings));
+        std::cout << database_path(settings) << ": ready\n";
+    }
+    if (!settings.tls) return {};
+    if (fs::exists(settings.https.certificate) || fs::exists(settings.https.key)) {
+        FT_TRY_VOID(make_https(settings.https, settings.tls_least));
+        std::cout << settings.https.certificate << ": is there and in order\n";
+        return {};
+    }
+    fs::create_directories(fs::path(settings.https.certificate).parent_path(), error);
+    fs::create_directories(fs::path(settings.https.key).parent_path(), error);
+    FT_TRY_VOID(make_self_signed(settings.https, own_names()));
+    std::cout << settings.https.certificate << ": made\n";
+    return fingerprint_command(settings);
+}
+
+Result<> add_user_command(const Settings& settings, const std::string& name,
+                          const std::string& role_text) {
+    const auto role = role_from_word(role_text);
+    if (!role) {
+        return fail(Errc::invalid_argument,
+                    "role: '{}' is none of viewer, drill_operator, operator, admin", role_text);
+    }
+    FT_TRY_VOID(Name::parse(name, "name"));
+    FT_TRY(const auto database, open_store(settings));
+    Accounts accounts(*database);
+    if (accounts.find_user(name)) {
+        return fail(Errc::already_exists, "there is a user '{}' already", name);
+    }
+    FT_TRY(const std::string password, ask_new_password(name));
+    FT_TRY(const std::string hash, hash_password(password));
+    FT_TRY_VOID(note(*database, "user.add", name));
+    FT_TRY_VOID(accounts.add_user(unix_ms_now(), name, *role, hash));
+    std::cout << "user " << name << " may log in as " << role_text << "\n";
+    return {};
+}
+
+Result<> password_command(const Settings& settings, const std::string& name) {
+    FT_TRY(const auto database, open_store(settings));
+    Accounts accounts(*database);
+    FT_TRY_VOID(accounts.find_user(name));
+    FT_TRY(const std::string password, ask_new_password(name));
+    Accounts::UserChange change;
+    FT_TRY(change.password_hash, hash_password(password));
+    change.disabled = false;
+    FT_TRY_VOID(note(*database, "password.change", name));
+    FT_TRY_VOID(accounts.change_user(unix_ms_now(), name, change));
+    std::cout << "user " << name << " has a new password; every session of theirs is over\n";
+    return {};
+}
+
+Result<> list_users_command(const Settings& settings) {
+    FT_TRY(const auto database, open_store(settings));
+    FT_TRY(const auto users, Accounts(*database).users());
+    for (const User& user : users) {
+        std::cout << fmt::format("{:<32} {:<15} {}\n", user.name, word(user.role),
+                                 user.disabled ? "disabled" : "");
+    }
+    return {};
+}
+
+Result<> fingerprint_command(const Settings& settings) {
+    if (!settings.tls)
+        return fail(Errc::invalid_argument, "listen.tls is off: there is no certificate");
+    FT_TRY(const std::string fingerprint, fingerprint_of(settings.https.certificate));
+    std::cout << "SHA-256 " << fingerprint << "\n";
+    return {};
+}
+
+}  // namespace antipode::web

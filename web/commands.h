@@ -1,0 +1,25 @@
+// The subcommands of antipode-web: what must be possible on the host itself, before or without the
+// page.
+//
+//     antipode-web init                 makes the certificate and the state directory
+//     antipode-web user add|password|list
+//     antipode-web fingerprint          what a browser will show
+//
+// Threads: none; a process of their own, beside a running daemon.
+#pragma once
+
+#include <string>
+
+#include "web/settings.h"
+
+namespace antipode::web {
+
+Result<> init_command(const Settings& settings);
+// Reads the new password from the terminal, twice and without echo, or one line of standard input.
+Result<> add_user_command(const Settings& settings, const std::string& name,
+                          const std::string& role);
+Result<> password_command(const Settings& settings, const std::string& name);
+Result<> list_users_command(const Settings& settings);
+Result<> fingerprint_command(const Settings& settings);
+
+}  // namespace antipode::web

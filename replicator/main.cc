@@ -4,12 +4,12 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <systemd/sd-daemon.h>
 
 #include "common/base/log.h"
 #include "replicator/control/node.h"
 #include "replicator/stream/curve_keys.h"
-
-#include <systemd/sd-daemon.h>
 
 namespace antipode {
 namespace {
@@ -52,10 +52,17 @@ int check(const std::string& directory) {
 }
 
 int keygen(const std::string& directory) {
-    const auto made = stream::write_key_files(directory);
-    if (!made) return report(made.error());
-    std::printf("%s: channel.key (secret), channel.pub (for the peer), heartbeat.key (for both sites)\n",
-                directory.c_str());
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) return report(errno_error(error.value(), directory));
+    const auto channel =
+        stream::write_new_curve_keys(directory + "/channel.key", directory + "/channel.pub");
+    if (!channel) return report(channel.error());
+    const auto heartbeat = stream::write_new_heartbeat_key(directory + "/heartbeat.key");
+    if (!heartbeat) return report(heartbeat.error());
+    std::printf(
+        "%s: channel.key (secret), channel.pub (for the peer), heartbeat.key (for both sites)\n",
+        directory.c_str());
     return 0;
 }
 

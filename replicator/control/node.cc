@@ -53,6 +53,21 @@ Result<NodeConfig> load_node_config(const std::string& directory) {
     return config;
 }
 
+// Opens what can be opened without touching the network or starting anything.
+Result<void> check_files(const NodeConfig& config) {
+    const auto& pair = config.pair;
+    FT_TRY_VOID(stream::load_curve_key_pair(pair.channel_own_key));
+    FT_TRY_VOID(stream::load_curve_public_key(pair.channel_peer_key));
+    FT_TRY_VOID(stream::load_heartbeat_key(pair.heartbeat_key));
+    boost::asio::io_context context;
+    Registry metrics;
+    FT_TRY(const auto disks,
+           DiskSet::open(config.vm.drives, pair.pair, pair.state_directory, context, metrics));
+    FT_TRY(const auto kvm, vmm::Kvm::open());
+    FT_TRY_VOID(vmm::build_vm(kvm, config.vm, disks->sizes()));
+    return {};
+}
+
 Node::Node(boost::asio::io_context& context, NodeConfig config)
     : context_(context),
       config_(std::move(config)),

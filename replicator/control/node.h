@@ -94,7 +94,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<void> open_network();
     Result<void> open_channel();
     Result<void> open_heartbeat();
-    void heartbeat_seen(const stream::HeartbeatSeen& seen);
+    void heartbeat_seen(const stream::HeartbeatEvent& seen);
     void begin();
     void begin_network();
 

@@ -4,7 +4,6 @@
 #include "common/base/log.h"
 #include "common/wire/checksum.h"
 #include "replicator/control/node.h"
-#include "replicator/stream/heartbeat_key.h"
 
 namespace antipode::control {
 
@@ -67,23 +66,23 @@ Result<void> Node::open_heartbeat() {
     heartbeat.self = me_;
     heartbeat.peer_site = pair.peer_site;
     heartbeat.interval = pair.heartbeat_interval;
+    heartbeat.metrics = &metrics_;
     FT_TRY(heartbeat_, stream::Heartbeat::create(
                            context_, std::move(heartbeat),
-                           [this](const stream::HeartbeatSeen& seen) { heartbeat_seen(seen); }));
+                           [this](const stream::HeartbeatEvent& seen) { heartbeat_seen(seen); }));
     return {};
 }
 
-void Node::heartbeat_seen(const stream::HeartbeatSeen& seen) {
+void Node::heartbeat_seen(const stream::HeartbeatEvent& seen) {
     const Instant now = MonotonicClock::now();
     if (heartbeat_from_ && *heartbeat_from_ != seen.from) detector_.peer_restarted(now);
     heartbeat_from_ = seen.from;
-    detector_.heartbeat(seen.sequence, now);
+    if (seen.copy == stream::HeartbeatEvent::Copy::first) detector_.heartbeat(seen.sequence, now);
     if (seen.epoch > epoch_) feed(failover::EpochHeard{seen.from, seen.epoch});
 }
 
 void Node::begin_network() {
     tiebreaker_->start();
-    heartbeat_->start();
 }
 
 }  // namespace antipode::control

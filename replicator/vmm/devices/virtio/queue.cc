@@ -90,7 +90,7 @@ bool VirtQueue::walk(const GuestMemory& memory, uint64_t table, uint32_t count, 
         const auto descriptor = load_descriptor(memory, table, index);
         if (!descriptor) return false;
         if ((descriptor->flags & kFlagIndirect) != 0) {
-            const uint32_t inner = descriptor->bytes / kDescriptorBytes;
+            const uint32_t inner = static_cast<uint32_t>(descriptor->bytes / kDescriptorBytes);
             if (indirect) return broken("indirect descriptor inside an indirect table");
             if ((descriptor->flags & kFlagNext) != 0) {
                 return broken("indirect descriptor is not the last of its chain");

@@ -151,6 +151,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
         if (const auto answered = events_.answered) answered(answer);
     }
     void send_waiting(uint64_t number, Waiting& waiting);
+    void watch_pair();
     bool make_room();
 
     const HostPort target_;
@@ -174,6 +175,8 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
 
     std::map<uint64_t, Waiting> waiting_;  // by number, so in the order asked
     uint64_t next_number_ = 1;
+    uint64_t watch_number_ = 0;
+    bool watching_ = false;     // or it is being asked for
     uint64_t ping_number_ = 0;  // 0: none is out
     Instant ping_sent_{};
     Histogram& latency_;
@@ -181,7 +184,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
 };
 
 Result<> ArbiterClient::Impl::load_files() {
-    const env::TlsFiles files{settings_.ca, {}, settings_.certificate, settings_.key};
+    const env::TlsFiles files{settings_.ca, settings_.crl, settings_.certificate, settings_.key};
     FT_TRY(auto made, env::make_mutual_tls(env::TlsRole::client, files));
     FT_TRY(const env::X509Pointer certificate, env::read_certificate(settings_.certificate));
     FT_TRY(const env::CertificateIdentity identity, env::identity_of(certificate.get()));
@@ -322,6 +325,7 @@ void ArbiterClient::Impl::watch() {
         ping_number_ = next_number_++;
         ping_sent_ = now;
         send(ping_number_, wire::ArbiterPing{});
+        if (!watching_) watch_pair();
         const uint64_t attempt = attempt_;
         flush();
         if (attempt != attempt_) return;
@@ -433,7 +437,7 @@ Result<> ArbiterClient::Impl::on_welcome(const ArbiterFrame& frame,
             settings_.address, store_.value(), settings_.pinned_store.value());
         logger("arbiter_client").error("{}", last_error_);
     }
-    send(next_number_++, wire::ArbiterWatch{settings_.pair, settings_.me});
+    watch_pair();
     for (auto& [number, one] : waiting_) send_waiting(number, one);
     const uint64_t attempt = attempt_;
     flush();
@@ -466,6 +470,7 @@ Result<> ArbiterClient::Impl::on_answer(uint64_t number, const wire::Answer& ans
 Result<> ArbiterClient::Impl::on_record(const ArbiterFrame& frame,
                                         const wire::ArbiterRecord& body) {
     if (body.pair != settings_.pair) return fail(Errc::protocol, "a record of another pair");
+    if (frame.number == watch_number_ && of_pinned_store(frame.store)) last_error_.clear();
     if (!of_pinned_store(frame.store)) return {};
     wire::Answer answer;
     answer.request.kind = wire::RequestKind::query;
@@ -490,8 +495,11 @@ Result<> ArbiterClient::Impl::on_error(uint64_t number, const wire::ArbiterError
     const auto found = waiting_.find(number);
     const std::string text =
         fmt::format("tiebreaker {}: {}", settings_.address, printable(error.text));
-    if (found == waiting_.end()) {  // the watch: without it we must ask, but can work
-        logger("arbiter_client").error("{}", text);
+    if (found == waiting_.end()) {
+        if (number != watch_number_) return fail(Errc::protocol, "an error for nothing we asked");
+        // Asked for again with the next ping: the peer may not have enrolled the pair yet.
+        watching_ = false;
+        if (last_error_ != text) logger("arbiter_client").error("{}", text);
         last_error_ = text;
         return {};
     }
@@ -517,6 +525,12 @@ void ArbiterClient::Impl::finish(std::map<uint64_t, Waiting>::iterator waiting,
 void ArbiterClient::Impl::send_waiting(uint64_t number, Waiting& waiting) {
     waiting.sent = MonotonicClock::now();
     send(number, waiting.request);
+}
+
+void ArbiterClient::Impl::watch_pair() {
+    watching_ = true;
+    watch_number_ = next_number_++;
+    send(watch_number_, wire::ArbiterWatch{settings_.pair, settings_.me});
 }
 
 // Drops the oldest request that nobody has a handler for.

@@ -34,6 +34,7 @@ namespace antipode::control {
 struct ArbiterClientSettings {
     std::string address;  // HOST:PORT, [ADDRESS]:PORT
     std::string ca;
+    std::string crl;  // may be empty
     std::string certificate;
     std::string key;
     Name pair;

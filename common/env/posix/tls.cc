@@ -51,7 +51,7 @@ Result<KeyPointer> read_key(const std::string& path) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return fail_errno(errno, "key {}", path);
     if ((info.st_mode & S_IRWXO) != 0) {
-        return fail(Errc::denied, "key {}: mode is {:04o}, everybody may use it; it must be 0600",
+        return fail(Errc::denied, "key {}: mode is {:04o}, everybody may read it; chmod 0600",
                     path, info.st_mode & 07777u);
     }
     KeyPointer key(PEM_read_bio_PrivateKey(file.get(), nullptr, no_passphrase, nullptr));
@@ -111,20 +111,36 @@ Result<> check_usable(const Material& material, TlsRole role, const TlsFiles& fi
     return {};
 }
 
-Result<> load_crl(SSL_CTX* context, const std::string& path) {
+using CrlPointer = std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)>;
+Result<CrlPointer> read_crl(const std::string& path) {
     FT_TRY(const BioPointer file, open_file(path, "CRL"));
-    std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> crl(
-        PEM_read_bio_X509_CRL(file.get(), nullptr, no_passphrase, nullptr), X509_CRL_free);
+    CrlPointer crl(PEM_read_bio_X509_CRL(file.get(), nullptr, no_passphrase, nullptr),
+                   X509_CRL_free);
     if (!crl) {
         return fail(Errc::invalid_argument, "CRL {}: is no revocation list in PEM: {}", path,
                     take_tls_errors());
     }
+    return crl;
+}
+
+Result<> load_crl(SSL_CTX* context, const std::string& path) {
+    FT_TRY(const CrlPointer crl, read_crl(path));
     X509_STORE* store = SSL_CTX_get_cert_store(context);
     if (X509_STORE_add_crl(store, crl.get()) != 1) {
         return fail(Errc::invalid_argument, "CRL {}: {}", path, take_tls_errors());
     }
     X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
     return {};
+}
+
+std::string text_of(const ASN1_INTEGER* serial) {
+    const std::unique_ptr<BIGNUM, decltype(&BN_free)> number(ASN1_INTEGER_to_BN(serial, nullptr),
+                                                             BN_free);
+    FT_CHECK(number != nullptr, "certificate serial number");
+    char* text = BN_bn2hex(number.get());
+    std::string out(text);
+    OPENSSL_free(text);
+    return out;
 }
 
 Result<> set_policy(SSL_CTX* context) {
@@ -254,12 +270,16 @@ Result<CertificateIdentity> identity_of(const X509* certificate) {
 }
 
 std::string serial_of(const X509* certificate) {
-    const std::unique_ptr<BIGNUM, decltype(&BN_free)> number(
-        ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr), BN_free);
-    FT_CHECK(number != nullptr, "certificate serial number");
-    char* text = BN_bn2hex(number.get());
-    std::string out(text);
-    OPENSSL_free(text);
+    return text_of(X509_get0_serialNumber(certificate));
+}
+
+Result<std::set<std::string>> revoked_serials(const std::string& crl_path) {
+    FT_TRY(const CrlPointer crl, read_crl(crl_path));
+    std::set<std::string> out;
+    STACK_OF(X509_REVOKED)* list = X509_CRL_get_REVOKED(crl.get());
+    for (int i = 0; i < sk_X509_REVOKED_num(list); ++i) {
+        out.insert(text_of(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(list, i))));
+    }
     return out;
 }
 

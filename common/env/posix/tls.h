@@ -17,6 +17,7 @@
 #include <chrono>
 #include <memory>
 #include <openssl/x509.h>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,9 @@ struct X509Deleter {
 };
 using X509Pointer = std::unique_ptr<X509, X509Deleter>;
 Result<X509Pointer> read_certificate(const std::string& path);
+
+// Serial numbers, as serial_of() writes them.
+Result<std::set<std::string>> revoked_serials(const std::string& crl_path);
 
 // Checks everything that can be wrong with the files: unreadable, not PEM, key of another
 // certificate, key open to everybody, certificate of another authority, expired, of another use.

@@ -1,0 +1,192 @@
+#include "tiebreaker/history_line.h"
+
+#include <boost/endian/conversion.hpp>
+#include <openssl/evp.h>
+
+#include "common/base/check.h"
+#include "common/wire/arbiter_frames.h"
+
+namespace antipode::tiebreaker {
+namespace {
+
+constexpr const char* kColumns =
+    "sequence, at_ms, pair, by, request, kind, reason, epoch, unlisted, record, chain";
+
+// A row as it stands in the table.
+struct Row {
+    int64_t sequence = 0;
+    int64_t at_ms = 0;
+    std::string pair, by, request;
+    int64_t kind = 0, reason = 0, epoch = 0, unlisted = 0;
+    std::string record;  // empty: NULL
+};
+
+std::string chained(const std::string& previous, const Row& row) {
+    std::string text = previous;
+    const auto number = [&](int64_t value) {
+        const uint64_t little = boost::endian::native_to_little(static_cast<uint64_t>(value));
+        text.append(reinterpret_cast<const char*>(&little), sizeof(little));
+    };
+    const auto bytes = [&](const std::string& value) {
+        number(static_cast<int64_t>(value.size()));
+        text += value;
+    };
+    number(row.sequence);
+    number(row.at_ms);
+    for (const auto* value : {&row.pair, &row.by, &row.request}) bytes(*value);
+    for (const int64_t value : {row.kind, row.reason, row.epoch, row.unlisted}) number(value);
+    bytes(row.record);
+    std::string digest(32, '\0');
+    unsigned length = 0;
+    FT_CHECK(EVP_Digest(text.data(), text.size(), reinterpret_cast<unsigned char*>(digest.data()),
+                        &length, EVP_sha256(), nullptr) == 1 &&
+                 length == digest.size(),
+             "SHA-256");
+    return digest;
+}
+
+Row row_of(const Decided& line, uint64_t sequence) {
+    Row row;
+    row.sequence = static_cast<int64_t>(sequence);
+    row.at_ms = line.at.time_since_epoch().count();
+    row.pair = line.request.pair.view();
+    row.by = line.by;
+    wire::encode(wire::ArbiterFrame{0, line.request.store, line.request}, row.request);
+    row.kind = static_cast<int64_t>(line.kind);
+    row.reason = static_cast<int64_t>(line.reason);
+    row.epoch = static_cast<int64_t>(line.epoch.value());
+    row.unlisted = static_cast<int64_t>(line.unlisted);
+    if (line.record) row.record = wire::encode_record(*line.record);
+    return row;
+}
+
+Row row_of(const Statement& from) {
+    Row row;
+    row.sequence = from.integer(0);
+    row.at_ms = from.integer(1);
+    row.pair = from.bytes(2);
+    row.by = from.bytes(3);
+    row.request = from.bytes(4);
+    row.kind = from.integer(5);
+    row.reason = from.integer(6);
+    row.epoch = from.integer(7);
+    row.unlisted = from.integer(8);
+    if (!from.is_null(9)) row.record = from.bytes(9);
+    return row;
+}
+
+Result<Decided> decided_from(const Row& row) {
+    Decided line;
+    line.sequence = static_cast<uint64_t>(row.sequence);
+    line.at = UnixTime(std::chrono::milliseconds(row.at_ms));
+    line.by = row.by;
+    FT_TRY(const wire::ArbiterFrame frame,
+           wire::decode_arbiter_frame(std::as_bytes(std::span(row.request))));
+    const auto* request = std::get_if<wire::Request>(&frame.body);
+    if (request == nullptr || request->pair.view() != row.pair) {
+        return fail(Errc::corrupt, "its request is none of pair {}", row.pair);
+    }
+    line.request = *request;
+    if (row.kind < 1 || row.kind > static_cast<int64_t>(wire::AnswerKind::refused) ||
+        row.reason < 1 || row.reason > static_cast<int64_t>(wire::RefusalReason::malformed)) {
+        return fail(Errc::corrupt, "its answer is not known");
+    }
+    line.kind = static_cast<wire::AnswerKind>(row.kind);
+    line.reason = static_cast<wire::RefusalReason>(row.reason);
+    line.epoch = Epoch(static_cast<uint64_t>(row.epoch));
+    line.unlisted = static_cast<uint64_t>(row.unlisted);
+    if (!row.record.empty()) {
+        FT_TRY(line.record, wire::decode_record(std::as_bytes(std::span(row.record))));
+    }
+    return line;
+}
+
+}  // namespace
+
+Result<HistoryEnd> last_history_line(Database& database) {
+    FT_TRY(Statement last,
+           database.prepare("SELECT sequence, chain FROM history ORDER BY sequence DESC LIMIT 1"));
+    FT_TRY(const Statement::Row row, last.step());
+    if (row == Statement::Row::none) return HistoryEnd{};
+    HistoryEnd end{static_cast<uint64_t>(last.integer(0)), std::string(last.bytes(1))};
+    if (end.chain.size() != HistoryEnd{}.chain.size()) {
+        return fail(Errc::corrupt, "database {}: history line {}: its chain has {} bytes",
+                    database.path(), end.sequence, end.chain.size());
+    }
+    return end;
+}
+
+Result<> append_history_line(Statement& insert, const Decided& line, HistoryEnd& end) {
+    const Row row = row_of(line, end.sequence + 1);
+    std::string chain = chained(end.chain, row);
+    insert.bind(1, row.sequence);
+    insert.bind(2, row.at_ms);
+    insert.bind(3, row.pair);
+    insert.bind(4, row.by);
+    insert.bind_blob(5, row.request);
+    insert.bind(6, row.kind);
+    insert.bind(7, row.reason);
+    insert.bind(8, row.epoch);
+    insert.bind(9, row.unlisted);
+    if (row.record.empty()) {
+        insert.bind_null(10);
+    } else {
+        insert.bind_blob(10, row.record);
+    }
+    insert.bind_blob(11, chain);
+    FT_TRY_VOID(insert.run());
+    end.sequence += 1;
+    end.chain = std::move(chain);
+    return {};
+}
+
+Result<std::vector<Decided>> read_history(Database& database, const Name& pair, size_t lines_max) {
+    FT_TRY(Statement lines,
+           database.prepare(fmt::format("SELECT {} FROM history WHERE ?1 = '' OR pair = ?1 "
+                                        "ORDER BY sequence DESC LIMIT ?2",
+                                        kColumns)));
+    lines.bind(1, pair.view());
+    lines.bind(2, static_cast<int64_t>(lines_max));
+    std::vector<Decided> out;
+    while (true) {
+        FT_TRY(const Statement::Row row, lines.step());
+        if (row == Statement::Row::none) break;
+        auto line = decided_from(row_of(lines));
+        if (!line) {
+            return fail(std::move(line).error().within(
+                fmt::format("database {}: history line {}", database.path(), lines.integer(0))));
+        }
+        out.push_back(std::move(*line));
+    }
+    std::reverse(out.begin(), out.end());
+    return out;
+}
+
+Result<std::map<std::string, std::string>> verify_history(Database& database, Verification& out) {
+    std::map<std::string, std::string> records;
+    FT_TRY(Statement lines,
+           database.prepare(fmt::format("SELECT {} FROM history ORDER BY sequence", kColumns)));
+    HistoryEnd end;
+    while (out.findings.size() < 100) {
+        FT_TRY(const Statement::Row there, lines.step());
+        if (there == Statement::Row::none) return records;
+        const Row row = row_of(lines);
+        ++out.history_lines;
+        const auto found = [&](const std::string& what) {
+            out.findings.push_back(fmt::format("history line {}: {}", row.sequence, what));
+        };
+        if (static_cast<uint64_t>(row.sequence) != end.sequence + 1) {
+            found(fmt::format("lines are missing behind line {}", end.sequence));
+        }
+        end.sequence = static_cast<uint64_t>(row.sequence);
+        const std::string chain = chained(end.chain, row);
+        if (lines.bytes(10) != chain) found("was changed, or the line before it was");
+        end.chain = lines.bytes(10);  // so that one change is one finding
+        if (auto line = decided_from(row); !line) found(line.error().context);
+        if (!row.record.empty()) records[row.pair] = row.record;
+    }
+    out.findings.emplace_back("history: more findings are not listed");
+    return records;
+}
+
+}  // namespace antipode::tiebreaker

@@ -1,0 +1,97 @@
+// SqliteStore: the tiebreaker's records in one SQLite database on this machine.
+//
+// A thread of its own takes all commits that wait, writes them in one transaction, and has one fsync
+// for all of them (WAL, synchronous=FULL): while the disk works the next batch gathers.
+//
+// Life of the file: it is made beside its place with a random identity, flushed, and renamed, so that
+// it is there whole or not at all. It remembers which file it is (inode and time of birth): a copy
+// that was put back is noticed at open and refused, since it may be older than what was answered;
+// `admin restore` gives it a new identity, and every pair must be enrolled again. A lock file keeps
+// a second daemon out.
+//
+// History lines are chained: each carries the SHA-256 of itself and of the line before it, and
+// triggers forbid changing them. verify() follows the chain.
+//
+// Threads: see store.h. INVARIANTS: a batch is one transaction, all or nothing; after an I/O error of
+// a COMMIT every later commit is doubtful too.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "common/base/clock.h"
+#include "common/base/metrics.h"
+#include "common/base/unique_fd.h"
+#include "tiebreaker/history_line.h"
+#include "tiebreaker/sqlite.h"
+#include "tiebreaker/store.h"
+
+namespace antipode::tiebreaker {
+
+class SqliteStore final : public Store {
+  public:
+    enum class Use : uint8_t {
+        serve = 1,  // takes the lock, makes the file if it is absent
+        change,     // takes the lock; the file must be there
+        read,       // beside a running daemon
+    };
+    static Result<std::unique_ptr<SqliteStore>> open(const std::string& path, Use use,
+                                                     boost::asio::io_context* core,
+                                                     Registry& registry);
+    // Writes a copy of the backup `from` to `path`, with a new identity. Nothing may be at `path`, or
+    // it is kept as `path`.replaced; the daemon must not run.
+    static Result<wire::StoreIdentity> restore(const std::string& from, const std::string& path);
+    ~SqliteStore() override;
+
+    wire::StoreIdentity identity() const override { return identity_; }
+    Result<std::vector<Stored>> load() override;
+    Result<> start(ChangedHandler changed) override;
+    void commit(Commit commit) override;
+    std::chrono::nanoseconds stalled() const override;
+    void stop() override;
+    Result<std::vector<Decided>> history(const Name& pair, size_t lines_max) override;
+    Result<Verification> verify() override;
+    Result<> backup(const std::string& path) override;
+
+    // For commands that change something without a daemon; blocks.
+    CommitResult commit_now(Commit commit);
+
+  private:
+    using Batch = std::deque<Commit>;
+    struct Statements;
+
+    SqliteStore(Database database, boost::asio::io_context* core, Registry& registry);
+    Result<> prepare();
+    void run();
+    std::vector<CommitResult> write(const Batch& batch);
+    Result<std::vector<CommitResult>> write_in_transaction(const Batch& batch);
+    Result<CommitResult> write_one(const Commit& commit, HistoryEnd& end);
+    Result<std::optional<Stored>> find(const Name& pair);
+
+    UniqueFd lock_;
+    Database database_;
+    boost::asio::io_context* core_;
+    wire::StoreIdentity identity_;
+    std::unique_ptr<Statements> statements_;  // of the store thread, once it runs
+    HistoryEnd last_line_;                    // durable
+    bool doubtful_ = false;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // of the core thread
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    Batch queue_;                        // guarded by mutex_
+    bool stopping_ = false;              // guarded by mutex_
+    std::optional<Instant> busy_since_;  // guarded by mutex_: the thread works on a batch
+    Instant waiting_since_{};            // guarded by mutex_
+    std::thread thread_;
+
+    Histogram& batch_seconds_;
+    Counter& batches_;
+    Counter& commits_;
+};
+
+}  // namespace antipode::tiebreaker

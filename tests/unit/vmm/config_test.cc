@@ -218,7 +218,7 @@ TEST(VmConfigTest, Files) {
     const TemporaryFile file(std::as_bytes(std::span(text)));
     const auto config = load_vm_config(file.path());
     ASSERT_TRUE(config);
-    EXPECT_EQ(config->kernel_image_path, "/tmp/vmlinux");
+    EXPECT_EQ(config->kernel_image_path, "/proc/self/fd/vmlinux");
     const auto none = load_vm_config("/nonexistent/vm.json");
     ASSERT_FALSE(none);
     EXPECT_EQ(none.error().code, Errc::not_found);

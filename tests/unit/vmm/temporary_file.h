@@ -1,33 +1,33 @@
-// A file with given bytes that goes away with the test.
+// A file with given bytes that goes away with the test: in memory, under a name in /proc.
 #pragma once
 
-#include <cstdlib>
-#include <fstream>
+#include <fmt/format.h>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "common/base/unique_fd.h"
 
 namespace antipode::vmm {
 
 class TemporaryFile {
   public:
-    explicit TemporaryFile(std::span<const std::byte> bytes) {
-        std::string name = "/tmp/antipode-test-XXXXXX";
-        const int fd = mkstemp(name.data());
-        if (fd < 0) throw std::runtime_error("mkstemp");
-        close(fd);
-        path_ = name;
-        std::ofstream file(path_, std::ios::binary);
-        file.write(reinterpret_cast<const char*>(bytes.data()),
-                   static_cast<std::streamsize>(bytes.size()));
+    explicit TemporaryFile(std::span<const std::byte> bytes)
+        : fd_(memfd_create("antipode-test", MFD_CLOEXEC)),
+          path_(fmt::format("/proc/self/fd/{}", fd_.get())) {
+        if (!fd_) throw std::runtime_error("memfd_create");
+        while (!bytes.empty()) {
+            const ssize_t count = write(fd_.get(), bytes.data(), bytes.size());
+            if (count <= 0) throw std::runtime_error("write");
+            bytes = bytes.subspan(static_cast<size_t>(count));
+        }
     }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-    ~TemporaryFile() { unlink(path_.c_str()); }
     const std::string& path() const { return path_; }
 
   private:
+    UniqueFd fd_;
     std::string path_;
 };
 

@@ -8,72 +8,47 @@
 
 namespace antipode::disksync {
 
+Result<> execute(env::Storage& storage, const MetaPlan& plan) {
+    for (const MetaWrite& write : plan.writes) {
+        FT_TRY_VOID(storage.write(write.offset_bytes, write.bytes));
+    }
+    return storage.sync();
+}
+
 Result<std::unique_ptr<DiskMetadata>> DiskMetadata::create(std::unique_ptr<env::Storage> storage,
-                                                           const Identity& identity) {
-    std::unique_ptr<DiskMetadata> metadata(new DiskMetadata(std::move(storage)));
-    Superblock& first = metadata->superblock_;
-    first.pair = identity.pair;
-    first.disk = identity.disk;
-    first.id = identity.id;
-    first.size_bytes = identity.size_bytes;
-    first.sequence = 1;
-    FT_TRY_VOID(metadata->write_slot(1, first));
-    first.sequence = 2;
-    FT_TRY_VOID(metadata->write_slot(0, first));
+                                                           const Superblock& first) {
+    FT_TRY_VOID(storage->resize(DiskRecord::file_bytes(first.size_bytes)));
+    std::unique_ptr<DiskMetadata> metadata(
+        new DiskMetadata(std::move(storage), DiskRecord::create(first)));
+    FT_TRY_VOID(metadata->write());
     return metadata;
 }
 
 Result<std::unique_ptr<DiskMetadata>> DiskMetadata::open(std::unique_ptr<env::Storage> storage) {
-    std::unique_ptr<DiskMetadata> metadata(new DiskMetadata(std::move(storage)));
-    std::optional<Error> first_error;
-    bool found = false;
-    for (unsigned slot = 0; slot < 2; ++slot) {
-        std::vector<std::byte> bytes(kSuperblockBytes);
-        auto read = metadata->storage_->read(slot * kSuperblockBytes, bytes);
-        // An unreadable sector may hide the newer slot: then nothing is known.
-        if (!read && read.error().code != Errc::corrupt) return fail(std::move(read).error());
-        auto decoded = read ? decode_superblock(bytes) : Result<Superblock>(fail(read.error()));
-        if (!decoded) {
-            if (!first_error || decoded.error().code == Errc::version)
-                first_error = decoded.error();
-            continue;
-        }
-        if (!found || decoded->sequence > metadata->superblock_.sequence) {
-            metadata->superblock_ = *decoded;
-            metadata->newest_slot_ = slot;
-        }
-        found = true;
-    }
-    const bool later_version = first_error && first_error->code == Errc::version;
-    if (!found || later_version) {
-        return fail(std::move(*first_error).within("metadata " + metadata->name()));
-    }
-    return metadata;
+    FT_TRY(DiskRecord record, DiskRecord::load(*storage));
+    return std::unique_ptr<DiskMetadata>(new DiskMetadata(std::move(storage), std::move(record)));
 }
 
-Result<> DiskMetadata::write_slot(unsigned slot, const Superblock& superblock) {
-    FT_TRY_VOID(storage_->write(slot * kSuperblockBytes, encode(superblock)));
-    FT_TRY_VOID(storage_->sync());
-    newest_slot_ = slot;
-    return {};
-}
-
-Result<> DiskMetadata::update(Superblock next) {
+Result<> DiskMetadata::write() {
     if (broken_) return fail(Errc::io, "metadata {}: an earlier update failed", name());
-    if (next.epoch < superblock_.epoch) {
-        return fail(Errc::stale_epoch, "metadata {}: epoch {} after {}", name(), next.epoch,
-                    superblock_.epoch);
+    while (const auto plan = record_.next_plan()) {
+        if (auto executed = execute(*storage_, *plan); !executed) {
+            broken_ = true;
+            return executed;
+        }
+        record_.done();
     }
-    next.sequence = superblock_.sequence + 1;
-    next.pair = superblock_.pair;
-    next.disk = superblock_.disk;
-    next.id = superblock_.id;
-    if (auto written = write_slot(1 - newest_slot_, next); !written) {
-        broken_ = true;
-        return written;
-    }
-    superblock_ = next;
     return {};
+}
+
+Result<> DiskMetadata::update(const Superblock& next, DiskRecord::Order order) {
+    if (next.epoch < superblock().epoch) {
+        return fail(Errc::stale_epoch, "metadata {}: epoch {} after {}", name(), next.epoch,
+                    superblock().epoch);
+    }
+    if (broken_) return fail(Errc::io, "metadata {}: an earlier update failed", name());
+    record_.change(next, order);
+    return write();
 }
 
 std::string metadata_path_of(const std::string& image) {
@@ -89,7 +64,12 @@ Result<std::unique_ptr<DiskMetadata>> create_metadata(const std::string& path, c
                                                       const Name& disk, uint64_t size_bytes) {
     FT_TRY(const uint64_t id, random_id());
     FT_TRY(std::unique_ptr<env::Storage> file, env::StorageFile::create(path));
-    auto created = DiskMetadata::create(std::move(file), {pair, disk, size_bytes, DiskId(id)});
+    Superblock first;
+    first.pair = pair;
+    first.disk = disk;
+    first.size_bytes = size_bytes;
+    first.id = DiskId(id);
+    auto created = DiskMetadata::create(std::move(file), first);
     // Nothing half-made stays behind; if the process dies first, open() refuses what is there.
     if (!created) ::unlink(path.c_str());
     return created;

@@ -1,56 +1,51 @@
-// DiskMetadata: the durable record of one copy of a disk: its superblock, in the side file
-// `<image>.antipode`. Crash-safe: an update is either there or not.
+// DiskMetadata: a DiskRecord and the file that it lives in, `<image>.antipode`, with calls that block: for
+// FencedStore, for tools and for start-up. What the file looks like and what a crash leaves of it is in
+// core/disk_record.h.
 //
-// Life of the file: created with both slots written and synced; locked while in use. An update goes
-// to the slot that does not hold the newest valid superblock, with the next sequence number, and is
-// synced before update() returns. If you see
-//   two valid slots   the one with the higher sequence counts
-//   one valid slot    the other was torn in an update that never returned, or rotted: the valid one
-//   counts none              corrupt: refused; forgetting an epoch could make two VMs write
+// The file is locked while it is in use. An update is durable when update() returns success; if it
+// fails, the old or the new state is on disk, and the object must not be used further.
 //
-// Blocks. One user at a time; the core loop's disk thread or a tool.
+// One user at a time.
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "common/env/storage.h"
-#include "disksync/core/superblock.h"
+#include "disksync/core/disk_record.h"
 
 namespace antipode::disksync {
 
 class DiskMetadata {
   public:
-    // What create() writes, apart from the random ids, which the caller brings.
-    struct Identity {
-        Name pair;
-        Name disk;
-        uint64_t size_bytes = 0;
-        DiskId id;
-    };
-
-    // `storage` is empty: both slots are written and synced.
+    // `storage` is empty.
     static Result<std::unique_ptr<DiskMetadata>> create(std::unique_ptr<env::Storage> storage,
-                                                        const Identity& identity);
+                                                        const Superblock& first);
     static Result<std::unique_ptr<DiskMetadata>> open(std::unique_ptr<env::Storage> storage);
 
-    const Superblock& superblock() const { return superblock_; }
-    // Durable when it returns success. On failure the old or the new one is on disk; the object
-    // must not be used any further than to be destroyed. Sequence, names, id are kept, whatever
-    // `next` says. An epoch never goes back: Errc::stale_epoch.
-    Result<> update(Superblock next);
+    const Superblock& superblock() const { return record_.superblock(); }
+    // Sequence, names and id are kept, whatever `next` says. An epoch never goes back:
+    // Errc::stale_epoch.
+    Result<> update(const Superblock& next, DiskRecord::Order order = DiskRecord::Order::any);
+    // After changes of record(): writes what it wants written.
+    Result<> write();
+    DiskRecord& record() { return record_; }
 
     const std::string& name() const { return storage_->name(); }
+    // For a caller that executes the record's plans itself.
+    env::Storage& storage() { return *storage_; }
 
   private:
-    explicit DiskMetadata(std::unique_ptr<env::Storage> storage) : storage_(std::move(storage)) {}
-    Result<> write_slot(unsigned slot, const Superblock& superblock);
+    DiskMetadata(std::unique_ptr<env::Storage> storage, DiskRecord record)
+        : storage_(std::move(storage)), record_(std::move(record)) {}
 
     std::unique_ptr<env::Storage> storage_;
-    Superblock superblock_;
-    unsigned newest_slot_ = 0;
+    DiskRecord record_;
     bool broken_ = false;
 };
+
+// Writes all of it and syncs.
+Result<> execute(env::Storage& storage, const MetaPlan& plan);
 
 // In the file system. `image` is the path of the disk image.
 std::string metadata_path_of(const std::string& image);

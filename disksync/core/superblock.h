@@ -4,9 +4,7 @@
 // Pure. decode_superblock() refuses whatever encode() would not have made and names the broken
 // rule.
 //
-// The metadata file (docs/PROTOCOL-disk.md, "The metadata file"):
-//     0      superblock, slot 0      4096  superblock, slot 1
-//     8192   activity log            then  dirty bitmap
+// Where it lies: disk_record.h.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +28,8 @@ struct Superblock {
     DiskState state = DiskState::inconsistent;
     // A VM may have written since the role became primary and the activity log has not been closed.
     bool open_for_writing = false;
-    // The peer lacks what the bitmap marks: every write has to be marked.
-    bool tracking = false;
+    // An operator has decided that in a split brain this copy gives way. Ends with the next resync.
+    bool discard_mine = false;
     Generations generations;
     int64_t generation_time_seconds = 0;  // when `current` came into being, in seconds since 1970
     // A resync towards this generation has begun here and not ended; 0 = none.

@@ -28,8 +28,13 @@ Superblock example() {
     return superblock;
 }
 
-DiskMetadata::Identity identity() {
-    return {Name::literal("web1"), Name::literal("rootfs"), 1 << 20, DiskId(77)};
+Superblock identity() {
+    Superblock first;
+    first.pair = Name::literal("web1");
+    first.disk = Name::literal("rootfs");
+    first.size_bytes = 1 << 20;
+    first.id = DiskId(77);
+    return first;
 }
 
 TEST(Superblock, EncodingIsFixed) {
@@ -94,13 +99,19 @@ TEST(DiskMetadata, UpdateIsThereOrNot) {
 TEST(DiskMetadata, RefusesWhatItCannotKnow) {
     CrashDisk disk(1);
     { ASSERT_OK(DiskMetadata::create(disk.attach(), identity())); }
-    for (uint64_t slot = 0; slot < 2; ++slot)
+    {
+        const auto second = DiskMetadata::open(disk.attach());
+        ASSERT_OK(second);
+        ASSERT_OK((*second)->update((*second)->superblock()));
+    }
+    for (uint64_t slot = 0; slot < 2; ++slot) {
         disk.bytes()[slot * kSuperblockBytes + 40] ^= std::byte{1};
+    }
     EXPECT_ERROR(DiskMetadata::open(disk.attach()), Errc::corrupt);
-    disk.bytes()[40] ^= std::byte{1};
+    disk.bytes()[kSuperblockBytes + 40] ^= std::byte{1};
     const auto opened = DiskMetadata::open(disk.attach());
     ASSERT_OK(opened);
-    EXPECT_EQ((*opened)->superblock().sequence, 2u);
+    EXPECT_EQ((*opened)->superblock().sequence, 1u);
     // Too short, as after a lost create: refused.
     disk.bytes().resize(100);
     EXPECT_ERROR(DiskMetadata::open(disk.attach()), Errc::corrupt);

@@ -4,8 +4,8 @@
 // seconds is the age of the oldest batch that is not known to be applied, minus half a round trip
 // for the report's way back; it is zero when everything is applied. Pure; core thread.
 //
-// INVARIANT: marks_ is bounded: beyond kMarksMax the spacing between kept marks doubles (the lag is
-// then accurate to the spacing).
+// INVARIANT: marks_ is bounded: beyond kMarksMax neighbours are merged (the lag is then accurate to their
+// spacing, and never too small).
 #pragma once
 
 #include <algorithm>
@@ -22,8 +22,9 @@ class LagMeter {
 
     void sent(LogIndex last, Instant now) {
         if (marks_.size() >= kMarksMax) {
-            for (size_t i = 0; i < marks_.size(); ++i) {
-                if (i % 2 == 1) marks_[i / 2] = marks_[i];
+            // Two neighbours become one: as old as the older, applied when the younger is.
+            for (size_t i = 0; i + 1 < marks_.size(); i += 2) {
+                marks_[i / 2] = {marks_[i + 1].last, marks_[i].time};
             }
             marks_.resize(marks_.size() / 2);
         }

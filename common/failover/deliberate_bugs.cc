@@ -26,12 +26,12 @@ std::string_view to_string(Bug bug) {
             return "lease_by_time";
         case Bug::live_before_drained:
             return "live_before_drained";
-        case Bug::resume_after_asking:
-            return "resume_after_asking";
-        case Bug::gate_after_cut:
-            return "gate_after_cut";
+        case Bug::gate_after_seed:
+            return "gate_after_seed";
         case Bug::reclaim_any_copy:
             return "reclaim_any_copy";
+        case Bug::believe_old_witness:
+            return "believe_old_witness";
         case Bug::restored_store_keeps_identity:
             return "restored_store_keeps_identity";
         case Bug::count:

@@ -13,15 +13,15 @@ enum class Bug : uint8_t {
     release_while_asking,  // a primary that has lost its backup lets output go at once
     ack_after_asking,      // a backup acknowledges entries that it no longer keeps
     forget_epoch_check,    // an old record from the tiebreaker is acted upon
-    ignore_incarnations,   // acknowledgements of a former life of the backup are counted
+    ignore_incarnations,   // a restarted backup takes itself, and is taken, for the one before
     pair_before_in_sync,   // the tiebreaker is asked to pair before the seed is loaded
     abandon_plainly,       // a pair request is given up without an epoch
     act_before_durable,    // the state is acted upon before it is on disk
     lease_by_time,         // a site that cannot reach the tiebreaker goes live after a while
     live_before_drained,   // a winner goes live without consuming its log
-    resume_after_asking,   // an acquire is taken back without the tiebreaker's word
-    gate_after_cut,        // output is held only some time after the seed's cut
+    gate_after_seed,       // output is held only once the seed is loaded, not from its cut on
     reclaim_any_copy,      // a restarted site boots the VM although its copy is not the newest
+    believe_old_witness,   // a witness that does not know the record vouches for its members' death
     restored_store_keeps_identity,  // the tiebreaker's, not the core's
     count,
 };

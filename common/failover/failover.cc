@@ -70,6 +70,7 @@ Instant Failover::deadline() const {
         next = std::min(next, ack_progress_ + config_.acknowledge_limit);
     }
     if (state_ == State::switching_primary) next = std::min(next, switch_limit_);
+    if (bug(Bug::lease_by_time) && frozen()) next = std::min(next, now_ + config_.hello_interval);
     if (state_ == State::rejoining && join_wanted_) next = std::min(next, next_join_);
     return next;
 }
@@ -277,6 +278,7 @@ void Failover::settle_gate() {
             break;
         case State::pairing:
             if (seed_acked_) wanted = {GateMode::acked, acked_};
+            if (!seed_acked_ && bug(Bug::gate_after_seed)) wanted.mode = GateMode::open;
             break;
         case State::paired_primary:
         case State::asking_primary:
@@ -351,6 +353,7 @@ void Failover::settle_alarms() {
 }
 
 void Failover::on_tick() {
+    if (bug(Bug::lease_by_time) && frozen()) go_live(epoch_.next(), Target::solo, "a lease");
     if (state_ == State::switching_primary && now_ >= switch_limit_) {
         return lose_partner("the switchover took too long");
     }
@@ -401,6 +404,7 @@ void Failover::fence() {
     if (disk_fence_asked_ >= epoch_) return;
     disk_fence_asked_ = epoch_;
     emit(FenceDisk{epoch_});
+    if (bug(Bug::act_before_durable)) disk_fenced_ = epoch_;
 }
 
 void Failover::use_epoch(Epoch epoch, const Member& partner) {

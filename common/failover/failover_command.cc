@@ -77,7 +77,8 @@ void Failover::on_force(const Command& command) {
         // The peer was forced and has stopped since; ours goes on, above it. It will have to rejoin.
         return go_live(forced, Target::forced, "overrules the peer's force");
     }
-    if (tiebreaker_usable()) {
+    const bool decides = tiebreaker_usable() && !(record_absent_ && epoch_ > Epoch(0));
+    if (decides) {
         forcing_ = forced;
         next_ask_ = now_;
         return;

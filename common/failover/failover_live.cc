@@ -22,8 +22,14 @@ void Failover::on_start(const Start& start) {
         // taken what was written but not flushed.
         const bool ran =
             durable_.role == DurableRole::primary || durable_.role == DurableRole::solo;
-        const bool there = ran && start.host == Host::same_boot;
-        if (there && durable_.disk == DiskCopy::incomplete) emit(FlushDisk{});
+        if (ran && durable_.disk == DiskCopy::incomplete) {
+            if (start.host == Host::same_boot) {
+                emit(FlushDisk{});
+            } else {
+                durable_.role =
+                    DurableRole::halted;  // so that no later process of this boot trusts it
+            }
+        }
     } else {
         durable_.disk = DiskCopy::complete;  // the stopped image, equal at both sites
     }
@@ -32,6 +38,9 @@ void Failover::on_start(const Start& start) {
     used_.epoch = epoch_;
     if (!start.stored || durable_ != stored_) persist();
     reason_ = start.stored ? "restarted" : "first start";
+    if (bug(Bug::ignore_incarnations) && durable_.role == DurableRole::backup) {
+        state_ = State::asking_backup;
+    }
 }
 
 void Failover::on_local(Event event, const Input& input) {
@@ -273,7 +282,7 @@ bool Failover::resumable() const {
 void Failover::try_resume() {
     if (!resumable()) return;
     const bool may_have_left = acquire_asked_ == epoch_;
-    if (may_have_left && same_confirmed_ != epoch_ && !bug(Bug::resume_after_asking)) return;
+    if (may_have_left && same_confirmed_ != epoch_) return;
     ack_progress_ = now_;
     if (state_ == State::asking_primary) {
         enter(State::paired_primary, "the backup is back");

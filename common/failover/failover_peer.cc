@@ -219,8 +219,8 @@ void Failover::on_log(const LogReceived& log) {
 }
 
 void Failover::on_ack(const AckReceived& ack) {
-    const bool named = (ack.from == partner_ && ack.to == me_) || bug(Bug::ignore_incarnations);
-    if (ack.epoch != epoch_ || !named || ack.last <= acked_) return;
+    const bool theirs = ack.epoch == epoch_ && ack.from == partner_ && ack.to == me_;
+    if (!theirs || ack.last <= acked_) return;
     // Before the seed is loaded, what was acknowledged is of an attempt that led nowhere.
     if (state_ == State::pairing && !seed_acked_) return;
     acked_ = ack.last;

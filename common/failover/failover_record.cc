@@ -31,13 +31,19 @@ void Failover::on_tiebreaker(Event event, const Input& input) {
     asked_.reset();
     record_absent_ = false;
     record_fresh_ = false;
+    forcing_ = Epoch(0);  // the operator will see that nothing has come of it
     tiebreaker_up_ = event == Event::tiebreaker_up;
     if (tiebreaker_up_) tiebreaker_store_ = std::get<TiebreakerUp>(input).store;
 }
 
 void Failover::on_answer(Event event, const wire::Answer& answer) {
     if (event == Event::record_none) {
+        if (answer.request.epoch < epoch_) return;  // of long ago
         record_absent_ = true;
+        if (forcing_ != Epoch(0)) {
+            forcing_ = Epoch(0);
+            refuse(CommandKind::force, "the tiebreaker does not know this pair");
+        }
         if (epoch_ > Epoch(0)) {
             raise(AlarmCode::tiebreaker_refused, "the tiebreaker does not know this pair");
         }
@@ -314,7 +320,10 @@ void Failover::consider_reclaim() {
         reclaiming_ = allowed;
     } else if (usable_session() && !wire::is_member(record, peer_->from)) {
         const bool peer_idle = peer_->state == State::starting || peer_->state == State::halted;
-        if (!peer_idle || peer_->store != record.store || !newest_here()) return;
+        // Knowing the record, it was alive after the members were; so they are dead, and what it says of
+        // epochs in which the VM ran at its site is final. (An old hello of an older process is not that.)
+        const bool knows = peer_->epoch >= record.epoch || bug(Bug::believe_old_witness);
+        if (!peer_idle || !knows || peer_->store != record.store || !newest_here()) return;
         if (!vm_usable_here()) {
             return raise(AlarmCode::operator_needed,
                          "the newest copy of the VM is here, but may lack acknowledged writes");

@@ -94,7 +94,7 @@ void Failover::begin_seeding(const Member& to) {
 void Failover::cut_if_ready() {
     if (!seed_ready_ || !tiebreaker_usable() || !stored(epoch_)) return;
     enter(State::pairing, "the copy is nearly complete");
-    if (!bug(Bug::gate_after_cut)) settle_gate();  // before the cut: what leaves is in the copy
+    settle_gate();  // before the cut: what has left is in the copy
     emit(CutSeed{attempt_});
 }
 

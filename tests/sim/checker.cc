@@ -39,7 +39,7 @@ void Checker::released(size_t site, NodeId node) {
         seen_ = node;
         return;
     }
-    if (lineage.has(seen_, node)) return;  // a repetition
+    if (lineage.has_through_boots(seen_, node)) return;  // a repetition, however late
     if (lineage.parent(node) != seen_) {
         if (lineage.has(node, seen_)) {
             return violation(fmt::format("{} skips outputs between {} and {}", letter(site),

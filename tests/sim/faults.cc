@@ -163,6 +163,9 @@ void Simulation::fault_site() {
         count("disk full");
         site.disk_full = true;
         w.after(w.between(100ms, 3s), [to = &site] { to->disk_full = false; });
+    } else if (kind == 2 && profile_.guest_stops) {
+        count("the guest shuts itself down");
+        site.guest_stops();
     } else if (kind == 9 && profile_.crashes) {
         count("vm failed");
         site.input(failover::VmFailed{"injected"});
@@ -264,6 +267,7 @@ void Simulation::heal_everything() {
     for (const auto& site : sites_) {
         site->disk_full = false;
         site->settings.crash_at_write = 0;
+        site->settings.kill_at_change = 0;
         site->clock_drift(1);
         site->continue_now();
         site->input(Command{CommandKind::protect, {}});

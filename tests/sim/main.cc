@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <string>
+#include <sys/wait.h>
 
 #include "common/failover/deliberate_bugs.h"
 #include "tests/sim/simulation.h"
@@ -41,14 +42,19 @@ struct Totals {
 // A failed check of the core aborts: say which seed it was, on the way out.
 volatile uint64_t seed_running = 0;
 
+std::string_view hunting;  // the deliberate bug, in a process that hunts one
+volatile uint64_t tried = 0;
+
 extern "C" void on_abort(int) {
-    std::fflush(stdout);
-    char text[96];
-    const int length = std::snprintf(text, sizeof text,
-                                     "seed %llu: aborted\n  replay: tests/sim/run --replay %llu\n",
-                                     static_cast<unsigned long long>(seed_running),
-                                     static_cast<unsigned long long>(seed_running));
-    if (write(STDOUT_FILENO, text, static_cast<size_t>(length)) < 0) _exit(3);
+    if (!hunting.empty()) {
+        fmt::print("bug={} found=yes seeds={} as=\"a check of the core fails\"\n", hunting,
+                   tried + 0);
+        fflush(stdout);
+        _exit(0);
+    }
+    fmt::print("seed {}: aborted\n  replay: tests/sim/run --replay {}\n", seed_running + 0,
+               seed_running + 0);
+    fflush(stdout);
     _exit(1);
 }
 
@@ -129,23 +135,37 @@ int campaign(const Options& options) {
 }
 
 #ifdef ANTIPODE_DELIBERATE_BUGS
+// In a process of its own, since a check of the core may be what finds it.
+int hunt_one(const Options& options, failover::Bug bug) {
+    const std::string_view name = failover::to_string(bug);
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        failover::deliberate_bug = bug;
+        hunting = name;
+        Coverage coverage;
+        std::string found;
+        while (tried < options.seeds && found.empty()) {
+            tried = tried + 1;
+            found =
+                run_seed(options.start + tried - 1, coverage, Verbose::no).violation.value_or("");
+        }
+        fmt::print("bug={} found={} seeds={} as=\"{}\"\n", name, found.empty() ? "no" : "yes",
+                   tried + 0, found);
+        fflush(stdout);
+        _exit(found.empty() ? 1 : 0);
+    }
+    int status = 0;
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0 ? 0 : 1;
+}
+
 int hunt(const Options& options) {
     int missed = 0;
     for (size_t b = 1; b < static_cast<size_t>(failover::Bug::count); ++b) {
         const auto bug = static_cast<failover::Bug>(b);
-        const std::string_view name = failover::to_string(bug);
-        if (options.bug != "all" && options.bug != name) continue;
-        failover::deliberate_bug = bug;
-        Coverage coverage;
-        std::string found;
-        uint64_t tried = 0;
-        while (tried < options.seeds && found.empty()) {
-            found = run_seed(options.start + tried, coverage, Verbose::no).violation.value_or("");
-            ++tried;
+        if (options.bug == "all" || options.bug == failover::to_string(bug)) {
+            missed += hunt_one(options, bug);
         }
-        fmt::print("bug={} found={} seeds={} as=\"{}\"\n", name, found.empty() ? "no" : "yes",
-                   tried, found);
-        missed += found.empty() ? 1 : 0;
     }
     return missed == 0 ? 0 : 1;
 }

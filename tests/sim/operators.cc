@@ -18,6 +18,11 @@ bool Simulation::someone_runs() const {
 
 void Simulation::operate() {
     world_.after(1s, [this] { operate(); });
+    for (const auto& site : sites_) {
+        if (!site->alive() || site->state() != State::stopped) continue;
+        coverage_.probe("an operator starts a VM that was shut down");
+        site->kill();
+    }
     if (!healing_) return;
     if (someone_runs()) {
         idle_since_ = Instant::max();
@@ -70,10 +75,10 @@ void Simulation::help_idle_pair() {
     Site* best = nullptr;
     for (const auto& site : sites_) {
         if (!site->alive()) continue;
-        if (best == nullptr ||
-            site->core()->durable().live_epoch > best->core()->durable().live_epoch) {
-            best = site.get();
-        }
+        const auto rank = [](const Site& of) {
+            return std::pair(of.core()->durable().live_epoch, of.core()->epoch());
+        };
+        if (best == nullptr || rank(*site) > rank(*best)) best = site.get();
     }
     if (best == nullptr) return;
     coverage_.probe("an operator forces the newest copy");

@@ -35,6 +35,9 @@ Simulation::Simulation(uint64_t seed, Coverage& coverage, Verbose verbose)
             std::make_unique<Site>(world_, network_, checker_, coverage_, i, config, image_);
         Site::Settings& settings = sites_[i]->settings;
         settings.crash_at_write = profile_.write_crashes ? 0.03 : 0;
+        settings.kill_at_change = profile_.crashes && world_.chance(0.3) ? 0.05 : 0;
+        if (world_.chance(0.15)) settings.write_time_max = 250ms;
+        if (world_.chance(0.25)) settings.apply_time_max = 1500ms;
         settings.undo_overlay = world_.chance(0.5) ? 1 : 0;
         settings.seed_time_max = world_.between(50ms, 1500ms);
     }
@@ -50,7 +53,8 @@ void Simulation::choose_profile() {
     profile_.stray_frames = w.chance(0.3);
     profile_.power_losses = w.chance(0.3);
     profile_.write_crashes = w.chance(0.3);
-    profile_.tiebreaker_losses = w.chance(0.08);
+    profile_.tiebreaker_losses = w.chance(0.12);
+    profile_.guest_stops = w.chance(0.1);
     profile_.operator_actions = w.chance(0.4);
     profile_.operator_mistakes = w.chance(0.1);
     profile_.clocks = w.chance(0.3);

@@ -44,6 +44,7 @@ class Simulation {
         bool power_losses = false;
         bool write_crashes = false;
         bool tiebreaker_losses = false;
+        bool guest_stops = false;
         bool operator_actions = false;
         bool operator_mistakes = false;
         bool clocks = false;

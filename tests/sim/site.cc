@@ -53,7 +53,7 @@ void Site::start() {
     world_.say("{}  starts as #{} with epoch {} live {} fence {}", index_ == 0 ? 'A' : 'B',
                process_->me.incarnation, stored_ ? stored_->epoch : Epoch(0),
                stored_ ? stored_->live_epoch : Epoch(0), fence_);
-    const auto host = std::exchange(host_, failover::Host::same_boot);
+    const auto host = boot_ == stored_boot_ ? failover::Host::same_boot : failover::Host::rebooted;
     step(failover::Start{process_->me, stored_, fence_, host});
     if (process_) beat();
 }
@@ -63,15 +63,14 @@ void Site::die() {
     ++life_;
     process_.reset();
     // What was being written may be there or not; never half of it: two copies, checksums.
-    while (!pending_.empty()) {
+    for (const Write& write : writes_) {
         if (world_.chance(0.5)) {
+            write.apply();
+        } else {
             ++lost_writes;
-            break;
         }
-        pending_.front()();
-        pending_.pop_front();
     }
-    pending_.clear();
+    writes_.clear();
     checker_.not_live(index_);
     checker_.output_free(index_, false);
     network_.process_died(index_);
@@ -87,7 +86,7 @@ void Site::kill() {
 void Site::lose_power() {
     world_.say("{}  LOSES POWER", index_ == 0 ? 'A' : 'B');
     if (process_) die();
-    host_ = failover::Host::rebooted;
+    ++boot_;
     if (disk_ == disk_durable_ || !world_.chance(settings.lose_at_power)) return;
     ++lost_writes;
     const Lineage& lineage = checker_.lineage;

@@ -28,6 +28,7 @@ class Site {
         Duration apply_time_max = 4ms;  // of a batch of log entries at the backup
         Duration seed_time_max = 600ms;
         Duration heartbeat_interval = 25ms;
+        double kill_at_change = 0;   // chance that a change of state is soon followed by a kill
         double crash_at_write = 0;   // chance that a durable write is a process's last
         double lose_at_power = 0.5;  // chance that an unflushed write is gone
         double undo_overlay = 0.5;   // chance that a resync keeps the old contents
@@ -75,6 +76,7 @@ class Site {
     }
     // A client's request reaches the VM: one log entry.
     void client_request();
+    void guest_stops();  // it shuts itself down
     std::string describe() const;
 
     uint64_t restarts = 0;
@@ -164,7 +166,7 @@ class Site {
     void out(const failover::Retire& retire);
 
     bool dies_in_write(const Task& write);
-    void write_then(Task write, failover::Input done);
+    void write_then(Instant& due, Task write, failover::Input done);
     void write_disk(NodeId node, bool durable);
     void release();
     void send_log();
@@ -190,7 +192,8 @@ class Site {
     Epoch fence_;
     NodeId disk_;          // what a read returns
     NodeId disk_durable_;  // what survives a loss of power for sure
-    failover::Host host_ = failover::Host::rebooted;
+    uint64_t boot_ = 1;
+    uint64_t stored_boot_ = 0;  // in which stored_ was written
 
     std::unique_ptr<Process> process_;
     uint64_t life_ = 0;
@@ -204,8 +207,15 @@ class Site {
     Duration clock_offset_{};
     Instant down_until_{};
     NodeId image_;
-    std::deque<Task> pending_;  // durable writes under way, in order
-    Instant write_due_{};
+    struct Write {
+        uint64_t number;
+        Task apply;
+    };
+    std::vector<Write> writes_;  // durable ones, under way
+    uint64_t writes_begun_ = 0;
+    Instant persist_due_{};
+    Instant fence_due_{};
+    Instant flush_due_{};
     LogFrame offered_;  // the log frame that is being judged
     bool in_step_ = false;
 };

@@ -52,10 +52,8 @@ bool Site::dies_in_write(const Task& write) {
             break;
         default:
             coverage_.probe("crash after a durable write, before it is known");
-            while (!pending_.empty()) {
-                pending_.front()();
-                pending_.pop_front();
-            }
+            for (const Write& earlier : writes_) earlier.apply();
+            writes_.clear();
             write();
     }
     world_.say("{}  CRASHES AT A DURABLE WRITE", index_ == 0 ? 'A' : 'B');
@@ -65,22 +63,27 @@ bool Site::dies_in_write(const Task& write) {
     return true;
 }
 
-void Site::write_then(Task write, failover::Input done) {
+// Writes of one kind end in the order in which they were begun; of different kinds, in any.
+void Site::write_then(Instant& due, Task write, failover::Input done) {
     if (dies_in_write(write)) return;
-    pending_.push_back(write);
-    write_due_ =
-        std::max(write_due_, world_.now() + world_.between(100us, settings.write_time_max));
-    later(write_due_ - world_.now(), [this, done = std::move(done)] {
-        pending_.front()();
-        pending_.pop_front();
+    const uint64_t number = ++writes_begun_;
+    writes_.push_back({number, std::move(write)});
+    due = std::max(due, world_.now() + world_.between(100us, settings.write_time_max));
+    later(due - world_.now(), [this, number, done = std::move(done)] {
+        const auto ended = std::find_if(writes_.begin(), writes_.end(),
+                                        [&](const Write& entry) { return entry.number == number; });
+        ended->apply();
+        writes_.erase(ended);
         step(done);
     });
 }
 
 void Site::out(const failover::Persist& persist) {
     write_then(
-        [this, state = persist.state] {
+        persist_due_,
+        [this, state = persist.state, boot = boot_] {
             stored_ = state;
+            stored_boot_ = boot;
             checker_.epoch_moved(index_ == 0 ? "A's state" : "B's state", state.epoch);
         },
         failover::Persisted{persist.number});
@@ -88,6 +91,7 @@ void Site::out(const failover::Persist& persist) {
 
 void Site::out(const failover::FenceDisk& fence) {
     write_then(
+        fence_due_,
         [this, epoch = fence.epoch] {
             fence_ = epoch;
             checker_.epoch_moved(index_ == 0 ? "A's disk" : "B's disk", epoch);
@@ -96,7 +100,10 @@ void Site::out(const failover::FenceDisk& fence) {
 }
 
 void Site::out(const failover::FlushDisk&) {
-    write_then([this, node = disk_] { disk_durable_ = node; }, failover::DiskFlushed{});
+    const Task flush = [this, node = disk_] {
+        if (!checker_.lineage.has(disk_durable_, node)) disk_durable_ = node;
+    };
+    write_then(flush_due_, flush, failover::DiskFlushed{});
 }
 
 // ---- The log ----
@@ -309,6 +316,12 @@ void Site::out(const failover::ReceiveSeed& receive) {
 // ---- For people ----
 
 void Site::out(const failover::StateChanged& changed) {
+    if (world_.chance(settings.kill_at_change)) {
+        coverage_.probe("kill soon after a change of state");
+        world_.after(world_.between(0ms, 80ms), [this] {
+            if (settings.kill_at_change > 0) kill();
+        });
+    }
     world_.say("{}  {} -> {} e{}: {}", index_ == 0 ? 'A' : 'B', wire::to_string(changed.from),
                wire::to_string(changed.to), changed.epoch, changed.reason);
 }
@@ -327,6 +340,12 @@ void Site::out(const failover::Retire& retire) {
     coverage_.probe("a process retires");
     world_.say("{}  retires: {}", index_ == 0 ? 'A' : 'B', retire.reason);
     die();
+}
+
+void Site::guest_stops() {
+    if (!process_ || !process_->runs || stopped()) return;
+    process_->runs = false;
+    step(failover::GuestStopped{LogIndex(checker_.lineage.index(process_->vm))});
 }
 
 // ---- From the network ----

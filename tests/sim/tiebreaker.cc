@@ -1,5 +1,7 @@
 #include "tests/sim/tiebreaker.h"
 
+#include "common/failover/deliberate_bugs.h"
+
 namespace antipode::sim {
 
 Tiebreaker::Tiebreaker(World& world, Network& network, Checker& checker)
@@ -11,6 +13,23 @@ void Tiebreaker::receive(size_t from, const wire::Request& request) {
     if (!busy_) work();
 }
 
+// A deliberate bug: a site is taken for the member of its name, whatever process of it asks.
+Member Tiebreaker::namesake(const Member& me) const {
+    if (!record_) return me;
+    for (const Member& member : record_->members) {
+        if (member.site == me.site) return member;
+    }
+    return me;
+}
+
+void Tiebreaker::mistake(wire::Answer& answer, const Member& me) const {
+    answer.request.me = me;
+    for (Member* member :
+         {&answer.record.holder, &answer.record.members[0], &answer.record.members[1]}) {
+        if (member->site == me.site) *member = me;
+    }
+}
+
 void Tiebreaker::work() {
     if (jobs_.empty() || !alive_) {
         busy_ = false;
@@ -20,14 +39,16 @@ void Tiebreaker::work() {
     const Job job = jobs_.front();  // stays there until it is done
     const auto presence = network_.tiebreaker_up(1 - job.from) ? tiebreaker::PeerPresence::connected
                                                                : tiebreaker::PeerPresence::absent;
-    const tiebreaker::Decision decision =
-        tiebreaker::decide(record_, job.request, {store_, presence});
+    wire::Request request = job.request;
+    if (failover::bug(failover::Bug::ignore_incarnations)) request.me = namesake(request.me);
+    tiebreaker::Decision decision = tiebreaker::decide(record_, request, {store_, presence});
+    if (failover::bug(failover::Bug::ignore_incarnations)) mistake(decision.answer, job.request.me);
     const bool writes = decision.changed == tiebreaker::Changed::yes;
     const Duration takes = (writes ? world_.between(500us, 5ms) : 20us) + slowness;
     world_.after(takes, [this, life = life_, job, decision, writes] {
         if (life != life_) return;
         if (writes) {
-            record_ = decision.record;
+            before_last_ = std::exchange(record_, decision.record);
             ++decisions_;
             checker_.epoch_moved("tiebreaker", record_->epoch);
             world_.note(7, record_->epoch.value(), static_cast<uint64_t>(record_->mode));
@@ -67,7 +88,7 @@ void Tiebreaker::wipe() {
 
 void Tiebreaker::restore() {
     crash();
-    record_ = backup_;
+    record_ = world_.chance(0.5) ? before_last_ : backup_;
     if (!keeps_identity_on_restore) store_ = wire::StoreIdentity(world_.random.next() | 1);
     checker_.tiebreaker_lost_data();
 }

@@ -40,12 +40,15 @@ class Tiebreaker {
         wire::Request request;
     };
     void work();
+    Member namesake(const Member& me) const;
+    void mistake(wire::Answer& answer, const Member& me) const;
 
     World& world_;
     Network& network_;
     Checker& checker_;
     wire::StoreIdentity store_;
-    std::optional<wire::Record> record_;  // durable
+    std::optional<wire::Record> record_;       // durable
+    std::optional<wire::Record> before_last_;  // as it was before the last decision
     std::optional<wire::Record> backup_;
     std::deque<Job> jobs_;
     bool busy_ = false;

@@ -1,0 +1,261 @@
+#!/usr/bin/python3
+"""The REST API does what web/openapi.yaml says: every operation that is described is called, and every answer,
+good and bad, is held against its schema; nothing is served that is not described. /metrics passes promtool."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+try:
+    import jsonschema
+    import yaml
+except ImportError as error:
+    print(f"skipped: {error} (packages python3-yaml, python3-jsonschema)")
+    sys.exit(77)
+
+from stage import PASSWORD, Client, Stage
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+
+
+class Described:
+    """The description, and which of its operations were seen."""
+
+    def __init__(self, document):
+        self.document = document
+        self.seen = set()
+        self.validators = {}
+
+    def operations(self):
+        for path, item in self.document["paths"].items():
+            for method in ("get", "post", "patch", "put", "delete"):
+                if method in item:
+                    yield method.upper(), path, item[method]
+
+    def find(self, method, path):
+        """The operation that serves a real path."""
+        for verb, pattern, operation in sorted(self.operations(), key=lambda entry: entry[1].count("{")):
+            if verb == method and re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", pattern), path.split("?")[0]):
+                return pattern, operation
+        raise AssertionError(f"{method} {path} is not described")
+
+    def resolve(self, node):
+        while "$ref" in node:
+            target = self.document
+            for part in node["$ref"][2:].split("/"):
+                target = target[part]
+            node = target
+        return node
+
+    def check(self, schema, document, what):
+        key = str(schema)
+        if key not in self.validators:
+            whole = {**schema, "components": self.document["components"]}
+            jsonschema.Draft202012Validator.check_schema(whole)
+            self.validators[key] = jsonschema.Draft202012Validator(whole)
+        for problem in self.validators[key].iter_errors(document):
+            where = "/".join(str(part) for part in problem.absolute_path)
+            raise AssertionError(f"{what}: at '{where}': {problem.message[:400]}")
+
+
+class Checked:
+    """A client whose every answer is held against the description."""
+
+    def __init__(self, described, client):
+        self.described = described
+        self.client = client
+
+    def ask(self, method, path, body=None, headers=None, expect=200, valid=True):
+        pattern, operation = self.described.find(method, path)
+        if valid and body is not None:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            self.described.check(schema, body, f"request of {method} {path}")
+        status, sent, document = self.client.ask(method, "/api/v1" + path, body, headers)
+        assert status == expect, f"{method} {path}: {status}, expected {expect}: {document}"
+        answers = operation["responses"]
+        answer = self.described.resolve(answers.get(str(status), answers.get("default", {})))
+        assert answer, f"{method} {path}: status {status} is not described"
+        kind = sent.get("Content-Type", "").split(";")[0]
+        if "content" in answer:
+            assert kind in answer["content"], f"{method} {path}: {kind} is not described for {status}"
+            schema = answer["content"][kind]["schema"]
+            self.described.check(schema, document, f"{method} {path} -> {status}")
+        else:
+            assert document == "", f"{method} {path}: a body that is not described"
+        if status < 400:
+            self.described.seen.add((method, pattern))
+        return document
+
+    def until(self, path, wanted):
+        while True:
+            document = self.ask("GET", path)
+            if wanted(document):
+                return document
+
+
+def reading(stage, ann):
+    pair = ann.until("/pairs/web1", lambda seen: len(seen["views"]) == 2 and all(v["reachable"] for v in seen["views"]))
+    assert pair["word"] == "protected"
+    ann.ask("GET", "/pairs")
+    page = ann.ask("GET", "/pairs?limit=1")
+    assert page["next"] == "mail" and len(page["items"]) == 1
+    ann.ask("GET", "/pairs?limit=none", expect=400)
+    ann.ask("GET", "/pairs/nobody", expect=404)
+    history = ann.ask("GET", "/pairs/web1/history")
+    assert len(history["rows"]) >= 890 and len(history["rows"][0]) == len(history["columns"])
+    ann.ask("GET", "/pairs/web1/console")
+    ann.ask("GET", "/pairs/web1/console?site=lisbon&after=0")
+    for path in ("/sites", "/vms", "/disks", "/links", "/tiebreaker", "/actions", "/drills", "/settings", "/session"):
+        ann.ask("GET", path)
+    ann.ask("GET", "/events?limit=2&severity=info&pair=web1")
+    ann.ask("GET", "/events?severity=grave", expect=400)
+    # Every state that a site can be in is described.
+    stage.play("diverge web1")
+    stage.play("tiebreaker-down web1")
+    ann.until("/pairs/web1", lambda seen: seen["word"] == "degraded")
+    stage.play("tiebreaker-up web1")
+    stage.play("cut mail")
+    ann.until("/pairs/mail", lambda seen: seen["word"] == "solo")
+    stage.play("sync mail 1")
+    ann.until("/pairs/mail", lambda seen: seen["sites"][0]["word"] == "joining")
+
+
+def acting(ann, vera):
+    act = "/pairs/web1/actions/"
+    ann.ask("POST", act + "switchover", {"check": True})
+    ann.ask("POST", act + "switchover", {}, expect=422)
+    ann.ask("POST", act + "dance", {}, expect=404)
+    ann.ask("POST", act + "verify", {"surprise": 1}, expect=400, valid=False)
+    vera.ask("POST", act + "verify", {}, expect=403)
+    started = ann.ask("POST", act + "verify", {"note": "a test"}, expect=202)
+    task = started["task"]["id"]
+    ann.ask("POST", f"/tasks/{task}/cancel", expect=202)
+    ann.until(f"/tasks/{task}", lambda seen: seen["state"] != "running")
+    ann.ask("POST", f"/tasks/{task}/cancel", expect=409)
+    ann.ask("GET", "/tasks/none", expect=404)
+    ann.ask("GET", "/tasks?limit=1&state=succeeded")
+    paused = {"confirm": "web1"}
+    first = ann.ask("POST", act + "pause", paused, {"Idempotency-Key": "k1"})
+    again = ann.ask("POST", act + "pause", paused, {"Idempotency-Key": "k1"})
+    assert first == again
+    ann.ask("POST", act + "resume", {}, {"Idempotency-Key": "k1"}, expect=422)
+    ann.ask("POST", act + "resume", {})
+
+
+def administering(stage, described, ann, vera):
+    ann.ask("POST", "/users", {"name": "new", "role": "operator", "password": PASSWORD}, expect=201)
+    ann.ask("POST", "/users", {"name": "new", "role": "operator", "password": PASSWORD}, expect=409)
+    ann.ask("PATCH", "/users/new", {"disabled": True})
+    ann.ask("GET", "/users")
+    vera.ask("GET", "/users", expect=403)
+    ann.ask("DELETE", "/users/new", expect=204)
+    ann.ask("DELETE", "/users/ann", expect=409)
+    token = ann.ask("POST", "/tokens", {"name": "prometheus", "role": "viewer", "expires_days": 30}, expect=201)
+    ann.ask("GET", "/tokens")
+    program = Client(stage, token["token"])
+    Checked(described, program).ask("GET", "/pairs")
+    status, _, metrics = program.ask("GET", "/metrics")
+    assert status == 200
+    check_metrics(metrics)
+    ann.ask("DELETE", f"/tokens/{token['id']}", expect=204)
+    Checked(described, program).ask("GET", "/pairs", expect=401)
+    ann.ask("PATCH", "/settings", {"login_banner": "Authorised use only"})
+    ann.ask("PATCH", "/settings", {"session_hours": 0}, expect=400, valid=False)
+    audit = ann.ask("GET", "/audit?limit=1000")
+    done = {(entry["action"], entry["outcome"]) for entry in audit["items"]}
+    for wanted in (("user.add", "ok"), ("token.add", "ok"), ("pair.verify", "asked"), ("pair.verify", "refused"),
+                   ("settings.change", "ok"), ("login", "ok"), ("login", "refused")):
+        assert wanted in done, f"{wanted} is not in the audit log"
+    assert PASSWORD not in str(audit)
+
+
+def logging_in(stage, described):
+    stranger = Checked(described, Client(stage))
+    stranger.ask("GET", "/pairs", expect=401)
+    stranger.ask("GET", "/session")
+    stranger.ask("POST", "/session", {"name": "vera", "password": "wrong"}, expect=401)
+    stranger.ask("POST", "/session", {"name": "vera"}, expect=400, valid=False)
+    dora = Client(stage)
+    assert dora.log_in("dora")[0] == 201
+    checked = Checked(described, dora)
+    checked.ask("POST", "/session/password", {"old_password": "not this one", "new_password": "another good one"},
+                expect=403)
+    checked.ask("POST", "/session/password", {"old_password": PASSWORD, "new_password": "another good one"}, expect=201)
+    checked.ask("GET", "/pairs", expect=401)  # the old cookie is over
+    checked.ask("POST", "/session", {"name": "dora", "password": "another good one"}, expect=201)
+    assert dora.log_in("dora", "another good one")[0] == 201
+    checked.ask("DELETE", "/session", expect=204)
+
+
+def streaming(stage, described, ann):
+    """The stream's documents are the REST documents."""
+    connection = stage.connect()
+    connection.request("GET", "/api/v1/live?pair=web1", headers={"Cookie": ann.client.cookie})
+    response = connection.getresponse()
+    assert response.status == 200 and response.headers["Content-Type"] == "text/event-stream"
+    schemas = described.document["components"]["schemas"]
+    wanted = {"overview": "Summary", "pair": "Pair", "event": "Event", "task": "Task"}
+    ann.ask("POST", "/pairs/web1/actions/pause", {"confirm": "web1"})
+    import json
+    seen, name = set(), ""
+    while seen != set(wanted):
+        line = response.readline().decode().rstrip("\n")
+        if line.startswith("event: "):
+            name = line[7:]
+        elif line.startswith("data: "):
+            document = json.loads(line[6:])
+            items = document["items"] if name == "overview" else [document]
+            for item in items:
+                described.check(schemas[wanted[name]], item, f"live {name}")
+            seen.add(name)
+    described.seen.add(("GET", "/live"))
+    ann.ask("POST", "/pairs/web1/actions/resume", {})
+
+
+def check_metrics(text):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        print("promtool is missing (package prometheus): /metrics is not checked by it")
+        return
+    done = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def served_paths():
+    """What the sources route under /api/v1."""
+    found = set()
+    folder = os.path.join(ROOT, "web", "routes")
+    for name in os.listdir(folder):
+        if name.endswith(".cc"):
+            with open(os.path.join(folder, name)) as file:
+                found.update(re.findall(r'"/api/v1(/[^"]*)"', file.read()))
+    # Beginnings of Location headers are no routes.
+    return {path for path in found if not path.endswith("/") and "{}" not in path}
+
+
+def main():
+    with Stage(["web1", "mail"]) as stage:
+        ann_client, vera_client = Client(stage), Client(stage)
+        status, _, session = ann_client.log_in("ann")
+        assert status == 201, session
+        assert vera_client.log_in("vera")[0] == 201
+        status, headers, text = ann_client.ask("GET", "/api/v1/openapi.yaml")
+        assert status == 200 and headers["Content-Type"] == "application/yaml"
+        described = Described(yaml.safe_load(text))
+        ann, vera = Checked(described, ann_client), Checked(described, vera_client)
+        logging_in(stage, described)
+        reading(stage, ann)
+        acting(ann, vera)
+        streaming(stage, described, ann)
+        administering(stage, described, ann, vera)
+        missing = {(method, path) for method, path, _ in described.operations()} - described.seen
+        assert not missing, f"described, and never answered well here: {sorted(missing)}"
+        undescribed = served_paths() - set(described.document["paths"])
+        assert not undescribed, f"served and not described: {sorted(undescribed)}"
+        print(f"{len(described.seen)} operations, each as described")
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,8 @@ Result<void> Node::open_channel() {
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
     FT_TRY(channel_, stream::Channel::create(context_, std::move(channel), *this));
+    // A seed's pieces can overtake the message that announces it: they wait until this site is ready.
+    channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
     return {};
 }
 

@@ -81,6 +81,7 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
     };
     event(EventCode::seed_started, fmt::format("from {}", order.from.site));
     seed_in_ = std::make_unique<SeedReceiver>(attempt, *built_, *disks_, std::move(hooks));
+    channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::flowing);
 }
 
 // Everything is in place; the disks are made durable before anybody hears of it.
@@ -110,6 +111,7 @@ void Node::start_loaded(const SeedEnd& end) {
     clock_offset_ = Duration(static_cast<int64_t>(end.state.guest_clock_ns)) -
                     MonotonicClock::now().time_since_epoch();
     seed_in_.reset();
+    channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
     event(EventCode::seed_finished, fmt::format("at entry {}", end.position));
     feed(failover::SeedLoaded{end.attempt, end.position});
     auto held = std::move(held_batches_);

@@ -18,6 +18,7 @@ constexpr int kIoThreads = 1;
 constexpr int kReconnectMs = 50;
 constexpr int kReconnectMaxMs = 1000;
 constexpr int kHandshakeMs = 5000;
+constexpr int kSilentFailuresMax = 6;
 constexpr const char* kZapEndpoint = "inproc://zeromq.zap.01";
 constexpr int kMonitored = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                            ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
@@ -230,7 +231,8 @@ void ZmqLink::read_monitor(Lane lane) {
         std::memcpy(&event, frames[0].data(), sizeof event);
         std::memcpy(&value, frames[0].data() + sizeof event, sizeof value);
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-            watched.last_failure.clear();
+            last_failure_.clear();
+            silent_failures_ = 0;
             if (std::exchange(watched.connected, true)) {
                 events_.push_back(LaneLost{lane, "connected again"});
             }
@@ -243,18 +245,27 @@ void ZmqLink::read_monitor(Lane lane) {
                 LaneLost{lane, fmt::format("the connection to {} is lost", peer_endpoint_)});
             continue;
         }
-        const std::string text =
-            event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-                ? fmt::format("{} does not let us in (code {}): our key is not the one it pins",
-                              peer_endpoint_, value)
-                : fmt::format(
-                      "{} does not answer as the holder of the pinned key would "
-                      "(event {:#x}, {:#x})",
-                      peer_endpoint_, event, value);
-        if (std::exchange(watched.last_failure, text) != text) {
-            events_.push_back(HandshakeFailed{lane, text});
-        }
+        note_failure(lane, event, value);
     }
+}
+
+// A handshake that ends without a word is a broken line, or, when that goes on, a server that does
+// not hold the key we pinned: it cannot read our greeting, and hangs up.
+void ZmqLink::note_failure(Lane lane, uint16_t event, uint32_t value) {
+    std::string text;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
+        text = fmt::format("{} does not let us in (code {}): our key is not the one it pins",
+                           peer_endpoint_, value);
+    } else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) {
+        text = fmt::format("{} does not speak CURVE with the key that is pinned for it ({:#x})",
+                           peer_endpoint_, value);
+    } else {
+        if (++silent_failures_ < kSilentFailuresMax) return;
+        text = fmt::format("{} hangs up on every greeting: does it hold the key that is pinned for "
+                           "it?",
+                           peer_endpoint_);
+    }
+    if (std::exchange(last_failure_, text) != text) events_.push_back(HandshakeFailed{lane, text});
 }
 
 void ZmqLink::answer_zap() {

@@ -90,7 +90,6 @@ class ZmqLink {
         ZmqSocket socket;
         ZmqSocket monitor;
         bool connected = false;
-        std::string last_failure;
     };
 
     Result<> open(const ZmqLinkConfig& config);
@@ -100,6 +99,7 @@ class ZmqLink {
     Result<> watch(Watched& watched, const std::string& name);
     Result<ZmqSocket> make_socket(int type, const ZmqLinkConfig& config);
     void read_monitor(Lane lane);
+    void note_failure(Lane lane, uint16_t event, uint32_t value);
     void answer_zap();
 
     std::unique_ptr<void, FreeContext> context_;  // closed after every socket
@@ -109,6 +109,8 @@ class ZmqLink {
     CurveKeyBytes pinned_{};
     std::string listen_endpoint_;
     std::string peer_endpoint_;
+    std::string last_failure_;  // told, and not over
+    int silent_failures_ = 0;   // in a row
     std::deque<LinkEvent> events_;
 };
 

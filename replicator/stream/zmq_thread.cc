@@ -146,7 +146,8 @@ void ZmqThread::run() {
     rate_since_ = now;
     bool busy = false;
     while (!stopping_.load()) {
-        const Instant deadline = std::min(session_.deadline(now), now + kWaitMax);
+        Instant deadline = std::min(session_.deadline(now), now + kWaitMax);
+        if (unpublished_) deadline = std::min(deadline, next_publish_);
         const Duration timeout =
             busy ? Duration::zero() : std::max(deadline - now, Duration::zero());
         link_->wait(to_thread_.fd(), {stash_[0].has_value(), stash_[1].has_value()}, timeout);
@@ -308,8 +309,13 @@ void ZmqThread::report_garbage(Instant now) {
 }
 
 void ZmqThread::publish(Instant now) {
+    unpublished_ = unpublished_ || session_.stats().frames_sent != published_sent_ ||
+                   session_.stats().frames_received != published_received_;
     if (now < next_publish_) return;
     next_publish_ = now + kPublishInterval;
+    unpublished_ = false;
+    published_sent_ = session_.stats().frames_sent;
+    published_received_ = session_.stats().frames_received;
     session_.fill_stats();
     ChannelStats& stats = session_.mutable_stats();
     if (now - rate_since_ >= kRateInterval) {

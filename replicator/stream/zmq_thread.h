@@ -126,6 +126,9 @@ class ZmqThread {
     Instant next_garbage_line_{};
     Instant next_key_line_{};
     Instant next_publish_{};
+    bool unpublished_ = false;  // something happened since
+    uint64_t published_sent_ = 0;
+    uint64_t published_received_ = 0;
     Instant rate_since_{};
     uint64_t rate_sent_ = 0;
     uint64_t rate_received_ = 0;

@@ -8,6 +8,7 @@
 // Pure: a table in, a table out.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 

@@ -261,9 +261,10 @@ void ZmqLink::note_failure(Lane lane, uint16_t event, uint32_t value) {
                            peer_endpoint_, value);
     } else {
         if (++silent_failures_ < kSilentFailuresMax) return;
-        text = fmt::format("{} hangs up on every greeting: does it hold the key that is pinned for "
-                           "it?",
-                           peer_endpoint_);
+        text = fmt::format(
+            "{} hangs up on every greeting: does it hold the key that is pinned for "
+            "it?",
+            peer_endpoint_);
     }
     if (std::exchange(last_failure_, text) != text) events_.push_back(HandshakeFailed{lane, text});
 }

@@ -27,6 +27,7 @@ struct Recorded final : ChannelHandler {
     std::vector<std::byte> hello;
     uint64_t writable = 0;
     std::function<void(const Message&)> on_each;
+    std::function<void()> on_up;
     bool keep_payloads = true;
     uint64_t message_count = 0;
     uint64_t payload_bytes = 0;
@@ -35,6 +36,7 @@ struct Recorded final : ChannelHandler {
         events.push_back("up " + std::string(who.site.view()));
         peer = who;
         hello.assign(blob.begin(), blob.end());
+        if (on_up) on_up();
     }
     void on_session_down(const std::string& reason) override {
         events.push_back("down " + reason);

@@ -195,6 +195,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<replay::Engine> engine_;
     bool recording_ = false;
     bool engine_stopped_ = false;
+    bool guest_ended_ = false;  // a replaying VM has stopped by itself
     bool consuming_ =
         false;  // the backup takes no more entries; the log is closed once all are fed
     ConsoleLog console_log_;

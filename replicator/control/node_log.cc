@@ -129,6 +129,8 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
                 feed(failover::GuestStopped{outbox_.last()});
             } else if (consuming_) {
                 feed(failover::LogDrained{engine_->applied()});
+            } else {
+                guest_ended_ = true;  // the primary says so too, or this site has diverged
             }
             return;
         case replay::StopReason::failed:
@@ -247,6 +249,10 @@ void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
 void Node::accept_log(const failover::AcceptLog& order) {
     FT_CHECK(offered_.has_value(), "accepts entries that were not offered");
     if (!recording_) gate_.released_elsewhere(offered_->released);
+    if (guest_ended_) {
+        guest_ended_ = false;
+        feed(failover::VmFailed{"the guest ended here and goes on at the primary"});
+    }
     uint64_t index = offered_->first.value();
     for (auto& entry : offered_->entries) {
         if (LogIndex(index) >= order.first && LogIndex(index) <= order.last) {

@@ -205,6 +205,7 @@ void Node::drop_vm() {
     disks_->attach(nullptr);
     engine_.reset();
     engine_stopped_ = false;
+    guest_ended_ = false;
     recording_ = false;
     consuming_ = false;
     backlog_.clear();

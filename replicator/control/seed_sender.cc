@@ -33,7 +33,7 @@ void SeedSender::begin() {
         for (uint64_t i = 0; i < count; ++i) chunks_.insert(chunks_.end(), Chunk{drive, i});
     }
     dirty_asked_ = true;
-    engine_.request_dirty_pages();
+    engine_.request_dirty_pages(replay::Engine::Since::ever);
     pump();
 }
 
@@ -94,7 +94,7 @@ void SeedSender::standing(std::unique_ptr<replay::VmState> state, LogIndex posit
     for (const auto& held : gate.held()) end_->held.push_back({held.number, held.output});
     end_->state = std::move(*state);
     dirty_asked_ = true;
-    engine_.request_dirty_pages();
+    engine_.request_dirty_pages(replay::Engine::Since::last_call);
 }
 
 void SeedSender::progress(uint64_t bytes) {
@@ -191,7 +191,7 @@ void SeedSender::next_round() {
         return hooks_.on_ready();
     }
     dirty_asked_ = true;
-    engine_.request_dirty_pages();
+    engine_.request_dirty_pages(replay::Engine::Since::last_call);
 }
 
 void SeedSender::fail(const std::string& text) {

@@ -111,7 +111,8 @@ void Engine::follow() {
     wake();
 }
 
-void Engine::request_dirty_pages() {
+void Engine::request_dirty_pages(Since since) {
+    if (since == Since::ever) dirty_from_start_ = true;
     dirty_wanted_ = true;
     vcpu_.kick();
     wake();

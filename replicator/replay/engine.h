@@ -100,9 +100,9 @@ class Engine final : private vmm::InputSource {
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
     Result<void> restore(const VmState& state, LogIndex position);
-    // Recording: OwnerPort::dirty_pages() brings the pages written since the last call (all, the
-    // first time).
-    void request_dirty_pages();
+    // Recording: OwnerPort::dirty_pages() brings the pages written since the last call, or all of them.
+    enum class Since : uint8_t { last_call, ever };
+    void request_dirty_pages(Since since);
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
     void stop();
     void wake() { wakeup_.wake(); }
@@ -240,6 +240,7 @@ class Engine final : private vmm::InputSource {
     std::atomic<bool> capture_wanted_{false};
     std::atomic<bool> follow_wanted_{false};
     std::atomic<bool> dirty_wanted_{false};
+    std::atomic<bool> dirty_from_start_{false};
     std::atomic<bool> log_closed_{false};
     std::atomic<bool> live_wanted_{false};
     std::atomic<int64_t> guest_clock_base_ns_{0};  // guest clock = monotonic clock - base

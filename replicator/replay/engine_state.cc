@@ -112,6 +112,7 @@ void Engine::remember_reissued() {
 }
 
 void Engine::report_dirty_pages() {
+    if (dirty_from_start_.exchange(false)) memory_digest_.forget_sent();
     auto bitmap = memory_digest_.take_unsent(vm_->vm, vm_->memory);
     if (!bitmap) {
         logger("replay").error("dirty pages: {}", bitmap.error().to_string());

@@ -29,6 +29,7 @@ class MemoryDigest {
     Result<std::vector<uint64_t>> take_changed(vmm::Vm& vm, vmm::GuestMemory& memory);
     // For seeding: a bitmap of the pages written since the last take_unsent(); all of them, the
     // first time.
+    void forget_sent() { unsent_.clear(); }
     Result<std::vector<uint64_t>> take_unsent(vmm::Vm& vm, vmm::GuestMemory& memory);
     const std::vector<uint64_t>& page_hashes() const { return page_hashes_; }
     uint64_t pages_hashed() const { return pages_hashed_; }

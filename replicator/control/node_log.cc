@@ -79,6 +79,8 @@ bool Node::take_item(VcpuBridge::Item item) {
         return output;
     }
     if (auto* made = std::get_if<replay::ReplayedOutput>(&item)) {
+        const bool gone = made->number <= gate_.released();
+        if (gone && made->output.kind == vmm::Output::Kind::console) emit(made->output);
         gate_.hold({made->number, LogIndex(), std::move(made->output), MonotonicClock::now()});
     } else if (const auto* drained = std::get_if<VcpuBridge::Drained>(&item)) {
         feed(failover::LogDrained{drained->applied});
@@ -248,7 +250,12 @@ void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
 
 void Node::accept_log(const failover::AcceptLog& order) {
     FT_CHECK(offered_.has_value(), "accepts entries that were not offered");
-    if (!recording_) gate_.released_elsewhere(offered_->released);
+    if (!recording_) {
+        // The console at this site shows all that the guest ever printed.
+        for (const auto& held : gate_.released_elsewhere(offered_->released)) {
+            if (held.output.kind == vmm::Output::Kind::console) emit(held.output);
+        }
+    }
     if (guest_ended_) {
         guest_ended_ = false;
         feed(failover::VmFailed{"the guest ended here and goes on at the primary"});

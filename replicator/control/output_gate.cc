@@ -43,12 +43,15 @@ void OutputGate::forget_log() {
     for (auto& each : held_) each.needs = LogIndex();
 }
 
-void OutputGate::released_elsewhere(OutputNumber number) {
+std::vector<HeldOutput> OutputGate::released_elsewhere(OutputNumber number) {
+    std::vector<HeldOutput> dropped;
     released_ = std::max(released_, number);
     while (!held_.empty() && held_.front().number <= released_) {
         held_bytes_ -= held_.front().output.bytes.size();
+        dropped.push_back(std::move(held_.front()));
         held_.pop_front();
     }
+    return dropped;
 }
 
 }  // namespace antipode::control

@@ -7,6 +7,7 @@
 // returns zeros from then on, and the caller asks ok() once.
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -23,9 +24,12 @@ class StateWriter {
     requires std::integral<T> || std::is_enum_v<T>
     void put(T value) {
         auto raw = static_cast<uint64_t>(value);
-        for (size_t i = 0; i < sizeof(T); ++i, raw >>= 8) {
-            bytes_.push_back(static_cast<std::byte>(raw & 0xff));
+        std::array<std::byte, sizeof(T)> bytes;
+        for (std::byte& each : bytes) {
+            each = static_cast<std::byte>(raw & 0xff);
+            raw >>= 8;
         }
+        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
     }
     void put_bytes(std::span<const std::byte> data) {
         put<uint32_t>(static_cast<uint32_t>(data.size()));

@@ -11,8 +11,11 @@ Namespaces are named by the harness's process id, so tests do not meet; what a k
 up by the next one. Addresses can be the same everywhere, for nothing leaves its namespaces."""
 
 import ctypes
+import fcntl
 import os
 import re
+import socket
+import struct
 import subprocess
 import threading
 
@@ -23,6 +26,8 @@ LAN_PREFIX = 24
 SITE_ADDRESS = {"a": "10.77.1.1", "b": "10.77.2.1", "t": "10.77.3.1"}
 WAN_ADDRESS = {"a": "10.77.1.254", "b": "10.77.2.254", "t": "10.77.3.254"}
 CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -48,18 +53,38 @@ def sweep():
 
 def enter(namespace):
     """Puts the calling thread into a namespace; sockets it makes from now on are there."""
-    with open(f"/run/netns/{namespace}", "rb") as handle:
+    _enter_path(f"/run/netns/{namespace}")
+
+
+def _enter_path(path):
+    with open(path, "rb") as handle:
         if _libc.setns(handle.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"setns to {namespace}")
+            raise OSError(ctypes.get_errno(), f"setns to {path}")
 
 
 def made_in(namespace, make):
     """What make() returns, made by a thread in the namespace: a socket belongs to where it was made."""
+    return _made_at(f"/run/netns/{namespace}", make)
+
+
+def made_in_process(pid, make):
+    """The same in the network of a process."""
+    return _made_at(f"/proc/{pid}/ns/net", make)
+
+
+def bring_loopback_up():
+    """In the calling thread's namespace."""
+    request = struct.pack("16sh22x", b"lo", IFF_UP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, request)
+
+
+def _made_at(path, make):
     outcome = {}
 
     def run():
         try:
-            enter(namespace)
+            _enter_path(path)
             outcome["value"] = make()
         except BaseException as error:  # pylint: disable=broad-except
             outcome["error"] = error

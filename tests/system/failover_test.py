@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""kill -9 of the primary's replicator at random moments: the VM goes on at the other site, and nothing that a client
+saw acknowledged is missing from the survivor's disk. ANTIPODE_FAILOVERS sets how many (20), ANTIPODE_SEED the moments."""
+
+import os
+import random
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, guests, paths, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
+                     None if paths.has_program("antipode-replicator") else "antipode-replicator is not built")
+COUNT = int(os.environ.get("ANTIPODE_FAILOVERS", "20"))
+SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
+
+
+class KillMinusNine(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def fail_over(self, guest, index, moment):
+        """One failover of a fresh pair; how long the client waited, in ms."""
+        pair = self.world.pair(guest, name=f"vm{index}")
+        pair.start()
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(1)
+        time.sleep(moment)  # the random moment itself
+        pair.a.kill()
+        before = client.acknowledged()
+        pair.b.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20)
+        code, summary = client.stop()
+        self.assertEqual(code, 0, client.process.output())
+        self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
+        acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
+        print(f"failover {index}: after {moment * 1000:.0f} ms, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
+              f"silence_ms={summary['longest_silence_ms']}", flush=True)
+        pair.close()
+        return summary["longest_silence_ms"]
+
+    def test_bare_metal_at_random_moments(self):
+        print(f"ANTIPODE_SEED={SEED}", flush=True)
+        chance = random.Random(SEED)
+        silences = [self.fail_over(guests.udp_echo(), index, chance.uniform(0, 1.5)) for index in range(COUNT)]
+        print(f"{COUNT} failovers: longest silence median {sorted(silences)[COUNT // 2]} ms, worst {max(silences)} ms")
+
+    def test_console_goes_on(self):
+        """A guest that only counts: what the primary's console showed is on the survivor's, and it goes on."""
+        for build in (guests.counter, guests.disk_writer, guests.compute):
+            guest = build()
+            pair = self.world.pair(guest, name=f"console-{guest.name.replace('_', '-')}")
+            pair.start()
+            last = pair.a.wait_for_console(guest.ready)
+            pair.a.kill()
+            pair.b.wait_for_state("solo")
+            pair.b.wait_for_console(last)
+            length = len(pair.b.console())
+            wait.until(f"the console of {guest.name} goes on", lambda: len(pair.b.console()) > length, 20)
+            self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
+            pair.close()
+
+    def test_backup_dies(self):
+        """The primary wins, goes on alone, and releases what it held."""
+        pair = self.world.pair(guests.udp_echo())
+        pair.start()
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        pair.b.kill()
+        before = client.acknowledged()
+        pair.a.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20)
+        client.stop()
+        world.assert_nothing_lost(self, pair.a, [client])
+
+
+if __name__ == "__main__":
+    case.main()

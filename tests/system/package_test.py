@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The .deb in a clean Debian root: it installs with nothing but what it depends on, makes its users, its units are sound
+and well sandboxed, and the tiebreaker starts from it as its own user and talks mutual TLS 1.3.
+
+The clean root is made once by mmdebstrap (that needs the network) and kept as a tarball in the cache."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+
+SUITE = "bookworm"
+EXPOSURE_MAX = 2.5
+PORT = 7200
+
+requirements.require(None if os.geteuid() == 0 else "a clean root needs root",
+                     None if shutil.which("mmdebstrap") else "mmdebstrap is not installed (packaging/deps)",
+                     None if os.path.isdir(os.path.join(paths.build(), "packaging")) else "the build has no packaging")
+
+
+def base_tarball():
+    """Debian with the package's dependencies and systemd, and nothing else; None where it cannot be had."""
+    wanted = subprocess.run([os.path.join(paths.ROOT, "packaging", "deps"), "--list", "runtime"],
+                            capture_output=True, text=True, check=True).stdout.split() + ["systemd"]
+    key = hashlib.sha256(" ".join([SUITE, *sorted(wanted)]).encode()).hexdigest()[:16]
+    cache = os.environ.get("ANTIPODE_CACHE", os.path.expanduser("~/.cache/antipode"))
+    tarball = os.path.join(cache, f"root-{SUITE}-{key}.tar")
+    if not os.path.exists(tarball):
+        os.makedirs(cache, exist_ok=True)
+        making = f"{tarball}.{os.getpid()}.tar"
+        done = subprocess.run(["mmdebstrap", "--variant=minbase", "--include=" + ",".join(wanted), SUITE, making],
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            print(done.stderr[-2000:])
+            return None
+        os.rename(making, tarball)
+    return tarball
+
+
+def build_package():
+    """The .deb of the build under test. CPack takes what is built; it builds nothing."""
+    done = process.run(["cpack", "-G", "DEB", "--config", os.path.join(paths.build(), "CPackConfig.cmake"),
+                        "-B", os.path.join(paths.build(), "package-test")], seconds=300)
+    found = re.findall(r"package: (\S+\.deb) generated", done.stdout)
+    if len(found) != 1:
+        raise AssertionError(done.stdout + done.stderr)
+    return found[0]
+
+
+TARBALL = base_tarball()
+if TARBALL is None:
+    requirements.skip("no clean root: mmdebstrap failed, and none is in the cache")
+
+
+class Package(case.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.package = build_package()
+        cls.root = os.path.join(os.path.dirname(cls.package), "root")
+        shutil.rmtree(cls.root, ignore_errors=True)
+        os.makedirs(cls.root)
+        with tarfile.open(TARBALL) as archive:
+            archive.extractall(cls.root)
+        shutil.copy(cls.package, os.path.join(cls.root, "antipode.deb"))
+        cls.installed = cls.run_in_root("dpkg", "-i", "/antipode.deb", check=False)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.root, ignore_errors=True)
+
+    @classmethod
+    def in_root(cls, *argv, user=None):
+        command = ["unshare", "--mount", "--net", "--ipc", "--uts", "--", "chroot"]
+        if user:
+            command.append(f"--userspec={user}:{user}")
+        return [*command, cls.root, *argv]
+
+    @classmethod
+    def run_in_root(cls, *argv, check=True, user=None):
+        return process.run(cls.in_root(*argv, user=user), check=check, seconds=120)
+
+    def units(self):
+        folder = os.path.join(self.root, "usr/lib/systemd/system")
+        return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("antipode"))
+
+    def test_installs_with_its_dependencies_alone(self):
+        self.assertEqual(self.installed.returncode, 0, self.installed.stdout + self.installed.stderr)
+        self.assertIn("install ok installed", self.run_in_root("dpkg", "-s", "antipode").stdout)
+
+    def test_programs_run(self):
+        for name in os.listdir(os.path.join(self.root, "usr/bin")):
+            if name.startswith("antipode-"):
+                self.assertIn(name, self.run_in_root(f"/usr/bin/{name}", "--help").stdout)
+
+    def test_every_program_is_in_it(self):
+        for name in ("antipode-replicator", "antipode-tiebreaker", "antipode-web", "antipode-ca"):
+            self.assertTrue(os.access(os.path.join(self.root, "usr/bin", name), os.X_OK), name)
+
+    def test_users_and_rights(self):
+        for user in ("antipode-replicator", "antipode-tiebreaker", "antipode-web"):
+            self.assertIn(user, self.run_in_root("id", user).stdout)
+        self.assertIn("kvm", self.run_in_root("id", "antipode-replicator").stdout)
+        # What names private keys is for root and the service alone.
+        for folder, group in (("vms", "antipode-replicator"), ("tiebreaker", "antipode-tiebreaker")):
+            shown = self.run_in_root("stat", "-c", "%a %U %G", f"/etc/antipode/{folder}").stdout.strip()
+            self.assertEqual(shown, f"750 root {group}")
+
+    def test_units_are_sound_and_sandboxed(self):
+        units = self.units()
+        self.assertEqual(len(units), 3)
+        for unit in units:
+            name = os.path.basename(unit).replace("@.", "@test.")
+            verified = self.run_in_root("systemd-analyze", "verify", "--man=no", f"/usr/lib/systemd/system/{name}", check=False)
+            complaints = [line for line in verified.stderr.splitlines() if "antipode" in line]
+            self.assertEqual(complaints, [], verified.stderr)
+            shown = process.run(["systemd-analyze", "security", "--offline=true", unit], env={"SYSTEMD_LOG_LEVEL": "err"}).stdout
+            exposure = float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown).group(1))
+            print(f"{os.path.basename(unit)}: exposure {exposure}", flush=True)
+            self.assertLessEqual(exposure, EXPOSURE_MAX, shown)
+
+    def test_example_configuration(self):
+        self.run_in_root("antipode-web", "--config", "/etc/antipode/web.toml", "check")
+        # The example names keys that only an administrator can make: it is read, and the first of them is missing.
+        checked = self.run_in_root("antipode-replicator", "check", "/etc/antipode/vms/example", check=False)
+        self.assertNotEqual(checked.returncode, 0)
+        self.assertEqual(len(checked.stderr.strip().splitlines()), 1, checked.stderr)
+        self.assertIn("/etc/antipode/vms/example/", checked.stderr)
+
+    def make_certificates(self):
+        tiebreaker = "/etc/antipode/tiebreaker"
+        self.run_in_root("antipode-ca", "init", "--directory", "/etc/antipode/ca")
+        self.run_in_root("antipode-ca", "sign", "--directory", "/etc/antipode/ca", "--tiebreaker", "t", "--host", "127.0.0.1",
+                         "--out", f"{tiebreaker}/tiebreaker")
+        self.run_in_root("antipode-ca", "sign", "--directory", "/etc/antipode/ca", "--site", "site-a", "--pairs", "*",
+                         "--out", "/root/site-a")
+        self.run_in_root("sh", "-c", f"cp /etc/antipode/ca/ca.pem /etc/antipode/ca/ca.crl {tiebreaker}/ &&"
+                                     f"chown antipode-tiebreaker: {tiebreaker}/tiebreaker.key {tiebreaker}/ca.crl")
+
+    def notify_socket(self):
+        """Where systemd would hear that the service is ready."""
+        path = os.path.join(self.root, "run/notify")
+        if os.path.exists(path):
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.settimeout(20)
+        self.addCleanup(listener.close)
+        return listener
+
+    def test_tiebreaker_starts_and_speaks_tls(self):
+        self.make_certificates()
+        with open(os.path.join(self.root, "usr/lib/systemd/system/antipode-tiebreaker.service"), encoding="utf-8") as file:
+            unit = file.read()
+        command = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE).group(1).split()
+        state = "/var/lib/antipode/tiebreaker"  # systemd makes it: StateDirectory=
+        self.run_in_root("install", "-d", "-o", "antipode-tiebreaker", "-g", "antipode-tiebreaker", "-m", "700", state)
+        notified = self.notify_socket()
+        daemon = self.owned(process.Process(
+            "tiebreaker", self.in_root("sh", "-c", "exec \"$@\"", "sh", *command, user="antipode-tiebreaker"), self.path("tiebreaker.log"),
+            env={"NOTIFY_SOCKET": "/run/notify"}))
+        message = wait.until("READY=1", lambda: notified.recv(4096).decode(), 20)
+        self.assertIn("READY=1", message)
+        owner = os.stat(f"/proc/{daemon.pid}").st_uid
+        self.assertNotEqual(owner, 0)
+        self.assertEqual(self.handshake(daemon.pid, with_certificate=True), "TLSv1.3")
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            self.handshake(daemon.pid, with_certificate=False)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertIn("STOPPING=1", notified.recv(4096).decode())
+
+    def handshake(self, pid, with_certificate):
+        """The protocol's version, from within the daemon's network."""
+        from lib import netns  # pylint: disable=import-outside-toplevel
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(os.path.join(self.root, "etc/antipode/ca/ca.pem"))
+        if with_certificate:
+            context.load_cert_chain(os.path.join(self.root, "root/site-a.pem"), os.path.join(self.root, "root/site-a.key"))
+
+        def connect():
+            netns.bring_loopback_up()
+            return socket.create_connection(("127.0.0.1", PORT), timeout=5)
+
+        with context.wrap_socket(netns.made_in_process(pid, connect), server_hostname="127.0.0.1") as connection:
+            # In TLS 1.3 a refused client hears of it when it first reads. A good one is waited for: its hello is due.
+            connection.settimeout(1)
+            try:
+                if connection.recv(1) == b"":
+                    raise ConnectionError("closed")
+            except TimeoutError:
+                pass
+            return connection.version()
+
+    def test_removal_keeps_what_matters(self):
+        root = self.root
+        kept = os.path.join(root, "var/lib/antipode/web1")
+        os.makedirs(kept, exist_ok=True)
+        with open(os.path.join(kept, "disk.img"), "w", encoding="utf-8") as file:
+            file.write("the last copy")
+        removed = self.run_in_root("dpkg", "--purge", "antipode")
+        self.assertEqual(removed.returncode, 0)
+        self.assertTrue(os.path.exists(os.path.join(kept, "disk.img")))
+        again = self.run_in_root("dpkg", "-i", "/antipode.deb")
+        self.assertEqual(again.returncode, 0)
+
+
+if __name__ == "__main__":
+    case.main()

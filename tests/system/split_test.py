@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""The line between the sites is cut while both live: exactly one goes on, whichever way and whenever it is cut. With the
+tiebreaker away as well, nobody does."""
+
+import os
+import random
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, guests, paths, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
+                     None if paths.has_program("antipode-replicator") else "antipode-replicator is not built")
+SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
+ROUNDS = int(os.environ.get("ANTIPODE_SPLITS", "6"))
+OBSERVED_SECONDS = 3  # how long it is watched that nothing happens
+
+
+class Split(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def protected_pair(self, **options):
+        pair = self.world.pair(guests.udp_echo(), **options)
+        pair.start()
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(10)
+        return pair, client
+
+    def decided(self, pair):
+        """(survivor, loser) once one is solo and the other has stopped its VM: halted, ended, or asking to be a backup."""
+
+        def outcome():
+            states = {}
+            for site in (pair.a, pair.b):
+                states[site.letter] = site.status()["state"] if site.process.running() else "ended"
+            self.assertNotEqual(sorted(states.values()), ["solo", "solo"], "both sites went on")
+            for winner, loser in ((pair.a, pair.b), (pair.b, pair.a)):
+                if states[winner.letter] == "solo" and states[loser.letter] in ("halted", "ended", "joining"):
+                    return winner, loser
+            return None
+
+        return wait.until("one site goes on and the other halts", outcome, 30)
+
+    def test_exactly_one_goes_on(self):
+        print(f"ANTIPODE_SEED={SEED}", flush=True)
+        chance = random.Random(SEED)
+        for index in range(ROUNDS):
+            who = ("a<->b", "a->b", "b->a")[index % 3]
+            pair, client = self.protected_pair(name=f"vm{index}")
+            # Different ways to the tiebreaker, so that now one and now the other asks first.
+            self.world.wan.set("a<->t", delay_ms=chance.choice((0, 5, 40)))
+            self.world.wan.set("b<->t", delay_ms=chance.choice((0, 5, 40)))
+            time.sleep(chance.uniform(0, 0.3))  # the random moment itself
+            self.world.wan.cut(who)
+            survivor, loser = self.decided(pair)
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+            self.world.wan.heal(who)
+            # Healing wakes nobody up again.
+            after = client.acknowledged()
+            client.wait_for_acknowledged(after + 20)
+            if loser.process.running():
+                self.assertNotIn(loser.status()["state"], ("primary", "solo"))
+            client.stop()
+            acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
+            print(f"split {index}: cut {who}, {survivor.name} goes on, acknowledged={acknowledged} lost=0 duplicated={duplicated}",
+                  flush=True)
+            pair.close()
+
+    def test_tiebreaker_away_nobody_goes_live(self):
+        pair, client = self.protected_pair()
+        self.world.tiebreaker.kill()
+        pair.a.kill()
+        before = client.acknowledged()
+        pair.b.wait_for_state("asking", "waiting")
+        end = time.monotonic() + OBSERVED_SECONDS
+        while time.monotonic() < end:
+            self.assertIn(pair.b.status()["state"], ("asking", "waiting"))
+            time.sleep(0.05)
+        self.assertEqual(client.acknowledged(), before)
+        # It comes back with what it had recorded: now the backup may.
+        self.world.tiebreaker.start()
+        pair.b.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        client.stop()
+        world.assert_nothing_lost(self, pair.b, [client])
+
+    def test_tiebreaker_away_and_line_cut(self):
+        pair, client = self.protected_pair()
+        self.world.wan.cut("a<->t")
+        self.world.wan.cut("b<->t")
+        self.world.wan.cut("a<->b")
+        pair.a.wait_for_state("asking", "waiting")
+        pair.b.wait_for_state("asking", "waiting")
+        before = client.acknowledged()
+        end = time.monotonic() + OBSERVED_SECONDS
+        while time.monotonic() < end:
+            for site in (pair.a, pair.b):
+                self.assertIn(site.status()["state"], ("asking", "waiting"))
+            time.sleep(0.05)
+        self.assertEqual(client.acknowledged(), before)
+        self.world.wan.heal("a<->t")
+        survivor, _ = self.decided_after_heal(pair)
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        client.stop()
+        world.assert_nothing_lost(self, survivor, [client])
+
+    def decided_after_heal(self, pair):
+        pair.a.wait_for_state("solo", seconds=60)
+        self.world.wan.heal("b<->t")
+        return self.decided(pair)
+
+    def test_tiebreaker_away_and_both_healthy(self):
+        """Nothing happens, and the status warns."""
+        pair, client = self.protected_pair()
+        self.world.tiebreaker.kill()
+        wait.until("the primary says that its tiebreaker is away", lambda: not pair.a.status()["tiebreaker"]["reachable"], 30)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 50)
+        self.assertEqual(pair.a.status()["state"], "primary")
+        self.assertEqual(pair.b.status()["state"], "backup")
+        self.assertTrue(any("tiebreaker" in alert["text"].lower() or alert["code"].startswith("tiebreaker")
+                            for alert in pair.a.status()["alerts"]), pair.a.status()["alerts"])
+        client.stop()
+
+
+if __name__ == "__main__":
+    case.main()

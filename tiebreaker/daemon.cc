@@ -93,8 +93,9 @@ Result<> Daemon::open(std::function<void(const std::string&)> ended) {
                                           }));
     }
     watch_files();
-    log().info("tiebreaker {} serves {} pairs on {}, store {:016x}", name, service_->pair_count(),
-               config_.listener.listen, store_->identity().value());
+    log().info("tiebreaker {} serves {} pairs on {} (port {}), store {:016x}", name,
+               service_->pair_count(), config_.listener.listen, listener_->port(),
+               store_->identity().value());
     return {};
 }
 

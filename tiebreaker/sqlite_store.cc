@@ -201,6 +201,12 @@ CommitResult SqliteStore::commit_now(Commit commit) {
     return write(batch).front();
 }
 
+void SqliteStore::set_pages_max(size_t pages_max) {
+    // SQLite takes a limit below what the file has as what it has.
+    (void)database_.run(
+        fmt::format("PRAGMA max_page_count = {}", std::max<size_t>(pages_max, 1)).c_str());
+}
+
 std::vector<CommitResult> SqliteStore::write(const Batch& batch) {
     if (!doubtful_) {
         const Instant begin = MonotonicClock::now();

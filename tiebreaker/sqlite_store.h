@@ -59,6 +59,9 @@ class SqliteStore final : public Store {
 
     // For commands that change something without a daemon; blocks.
     CommitResult commit_now(Commit commit);
+    // The file does not grow beyond so many pages; what needs more fails as on a full disk. 0: beyond
+    // what it has. Before start().
+    void set_pages_max(size_t pages_max);
 
   private:
     using Batch = std::deque<Commit>;

@@ -21,11 +21,11 @@ class KillMinusNine(case.Case):
         super().setUp()
         self.world = self.owned(world.World(self.folder, delay_ms=5))
 
-    def fail_over(self, guest, index, moment):
+    def fail_over(self, guest, index, moment, window):
         """One failover of a fresh pair; how long the client waited, in ms."""
         pair = self.world.pair(guest, name=f"vm{index}")
         pair.start()
-        client = self.world.client(pair)
+        client = self.world.client(pair, options=["--window", str(window)])
         client.wait_for_acknowledged(1)
         time.sleep(moment)  # the random moment itself
         pair.a.kill()
@@ -36,7 +36,7 @@ class KillMinusNine(case.Case):
         self.assertEqual(code, 0, client.process.output())
         self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
         acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
-        print(f"failover {index}: after {moment * 1000:.0f} ms, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
+        print(f"failover {index}: after {moment * 1000:.0f} ms, window {window}, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
               f"silence_ms={summary['longest_silence_ms']}", flush=True)
         pair.close()
         return summary["longest_silence_ms"]
@@ -44,7 +44,8 @@ class KillMinusNine(case.Case):
     def test_bare_metal_at_random_moments(self):
         print(f"ANTIPODE_SEED={SEED}", flush=True)
         chance = random.Random(SEED)
-        silences = [self.fail_over(guests.udp_echo(), index, chance.uniform(0, 1.5)) for index in range(COUNT)]
+        silences = [self.fail_over(guests.udp_echo(), index, chance.uniform(0, 1.5), chance.choice((1, 4, 16)))
+                    for index in range(COUNT)]
         print(f"{COUNT} failovers: longest silence median {sorted(silences)[COUNT // 2]} ms, worst {max(silences)} ms")
 
     def test_console_goes_on(self):

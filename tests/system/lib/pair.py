@@ -9,7 +9,7 @@ from .credentials import SITE_NAME
 MAC = "02:a0:77:0a:00:{:02x}"
 PORTS_PER_PAIR = 10
 FIRST_PORT = 7100
-TIEBREAKER_PORT = 7200
+TIEBREAKER_PORT = 7000
 
 
 class Site:

@@ -4,7 +4,7 @@ import os
 
 from . import netns, paths, process
 
-PORT = 7200
+PORT = 7000
 
 
 class Tiebreaker:

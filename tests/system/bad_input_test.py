@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, netns, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, credentials, guests, netns, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
                      None if paths.has_program("antipode-replicator") else "antipode-replicator is not built")
@@ -75,7 +75,7 @@ class BadInput(case.Case):
         self.refused("vm.json", "mem_size_mib")
 
     def test_unknown_field(self):
-        self.change_definition(lambda definition: definition["machine-config"].update(smt=True, turbo=1))
+        self.change_definition(lambda definition: definition["machine-config"].update(turbo=1))
         self.refused("vm.json", "turbo")
 
     def test_kernel_is_missing(self):
@@ -163,21 +163,38 @@ class BadInput(case.Case):
         self.assertTrue(first.running(), "the first one was disturbed")
         self.assertTrue(self.site.status())
 
-    def test_certificate_of_another_authority(self):
-        """The tiebreaker refuses it; the site says so and does not run the VM."""
-        from lib.credentials import Credentials  # pylint: disable=import-outside-toplevel
-        strangers = Credentials(self.path("strangers", ""))
-        strangers.install("a", self.pair.name, self.path("wrong", ""))
-        for name in ("site.pem", "site.key"):
-            shutil.copy(self.path("wrong", name), os.path.join(self.site.config, name))
-        self.site.start()
-        status = wait.until("the site says that the tiebreaker refused it", self.refusal, 30)
-        self.assertNotIn(status["state"], ("primary", "solo"))
+    def strangers(self):
+        """A folder with the same files of another authority."""
+        folder = self.path("strangers", "installed", "")
+        credentials.Credentials(self.path("strangers", "")).install("a", self.pair.name, folder)
+        return folder
 
-    def refusal(self):
-        status = self.site.status()
-        text = (status["tiebreaker"]["text"] + status["reason"]).lower()
-        return status if not status["tiebreaker"]["reachable"] and ("certificate" in text or "tls" in text) else None
+    def test_certificate_of_another_authority(self):
+        folder = self.strangers()
+        for name in ("site.pem", "site.key"):
+            shutil.copy(os.path.join(folder, name), os.path.join(self.site.config, name))
+        self.refused("site.pem")
+
+    def test_another_authority(self):
+        """All of it is of another authority: the two ends refuse each other, the site says so and runs nothing."""
+        folder = self.strangers()
+        for name in ("ca.pem", "site.pem", "site.key"):
+            shutil.copy(os.path.join(folder, name), os.path.join(self.site.config, name))
+        self.site.start()
+
+        def refusal():
+            status = self.site.status()
+            text = (status["tiebreaker"]["text"] + status["reason"]).lower()
+            return status if not status["tiebreaker"]["reachable"] and "certificate" in text else None
+
+        status = wait.until("the site says that certificates do not match", refusal, 30)
+        self.assertEqual(status["state"], "starting")
+
+    def test_certificate_names_another_site(self):
+        for ending in ("pem", "key"):
+            shutil.copy(os.path.join(self.world.credentials.folder, f"site-b.{ending}"),
+                        os.path.join(self.site.config, f"site.{ending}"))
+        self.refused("site.pem")
 
     def test_wrong_channel_key(self):
         """A peer whose key is not the pinned one is no peer: the pair is never protected."""

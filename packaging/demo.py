@@ -87,6 +87,17 @@ class NetworkWitness:
     def count(self):
         return self.client.acknowledged()
 
+    def describe(self):
+        """What the guest last answered, in words."""
+        answer = self.client.last_answer()
+        if answer is None:
+            return f"{self.count()} requests"
+        uptime = f", guest uptime {answer['uptime_ms'] / 1000:.2f} s" if answer["uptime_ms"] is not None else ""
+        return f"{self.count()} requests, the last in {answer['rtt_ms']:.0f} ms{uptime}"
+
+    def how(self):
+        return "the same TCP connection" if self.client.transport == "tcp" else "the same UDP port"
+
     def wait_beyond(self, count, seconds):
         self.client.wait_for_acknowledged(count + 1, seconds)
 
@@ -136,6 +147,15 @@ class ConsoleWitness:
             pass
         return self.seen.count("\n")
 
+    def describe(self):
+        self.count()
+        site = self.stage.pair.a if self.stage.pair.a.process.running() else self.stage.pair.b
+        lines = site.console().strip().splitlines()
+        return f"{len(lines)} lines, the last: {lines[-1] if lines else ''}"
+
+    def how(self):
+        return "the same console"
+
     def wait_beyond(self, _count, seconds):
         survivor = self.stage.pair.b
         before = survivor.status()["vm"]["console_tail"]
@@ -183,15 +203,15 @@ def play(stage, options):
     end = time.monotonic() + options.seconds
     shown = 0.0
     while time.monotonic() < end:  # the demo's own time line, not a wait for anything
-        count = witness.count()
+        witness.count()
         if time.monotonic() - shown >= 1:
             shown = time.monotonic()
-            say(f"answered by {pair.a.name}: {count}")
+            say(f"{pair.a.name}: {witness.describe()}")
         time.sleep(0.05)
-    before = witness.count()
     killed = time.monotonic()
     pair.a.kill()
-    say(f"kill -9 of the replicator at {pair.a.name}, after {before} answers")
+    before = witness.count()
+    say(f"kill -9 of the replicator at {pair.a.name}, after {before}")
     status = pair.b.wait_for_state("solo", seconds=30)
     live_ms = (time.monotonic() - killed) * 1000
     say(f"{pair.b.name} is live after {live_ms:.0f} ms, epoch {status['epoch']}")
@@ -199,7 +219,7 @@ def play(stage, options):
     after = time.monotonic() + min(options.seconds, 3)
     while time.monotonic() < after:
         time.sleep(0.05)
-    say(f"answered in all: {witness.count()}, the last by {pair.b.name}")
+    say(f"{pair.b.name}: {witness.describe()}, over {witness.how()}")
     if not options.check:
         say("the pages stay up; Ctrl-C ends the demo and checks the disk")
         try:

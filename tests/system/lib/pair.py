@@ -219,6 +219,13 @@ class LedgerClient:
         except FileNotFoundError:
             return 0
 
+    def last_answer(self):
+        """The newest entry of its log: request, seq, uptime_ms, rtt_ms; None before the first."""
+        with open(self.log, "rb") as file:
+            file.seek(max(0, os.path.getsize(self.log) - 4096))
+            lines = file.read().split(b"\n")[:-1]
+        return json.loads(lines[-1]) if lines and b'"seq"' in lines[-1] else None
+
     def wait_for_acknowledged(self, count, seconds=30):
         def enough():
             found = self.acknowledged()

@@ -5,6 +5,7 @@ and well sandboxed, and the tiebreaker starts from it as its own user and talks 
 The clean root is made once by mmdebstrap (that needs the network) and kept as a tarball in the cache."""
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tarfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, netns, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
 
 SUITE = "bookworm"
 EXPOSURE_MAX = 2.5
@@ -156,30 +157,45 @@ class Package(case.Case):
         self.addCleanup(listener.close)
         return listener
 
-    def test_tiebreaker_starts_and_speaks_tls(self):
-        self.make_certificates()
-        with open(os.path.join(self.root, "usr/lib/systemd/system/antipode-tiebreaker.service"), encoding="utf-8") as file:
-            unit = file.read()
-        command = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE).group(1).split()
-        state = "/var/lib/antipode/tiebreaker"  # systemd makes it: StateDirectory=
-        self.run_in_root("install", "-d", "-o", "antipode-tiebreaker", "-g", "antipode-tiebreaker", "-m", "700", state)
+    def started(self, service):
+        """The service as its unit would start it: its command, its user, its state directory; ready when it says so."""
+        with open(os.path.join(self.root, f"usr/lib/systemd/system/antipode-{service}.service"), encoding="utf-8") as file:
+            command = re.search(r"^ExecStart=(.*)$", file.read(), re.MULTILINE).group(1).split()
+        user = f"antipode-{service}"
+        self.run_in_root("install", "-d", "-o", user, "-g", user, "-m", "700", f"/var/lib/antipode/{service}")
         notified = self.notify_socket()
-        daemon = self.owned(process.Process(
-            "tiebreaker", self.in_root("sh", "-c", "exec \"$@\"", "sh", *command, user="antipode-tiebreaker"), self.path("tiebreaker.log"),
-            env={"NOTIFY_SOCKET": "/run/notify"}))
+        daemon = self.owned(process.Process(service, self.in_root(*command, user=user), self.path(f"{service}.log"),
+                                            env={"NOTIFY_SOCKET": "/run/notify"}))
         message = wait.until("READY=1", lambda: notified.recv(4096).decode(), 20)
         self.assertIn("READY=1", message)
-        owner = os.stat(f"/proc/{daemon.pid}").st_uid
-        self.assertNotEqual(owner, 0)
+        self.assertNotEqual(os.stat(f"/proc/{daemon.pid}").st_uid, 0)
+        return daemon, notified
+
+    def test_tiebreaker_starts_and_speaks_tls(self):
+        self.make_certificates()
+        daemon, notified = self.started("tiebreaker")
         self.assertEqual(self.handshake(daemon.pid, with_certificate=True), "TLSv1.3")
         with self.assertRaises((ssl.SSLError, ConnectionError)):
             self.handshake(daemon.pid, with_certificate=False)
         self.assertEqual(daemon.stop(), 0)
         self.assertIn("STOPPING=1", notified.recv(4096).decode())
 
+    def test_web_starts_and_answers(self):
+        daemon, _ = self.started("web")
+
+        def connect():
+            netns.bring_loopback_up()
+            return socket.create_connection(("127.0.0.1", 8080), timeout=5)
+
+        connection = http.client.HTTPConnection("127.0.0.1:8080")
+        connection.sock = netns.made_in_process(daemon.pid, connect)
+        connection.request("GET", "/")
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+        self.assertEqual(daemon.stop(), 0)
+
     def handshake(self, pid, with_certificate):
         """The protocol's version, from within the daemon's network."""
-        from lib import netns  # pylint: disable=import-outside-toplevel
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(os.path.join(self.root, "etc/antipode/ca/ca.pem"))
         if with_certificate:

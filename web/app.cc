@@ -107,6 +107,7 @@ App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database>
       preferences_(*database_),
       services_{context.get_executor(),
                 settings_,
+                *database_,
                 fleet_,
                 hub_,
                 registry_,

@@ -18,6 +18,19 @@ Result<> Services::note(const Call& call, std::string action, std::string target
     return audit.add(entry);
 }
 
+Result<> Services::change(const Call& call, std::string action, std::string target,
+                          std::string detail, const std::function<Result<>()>& work) const {
+    auto done = database.transaction([&]() -> Result<> {
+        FT_TRY_VOID(work());
+        return note(call, action, target, "ok", detail);
+    });
+    if (done) return done;
+    const std::string why =
+        detail.empty() ? done.error().context : detail + ": " + done.error().context;
+    FT_TRY_VOID(note(call, std::move(action), std::move(target), "refused", why));
+    return done;
+}
+
 void Services::close_streams_of(std::string_view user) const {
     hub.close_of(stream_owner(user));
 }

@@ -89,10 +89,9 @@ asio::awaitable<Response> add_user(Services& services, const Call& call) {
     }
     auto hash = co_await hash_of(services, password);
     if (!hash) co_return problem(hash.error());
-    if (auto noted = services.note(call, "user.add", name, "ok", role_text); !noted) {
-        co_return problem(noted.error());
-    }
-    auto added = services.accounts.add_user(unix_ms_now(), name, *role, *hash);
+    auto added = services.change(call, "user.add", name, role_text, [&] {
+        return services.accounts.add_user(unix_ms_now(), name, *role, *hash);
+    });
     if (!added) co_return problem(added.error());
     auto user = services.accounts.find_user(name);
     if (!user) co_return problem(user.error());
@@ -126,10 +125,9 @@ asio::awaitable<Response> change_user(Services& services, const Call& call) {
         fmt::format("role={} disabled={} password={}", role_text.value_or("as before"),
                     change.disabled ? (*change.disabled ? "yes" : "no") : "as before",
                     password ? "new" : "as before");
-    if (auto noted = services.note(call, "user.change", name, "ok", detail); !noted) {
-        co_return problem(noted.error());
-    }
-    auto changed = services.accounts.change_user(unix_ms_now(), name, change);
+    auto changed = services.change(call, "user.change", name, detail, [&] {
+        return services.accounts.change_user(unix_ms_now(), name, change);
+    });
     if (!changed) co_return problem(changed.error());
     services.close_streams_of(name);
     auto user = services.accounts.find_user(name);
@@ -139,10 +137,8 @@ asio::awaitable<Response> change_user(Services& services, const Call& call) {
 
 Response remove_user(Services& services, const Call& call) {
     const std::string& name = call.parameter("user");
-    if (auto noted = services.note(call, "user.remove", name, "ok"); !noted) {
-        return problem(noted.error());
-    }
-    auto removed = services.accounts.remove_user(name);
+    auto removed = services.change(call, "user.remove", name, "",
+                                   [&] { return services.accounts.remove_user(name); });
     if (!removed) return problem(removed.error());
     services.close_streams_of(name);
     return Response::empty();
@@ -170,19 +166,20 @@ Response add_token(Services& services, const Call& call) {
     const int64_t now = unix_ms_now();
     std::optional<int64_t> expires;
     if (days) expires = now + *days * 86'400'000;
-    if (auto noted = services.note(call, "token.add", name, "ok", role_text); !noted) {
-        return problem(noted.error());
-    }
-    auto made = services.accounts.add_token(now, name, *role, call.principal.name, expires);
-    if (!made) return problem(made.error());
+    Accounts::NewToken made;
+    auto added = services.change(call, "token.add", name, role_text, [&]() -> Result<> {
+        FT_TRY(made, services.accounts.add_token(now, name, *role, call.principal.name, expires));
+        return {};
+    });
+    if (!added) return problem(added.error());
     object out;
-    out["id"] = made->id;
+    out["id"] = made.id;
     out["name"] = name;
     out["role"] = role_text;
     out["expires_unix_ms"] = or_null(expires);
-    out["token"] = made->secret;  // the only time that it is shown
+    out["token"] = made.secret;  // the only time that it is shown
     return Response::from_json(out, 201)
-        .with("Location", fmt::format("/api/v1/tokens/{}", made->id))
+        .with("Location", fmt::format("/api/v1/tokens/{}", made.id))
         .with("Cache-Control", "no-store");
 }
 
@@ -193,10 +190,8 @@ Response remove_token(Services& services, const Call& call) {
     if (error != std::errc() || end != text.data() + text.size()) {
         return problem(Error{Errc::not_found, "there is no token '" + text.substr(0, 40) + "'"});
     }
-    if (auto noted = services.note(call, "token.remove", text, "ok"); !noted) {
-        return problem(noted.error());
-    }
-    auto removed = services.accounts.remove_token(id);
+    auto removed = services.change(call, "token.remove", text, "",
+                                   [&] { return services.accounts.remove_token(id); });
     if (!removed) return problem(removed.error());
     return Response::empty();
 }
@@ -265,10 +260,8 @@ Response change_settings(Services& services, const Call& call) {
     const std::string detail =
         fmt::format("idle={}min age={}h banner={} bytes", values.session_idle_minutes,
                     values.session_hours, values.login_banner.size());
-    if (auto noted = services.note(call, "settings.change", "settings", "ok", detail); !noted) {
-        return problem(noted.error());
-    }
-    auto stored = services.preferences.store(values);
+    auto stored = services.change(call, "settings.change", "settings", detail,
+                                  [&] { return services.preferences.store(values); });
     if (!stored) return problem(stored.error());
     return get_settings(services);
 }

@@ -22,11 +22,20 @@ value site_json(const SiteSummary& site) {
     return out;
 }
 
+// What a loss of the VM's site would lose now, as time: nothing under the Output Rule, else all
+// that was done since. Unknown when nobody answers.
+value rpo_seconds(const control::Status& status) {
+    if (status.state == control::State::primary || status.state == control::State::backup) return 0;
+    const int64_t since = unix_ms_now() - status.state_since_unix_ms;
+    return static_cast<double>(std::max<int64_t>(since, 0)) / 1000;
+}
+
 // The numbers of the overview's row, as the leading site reports them.
 void add_numbers(object& out, const control::Status& status) {
     out["epoch"] = status.epoch.value();
     out["vcpu"] = control::word(status.vm.vcpu);
     out["uptime_seconds"] = number(status.vm.uptime_seconds);
+    out["rpo_seconds"] = rpo_seconds(status);
     out["lag_seconds"] = number(status.execution_lag.seconds);
     out["output_delay_p50_seconds"] = number(status.output.delay_p50_seconds);
     out["output_delay_p99_seconds"] = number(status.output.delay_p99_seconds);

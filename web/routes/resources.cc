@@ -1,6 +1,8 @@
 #include "web/routes/resources.h"
 
+#include <algorithm>
 #include <map>
+#include <tuple>
 
 namespace antipode::web {
 namespace {
@@ -20,12 +22,16 @@ object placed(const control::Status& status, object item) {
 
 Response list(const Fleet& fleet, const Call& call, const Maker& make) {
     const auto pair = call.request.query_value("pair");
-    array items;
+    std::vector<const control::Status*> statuses;
     for (const View* view : fleet.all_views()) {
         if (!view->reachable || !view->status) continue;
-        if (pair && view->status->pair != *pair) continue;
-        make(*view->status, items);
+        if (!pair || view->status->pair == *pair) statuses.push_back(&*view->status);
     }
+    std::sort(statuses.begin(), statuses.end(), [](const auto* a, const auto* b) {
+        return std::tie(a->pair, a->site) < std::tie(b->pair, b->site);
+    });
+    array items;
+    for (const control::Status* status : statuses) make(*status, items);
     object out;
     out["items"] = std::move(items);
     out["next"] = nullptr;

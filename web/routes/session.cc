@@ -169,12 +169,11 @@ asio::awaitable<Response> change_password(Services& services, const Call& call) 
     const auto home = services.executor;
     auto hash = co_await services.worker.run<std::string>(home, std::move(work));
     if (!hash) co_return problem(hash.error());
-    if (auto noted = services.note(call, "password.change", name, "ok"); !noted) {
-        co_return problem(noted.error());
-    }
     Accounts::UserChange change;
     change.password_hash = std::move(*hash);
-    auto changed = services.accounts.change_user(unix_ms_now(), name, change);
+    auto changed = services.change(call, "password.change", name, "", [&] {
+        return services.accounts.change_user(unix_ms_now(), name, change);
+    });
     if (!changed) co_return problem(changed.error());
     services.close_streams_of(name);
     // Every session of the user is over, this one too: it goes on with a new one.

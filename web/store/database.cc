@@ -213,10 +213,16 @@ int64_t Database::changed_rows() const {
 }
 
 Result<> Database::transaction(const std::function<Result<>()>& work) {
-    FT_TRY_VOID(execute("BEGIN IMMEDIATE"));
+    const std::string point = fmt::format("nested{}", depth_);
+    const bool outer = depth_ == 0;
+    FT_TRY_VOID(execute(outer ? "BEGIN IMMEDIATE" : ("SAVEPOINT " + point).c_str()));
+    ++depth_;
     auto done = work();
-    if (done) done = execute("COMMIT");
-    if (!done) (void)execute("ROLLBACK");
+    --depth_;
+    if (done) done = execute(outer ? "COMMIT" : ("RELEASE " + point).c_str());
+    if (done) return done;
+    const std::string undo = outer ? "ROLLBACK" : "ROLLBACK TO " + point + "; RELEASE " + point;
+    (void)execute(undo.c_str());
     return done;
 }
 

@@ -49,7 +49,7 @@ class Database {
                    const std::function<void(const SqlRow&)>& each);
     int64_t last_row_id() const;
     int64_t changed_rows() const;  // by the last run()
-    // Runs `work` in a transaction: all of it, or nothing.
+    // Runs `work` in a transaction: all of it, or nothing. May be nested.
     Result<> transaction(const std::function<Result<>()>& work);
 
   private:
@@ -60,6 +60,7 @@ class Database {
 
     sqlite3* handle_;
     const std::string path_;
+    int depth_ = 0;  // of transactions
 };
 
 }  // namespace antipode::web

@@ -15,7 +15,7 @@ export interface Summary {
   lag_seconds?: number | null; output_delay_p50_seconds?: number | null;
   output_delay_p99_seconds?: number | null; log_bytes_per_second?: number | null;
   rtt_seconds?: number | null; link_up?: boolean; tiebreaker_reachable?: boolean;
-  tiebreaker_text?: string; alerts?: Alert[];
+  tiebreaker_text?: string; alerts?: Alert[]; rpo_seconds?: number | null;
 }
 export interface Overview { items: Summary[]; time_unix_ms: number; }
 export interface Member { site: string; incarnation: string; }
@@ -75,30 +75,87 @@ export interface PairEvent {
 export interface History { step_ms: number; columns: string[]; rows: (number | null)[][]; }
 export interface Problem { type: string; title: string; status: number; detail: string; }
 
+export interface Session {
+  authenticated: boolean; user: string; via: string; role: string; csrf: string; may: string[];
+  login_possible?: boolean; banner?: string;
+}
+export interface Task {
+  id: string; number: number; pair: string; site: string; action: string; actor: string; state: string;
+  progress_ratio: number | null; text: string; created_unix_ms: number; ended_unix_ms: number | null;
+}
+export interface Finding { severity: Severity; text: string; }
+export interface ActionReply {
+  allowed: boolean; findings: Finding[]; consequence: string; action: string; pair: string; site: string;
+  confirm: string | null; task: Task | null;
+}
+export interface User {
+  name: string; role: string; disabled: boolean; created_unix_ms: number; changed_unix_ms: number;
+}
+export interface Token {
+  id: number; name: string; role: string; created_by: string; created_unix_ms: number;
+  expires_unix_ms: number | null; used_unix_ms: number | null;
+}
+export interface AuditEntry {
+  id: number; time_unix_ms: number; actor: string; via: string; remote: string; action: string; target: string;
+  outcome: string; detail: string;
+}
+export interface Settings {
+  session_idle_minutes: number; session_hours: number; login_banner: string; loopback_read: boolean;
+  https: { tls: boolean; subject?: string; issuer?: string; fingerprint?: string; not_after_unix_ms?: number;
+           self_signed?: boolean };
+}
+export interface Page<T> { items: T[]; next: string | number | null; }
+
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
     super(problem.detail || problem.title);
   }
 }
 
-export async function get<T>(path: string): Promise<T> {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
+// The session's token, for what changes something; and whom to tell that there is no session any more.
+let csrf = "";
+let onLoggedOut: () => void = () => {};
+export function setSession(token: string, loggedOut: () => void): void {
+  csrf = token;
+  onLoggedOut = loggedOut;
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  try {
+    return await response.json();
+  } catch { /* no problem document: the status line has to do */ }
+  return { type: "about:blank", title: response.statusText, status: response.status, detail: "" };
+}
+
+export async function send<T>(method: string, path: string, body?: unknown,
+                              headers: { [name: string]: string } = {}): Promise<T> {
+  const sent: { [name: string]: string } = { Accept: "application/json", ...headers };
+  if (method !== "GET") sent["X-CSRF-Token"] = csrf;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  let response: Response;
+  try {
+    response = await fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new ApiError({ type: "about:blank", title: "No connection", status: 0,
+                         detail: "The server of this page does not answer." });
+  }
   if (!response.ok) {
-    let problem: Problem = {
-      type: "about:blank", title: response.statusText, status: response.status, detail: "",
-    };
-    try {
-      problem = await response.json();
-    } catch { /* no problem document: the status line has to do */ }
+    const problem = await problemOf(response);
+    if (problem.type === "/problems/not-logged-in") onLoggedOut();
     throw new ApiError(problem);
   }
-  return await response.json();
+  return response.status === 204 ? (undefined as unknown as T) : await response.json();
+}
+
+export function get<T>(path: string): Promise<T> {
+  return send<T>("GET", path);
 }
 
 export interface LiveHandlers {
   overview(data: Overview): void;
   pair(data: Pair | null): void;
   event(data: PairEvent): void;
+  task(data: Task): void;
   connection(up: boolean): void;
 }
 
@@ -106,6 +163,7 @@ export class Live {
   private source: EventSource | null = null;
   private pair = "";
   private retry = 0;
+  private wanted = false;
 
   constructor(private readonly handlers: LiveHandlers) {
     document.addEventListener("visibilitychange", () => this.reopen());
@@ -114,6 +172,12 @@ export class Live {
   follow(pair: string): void {
     if (this.source && this.pair === pair) return;
     this.pair = pair;
+    this.wanted = true;
+    this.reopen();
+  }
+
+  stop(): void {
+    this.wanted = false;
     this.reopen();
   }
 
@@ -121,7 +185,7 @@ export class Live {
     this.source?.close();
     this.source = null;
     window.clearTimeout(this.retry);
-    if (document.visibilityState === "hidden") return;
+    if (!this.wanted || document.visibilityState === "hidden") return;
     const query = this.pair ? `?pair=${encodeURIComponent(this.pair)}` : "";
     const source = new EventSource(`/api/v1/live${query}`);
     this.source = source;
@@ -130,6 +194,7 @@ export class Live {
     on("overview", (data) => this.handlers.overview(data));
     on("pair", (data) => this.handlers.pair(data));
     on("event", (data) => this.handlers.event(data));
+    on("task", (data) => this.handlers.task(data));
     source.onopen = () => this.handlers.connection(true);
     source.onerror = () => {
       this.handlers.connection(false);

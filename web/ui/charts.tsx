@@ -16,7 +16,7 @@ const kColumns = [
   "outputs_held", "exits_per_second", "throttle_ratio",
 ] as const;
 export type Column = typeof kColumns[number];
-type Point = { time: number } & { [name in Column]: number | null };
+export type Point = { time: number } & { [name in Column]: number | null };
 
 // The samples of the pair that is being looked at.
 export class Series {
@@ -65,7 +65,10 @@ export class Series {
   }
 }
 
-export interface Line { column: Column; label: string; tone: "one" | "two"; }
+export interface Line { of: (point: Point) => number | null; label: string; tone: "one" | "two"; }
+export function column(name: Column): (point: Point) => number | null {
+  return (point) => point[name];
+}
 export interface ChartSpec {
   id: string;
   title: string;
@@ -109,7 +112,7 @@ function rowsOf(spec: ChartSpec, view: ChartView): unknown[][] {
   for (const point of points) {
     if (point.time < begin) continue;
     if (last && point.time - last > 3500) rows.push([new Date(last + 1000), ...spec.lines.map(() => null)]);
-    rows.push([new Date(point.time), ...spec.lines.map((line) => point[line.column])]);
+    rows.push([new Date(point.time), ...spec.lines.map((line) => line.of(point))]);
     last = point.time;
   }
   if (rows.length === 0) rows.push([new Date(end), ...spec.lines.map(() => null)]);
@@ -176,8 +179,8 @@ function mount(element: HTMLElement, spec: ChartSpec, view: ChartView): void {
     highlightCircleSize: 3.5,
     axes: {
       x: {
-        pixelsPerLabel: 70, drawGrid: false,
-        axisLabelFormatter: (value: Date) => format.clock(value.getTime()).slice(0, view.windowSeconds <= 300 ? 8 : 5),
+        pixelsPerLabel: 52, drawGrid: false,
+        axisLabelFormatter: (value: Date) => format.clock(value.getTime()).slice(0, value.getSeconds() ? 8 : 5),
       },
       y: { pixelsPerLabel: 34, axisLabelWidth: 56,
            axisLabelFormatter: (value: number) => (value === 0 ? "0" : spec.value(value)) },
@@ -223,20 +226,20 @@ function unmount(element: HTMLElement): void {
 }
 
 // The value to show: at the hovered moment, else the newest.
-function shown(view: ChartView, column: Column): number | null {
+function shown(view: ChartView, line: Line): number | null {
   const points = view.series.points;
   if (points.length === 0) return null;
-  if (hovered === null) return points[points.length - 1][column];
+  if (hovered === null) return line.of(points[points.length - 1]);
   let best = points[0];
   for (const point of points) {
     if (Math.abs(point.time - hovered) < Math.abs(best.time - hovered)) best = point;
   }
-  return best[column];
+  return line.of(best);
 }
 
 export function Chart(props: { spec: ChartSpec; view: ChartView }): VNode {
   const { spec, view } = props;
-  const readings = spec.lines.map((line) => `${line.label} ${spec.value(shown(view, line.column))}`);
+  const readings = spec.lines.map((line) => `${line.label} ${spec.value(shown(view, line))}`);
   return (
     <figure class="card chart" key={spec.id}>
       <figcaption>
@@ -245,7 +248,7 @@ export function Chart(props: { spec: ChartSpec; view: ChartView }): VNode {
           {spec.lines.map((line) => (
             <span class={`reading tone-${line.tone}`}>
               {spec.lines.length > 1 ? <span class="reading-label">{line.label}</span> : null}
-              <b>{spec.value(shown(view, line.column))}</b>
+              <b>{spec.value(shown(view, line))}</b>
             </span>
           ))}
         </div>

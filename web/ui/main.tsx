@@ -1,15 +1,21 @@
-// The shell: addresses, live data, theme, and what is the same on each page.
+// Where it begins: addresses, the session, live data, and the drawing.
 import "./style.css";
-import { ApiError, get, History, Live, PairEvent } from "./api";
+import { Actions, ActionDialogView } from "./actions";
+import { ApiError, get, History, Live, Page, PairEvent, Session, setSession, Task } from "./api";
 import { setHoverListener } from "./charts";
-import { Icon, Mark } from "./icons";
+import { DrillsPage } from "./pages/drills";
 import { EventsPage } from "./pages/events";
+import { Link, LinksPage } from "./pages/links";
 import { OverviewPage } from "./pages/overview";
+import { SettingsActions, SettingsPage } from "./pages/settings";
+import { TiebreakerPage, TiebreakerView } from "./pages/tiebreaker";
 import { VmPage } from "./pages/vm";
-import { pairInPath, store, Theme } from "./store";
-import { leaderStatus } from "./topology";
+import { LoginPage, PasswordDialog, SessionActions } from "./session";
+import { Header, applyTheme, watchTheme } from "./shell";
+import { pairInPath, store } from "./store";
+import { addTask } from "./tasks";
+import { leaderStatus, siteWord } from "./topology";
 import { h, Root, VNode } from "./vdom";
-import * as format from "./format";
 
 const kEventsKept = 1000;
 
@@ -26,6 +32,8 @@ function open(path: string): void {
 
 function arrive(): void {
   store.path = location.pathname;
+  store.moreOpen = false;
+  store.menuOpen = false;
   const pair = pairInPath(store.path);
   if (store.pair && store.pair.name !== pair) {
     store.pair = null;
@@ -33,29 +41,56 @@ function arrive(): void {
     store.seriesOf = "";
   }
   store.pairMissing = false;
-  live.follow(pair);
   document.title = pair ? `${pair} · Antipode` : "Antipode";
+  if (store.session?.authenticated) {
+    live.follow(pair);
+    if (store.path === "/settings") settings.load();
+    refresh();
+  }
+  draw();
+}
+
+// What the pages of facts show is asked for while they are looked at.
+async function refresh(): Promise<void> {
+  if (!store.session?.authenticated || document.visibilityState === "hidden") return;
+  try {
+    if (store.path === "/links") store.links = await get<Page<Link>>("/api/v1/links");
+    if (store.path === "/tiebreaker") store.tiebreakers = await get<Page<TiebreakerView>>("/api/v1/tiebreaker");
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;  // the live state says that the server is gone
+  }
   draw();
 }
 
 async function loadSeries(pair: string, of: string): Promise<void> {
   store.seriesOf = of;
   try {
-    const history = await get<History>(`/api/v1/pairs/${encodeURIComponent(pair)}/history`);
-    if (store.seriesOf === of) store.series.load(history);
+    const samples = await get<History>(`/api/v1/pairs/${encodeURIComponent(pair)}/history`);
+    if (store.seriesOf === of) store.series.load(samples);
   } catch (error) {
-    // The live samples fill the chart from here on.
-    if (!(error instanceof ApiError)) throw error;
+    if (!(error instanceof ApiError)) throw error;  // the live samples fill the chart from here on
   }
   draw();
 }
 
 async function loadEvents(): Promise<void> {
   const oldest = store.events.length ? store.events[store.events.length - 1].id : 0;
-  const page = await get<{ items: PairEvent[]; next: number | null }>(
-    `/api/v1/events?limit=200${oldest ? `&before=${oldest}` : ""}`);
+  const page = await get<Page<PairEvent>>(`/api/v1/events?limit=200${oldest ? `&before=${oldest}` : ""}`);
   for (const event of page.items) addEvent(event);
   store.eventsComplete = page.next === null;
+  draw();
+}
+
+// After a connection or a login: what was missed meanwhile.
+async function catchUp(): Promise<void> {
+  store.seriesOf = "";
+  store.events = [];
+  try {
+    await loadEvents();
+    for (const task of (await get<Page<Task>>("/api/v1/tasks?limit=100")).items) addTask(task);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
   draw();
 }
 
@@ -79,8 +114,9 @@ const live = new Live({
       return;
     }
     if (data.name !== pairInPath(store.path)) return;
-    const word = `${data.name}: ${format.title(data.word)}. ${data.reason}`;
-    if (store.pair && store.pair.word !== data.word) store.announced = word;
+    if (store.pair && store.pair.word !== data.word) {
+      store.announced = `${data.name}: ${siteWord(data.word)}. ${data.reason}`;
+    }
     store.pairMissing = false;
     store.pair = data;
     const of = `${data.name} ${data.leader}`;
@@ -93,100 +129,107 @@ const live = new Live({
     addEvent(data);
     draw();
   },
+  task(data) {
+    addTask(data);
+    draw();
+  },
   connection(up) {
     const back = up && !store.connected;
     store.connected = up;
     store.everConnected = store.everConnected || up;
-    if (back) {
-      store.seriesOf = "";  // what was missed meanwhile
-      loadEvents().catch((error) => { store.failure = String(error); draw(); });
-    }
+    if (back) catchUp();
+    if (!up) askSession();  // gone, or logged out elsewhere?
     draw();
   },
 });
 
-const kThemes: Theme[] = ["auto", "light", "dark"];
-const kThemeIcon: { [theme in Theme]: string } = { auto: "auto", light: "sun", dark: "moon" };
-const darkQuery = window.matchMedia("(prefers-color-scheme: dark)");
-
-function applyTheme(): void {
-  const dark = store.theme === "dark" || (store.theme === "auto" && darkQuery.matches);
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-}
-
-function nextTheme(): void {
-  store.theme = kThemes[(kThemes.indexOf(store.theme) + 1) % kThemes.length];
-  localStorage.setItem("theme", store.theme);
-  applyTheme();
+function take(session: Session): void {
+  const was = store.session;
+  store.session = session;
+  setSession(session.csrf, askSession);
+  if (session.authenticated) {
+    if (!was?.authenticated || was.user !== session.user) {
+      store.wantsLogin = false;
+      live.stop();
+      arrive();
+    }
+  } else {
+    live.stop();
+    store.connected = false;
+    store.everConnected = false;
+  }
   draw();
 }
 
-function NavLink(props: { href: string; text: string }): VNode {
-  const here = store.path === props.href;
-  return (
-    <a href={props.href} class={here ? "here" : ""} aria-current={here ? "page" : undefined}
-       onclick={(event: MouseEvent) => {
-         if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-         event.preventDefault();
-         open(props.href);
-       }}>{props.text}</a>
-  );
+let asking = false;
+async function askSession(): Promise<void> {
+  if (asking) return;
+  asking = true;
+  try {
+    take(await get<Session>("/api/v1/session"));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  } finally {
+    asking = false;
+  }
 }
 
-function Header(): VNode {
-  const pair = pairInPath(store.path);
-  return (
-    <header class="top">
-      <a class="skip" href="#main">Skip to the content</a>
-      <a class="brand" href="/" aria-label="Antipode, overview"
-         onclick={(event: MouseEvent) => { event.preventDefault(); open("/"); }}>
-        <Mark /><span>Antipode</span>
-      </a>
-      <nav aria-label="Pages">
-        <NavLink href="/" text="Overview" />
-        {pair ? <NavLink href={store.path} text={pair} /> : null}
-        <NavLink href="/events" text="Events" />
-      </nav>
-      <div class="top-right">
-        <span class={`live-state ${store.connected ? "on" : "off"}`} role="status">
-          <span class="live-dot" aria-hidden="true" />
-          {store.connected ? "Live" : store.everConnected ? "Reconnecting…" : "Connecting…"}
-        </span>
-        <button class="icon-button" onclick={nextTheme} title={`Theme: ${store.theme}`}
-                aria-label={`Theme: ${store.theme}. Change`}>
-          <Icon name={kThemeIcon[store.theme]} />
-        </button>
-      </div>
-    </header>
-  );
-}
+const actions = new Actions(draw);
+const settings = new SettingsActions(draw);
+const sessionActions: SessionActions = {
+  draw,
+  arrived: (session) => take({ ...session, login_possible: true, banner: store.session?.banner }),
+  left: () => {
+    Object.assign(store, { overview: null, pair: null, events: [], tasks: [], dialog: null });
+    askSession();
+  },
+};
 
-function Page(): VNode {
+function CurrentPage(): VNode {
   const pair = pairInPath(store.path);
-  if (pair) return <VmPage name={pair} draw={draw} />;
+  if (pair) return <VmPage name={pair} actions={actions} draw={draw} />;
   if (store.path === "/events") return <EventsPage draw={draw} more={() => loadEvents()} />;
+  if (store.path === "/links") return <LinksPage data={store.links} />;
+  if (store.path === "/tiebreaker") return <TiebreakerPage data={store.tiebreakers} />;
+  if (store.path === "/drills") return <DrillsPage actions={actions} />;
+  if (store.path === "/settings") return <SettingsPage actions={settings} />;
   return <OverviewPage open={open} />;
 }
 
 function View(): VNode {
+  if (!store.session) return <div class="shell"><p class="loading">Connecting…</p></div>;
+  if (!store.session.authenticated || store.wantsLogin) {
+    const cancel = store.session.authenticated ? () => { store.wantsLogin = false; draw(); } : null;
+    return <div class="shell"><LoginPage actions={sessionActions} cancel={cancel} /></div>;
+  }
+  const stale = store.everConnected && !store.connected;
   return (
-    <div class={`shell ${store.everConnected && !store.connected ? "stale" : ""}`}>
-      <Header />
-      {store.everConnected && !store.connected
-        ? <div class="stale-note" role="alert">The connection to this page's server is lost. What you see is old.</div>
-        : null}
-      <Page />
+    <div class={`shell ${stale ? "stale" : ""}`}>
+      <Header open={open} draw={draw} actions={sessionActions} logIn={() => { store.wantsLogin = true; draw(); }} />
+      {stale ? (
+        <div class="stale-note" role="alert">The connection to this page's server is lost. What you see is old.</div>
+      ) : null}
+      <CurrentPage />
+      <ActionDialogView actions={actions} draw={draw} />
+      <PasswordDialog actions={sessionActions} />
       <div class="screen-reader" aria-live="assertive">{store.announced}</div>
     </div>
   );
 }
 
 const root = new Root(document.getElementById("app")!, View);
-const remembered = localStorage.getItem("theme");
-if (remembered && kThemes.includes(remembered as Theme)) store.theme = remembered as Theme;
 applyTheme();
-darkQuery.addEventListener("change", () => { applyTheme(); draw(); });
+watchTheme(draw);
 setHoverListener(draw);
 window.addEventListener("popstate", arrive);
+window.setInterval(refresh, 2000);
+window.setInterval(askSession, 5 * 60 * 1000);  // an open page is a used one
+document.addEventListener("click", (event) => {
+  if (!(event.target as Element).closest(".menu") && (store.menuOpen || store.moreOpen)) {
+    store.menuOpen = false;
+    store.moreOpen = false;
+    draw();
+  }
+});
 root.draw();
-arrive();
+askSession();

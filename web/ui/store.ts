@@ -1,6 +1,10 @@
 // All that the page knows, in one place; the views are functions of it.
-import { Overview, Pair, PairEvent } from "./api";
+import {
+  ActionReply, AuditEntry, Overview, Page, Pair, PairEvent, Session, Settings, Task, Token, User,
+} from "./api";
 import { Series } from "./charts";
+import { Link } from "./pages/links";
+import { TiebreakerView } from "./pages/tiebreaker";
 
 export type Theme = "auto" | "light" | "dark";
 
@@ -20,7 +24,50 @@ export interface Store {
   theme: Theme;
   announced: string;  // for screen readers
   severity: string;   // filter of the events page
+  session: Session | null;  // null = not asked yet
+  login: { busy: boolean; error: string };
+  menuOpen: boolean;
+  moreOpen: boolean;        // the further actions of a VM
+  dialog: ActionDialog | null;
+  passwordDialog: { busy: boolean; error: string; done: boolean } | null;
+  tasks: Task[];            // newest first
+  admin: Admin;
+  links: Page<Link> | null;
+  tiebreakers: Page<TiebreakerView> | null;
+  wantsLogin: boolean;  // somebody who may only look wants to log in
 }
+
+export interface ActionDialog {
+  action: string;
+  pair: string;
+  stage: "checking" | "ready" | "sending";
+  reply: ActionReply | null;
+  error: string;
+  key: string;      // one idempotency key for one intention
+  typed: string;
+  note: string;
+  sworn: boolean;   // force: the other site is down
+  fault: string;
+  seconds: string;
+  keep: string;
+  disk: string;
+}
+
+// The settings page's data, asked for when it is opened.
+export interface Admin {
+  settings: Settings | null;
+  users: User[] | null;
+  tokens: Token[] | null;
+  audit: AuditEntry[] | null;
+  auditNext: number | null;
+  newToken: string;
+  error: string;
+  saved: string;
+}
+
+export const kNoAdmin: Admin = {
+  settings: null, users: null, tokens: null, audit: null, auditNext: null, newToken: "", error: "", saved: "",
+};
 
 export const store: Store = {
   path: location.pathname,
@@ -38,7 +85,22 @@ export const store: Store = {
   theme: "auto",
   announced: "",
   severity: "info",
+  session: null,
+  login: { busy: false, error: "" },
+  menuOpen: false,
+  moreOpen: false,
+  dialog: null,
+  passwordDialog: null,
+  tasks: [],
+  admin: { ...kNoAdmin },
+  links: null,
+  tiebreakers: null,
+  wantsLogin: false,
 };
+
+export function may(access: string): boolean {
+  return store.session?.may.includes(access) ?? false;
+}
 
 export function pairInPath(path: string): string {
   const match = /^\/vms\/([^/]+)$/.exec(path);

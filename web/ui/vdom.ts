@@ -49,7 +49,7 @@ export function Fragment(props: { children: Child[] }): VNode {
 }
 
 const kSvg = "http://www.w3.org/2000/svg";
-const kHooks = new Set(["key", "onmount", "onupdate", "onunmount"]);
+const kHooks = new Set(["key", "initial", "onmount", "onupdate", "onunmount"]);
 // Set as properties: as attributes they would mean only the initial value.
 const kProperties = new Set(["value", "checked", "disabled", "selected", "open"]);
 
@@ -73,6 +73,8 @@ function create(vnode: VNode, svg: boolean): Node {
   vnode.node = element;
   for (const child of vnode.children) element.appendChild(create(child, inSvg));
   for (const name in vnode.props) setProp(element, name, vnode.props[name]);
+  // What a field starts with; from then on it is the user's.
+  if (vnode.props.initial !== undefined) (element as any).value = vnode.props.initial;
   const mount = vnode.props.onmount;
   if (mount) queueMicrotask(() => mount(element as HTMLElement));
   return element;

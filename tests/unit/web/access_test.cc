@@ -243,6 +243,11 @@ TEST_F(AccessTest, UsersAreManagedByAdministrators) {
     EXPECT_EQ(as(ann, "DELETE", "/api/v1/users/new").status, 404);
     EXPECT_EQ(as(ann, "DELETE", "/api/v1/users/ann").status, 409);
     EXPECT_EQ(as(ann, "PATCH", "/api/v1/users/vera", object{{"rule", "x"}}).status, 400);
+    // What was refused is written down as refused.
+    const std::string audit = as(ann, "GET", "/api/v1/audit").body;
+    EXPECT_THAT(audit,
+                HasSubstr("\"action\":\"user.remove\",\"target\":\"ann\",\"outcome\":\"refused\","
+                          "\"detail\":\"'ann' is the last administrator"));
     const std::string users = as(ann, "GET", "/api/v1/users").body;
     EXPECT_THAT(users, Not(HasSubstr("scrypt")));
 }

@@ -99,7 +99,7 @@ void FakePair::tick() {
         if (paired) ++digests_;
     }
     if (sync_ratio_ >= 0) {
-        sync_ratio_ = std::min(1.0, sync_ratio_ + 0.02);
+        sync_ratio_ = std::min(1.0, sync_ratio_ + 0.1);
         if (sync_ratio_ >= 1) {
             sync_ratio_ = -1;
             record_holder_.clear();

@@ -18,7 +18,7 @@ export function EventList(props: { events: PairEvent[]; showPair: boolean }): VN
             <span class="event-site">
               {props.showPair ? `${event.pair} at ${event.site}` : event.site}
             </span>
-            <p>{format.sentence(event.text.replace(/ -> /g, " → "))}</p>
+            <p>{event.text.replace(/ -> /g, " → ")}</p>
           </div>
         </li>
       ))}
@@ -35,7 +35,7 @@ export function EventsPage(props: { draw: () => void; more: () => void }): VNode
             onclick={() => { store.severity = value; props.draw(); }}>{text}</button>
   );
   return (
-    <main id="main" class="page">
+    <main id="main" class="page" tabindex="-1">
       <div class="page-head">
         <h1>Events</h1>
         <div class="segments" role="group" aria-label="Least severity">

@@ -45,6 +45,8 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
   const { summary } = props;
   const href = `/vms/${encodeURIComponent(summary.name)}`;
   const alerts = summary.alerts ?? [];
+  const drill = store.tasks.find((task) => task.pair === summary.name && task.action === "drill_start" &&
+                                           task.ended_unix_ms !== null);
   return (
     <li class={`vm-row mood-${summary.mood}`} key={summary.name}>
       <a href={href} onclick={(event: MouseEvent) => {
@@ -55,11 +57,12 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
         <div class="vm-main">
           <div class="vm-title">
             <span class="vm-name">{summary.name}</span>
-            <Badge mood={summary.mood} text={format.title(summary.word)} />
+            <Badge mood={summary.mood} text={siteWord(summary.word)} />
             <span class="muted">for {format.since(summary.since_unix_ms, nowUnixMs())}</span>
           </div>
           <p class="vm-reason">{format.sentence(summary.reason)}</p>
           <Where summary={summary} />
+          {drill ? <p class="muted last-drill">Last drill {format.since(drill.ended_unix_ms!, nowUnixMs())} ago: {drill.state}</p> : null}
           {alerts.map((alert) => (
             <p class={`vm-alert severity-${alert.severity}`}>
               <Icon name={alert.severity} /> {alert.text}
@@ -67,6 +70,8 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
           ))}
         </div>
         <dl class="vm-facts">
+          <div><dt title="What a loss of the VM's site would lose now, as time">RPO now</dt>
+               <dd>{summary.rpo_seconds === 0 ? "0" : format.duration(summary.rpo_seconds)}</dd></div>
           <div><dt>Lag</dt><dd>{format.seconds(summary.lag_seconds)}</dd></div>
           <div><dt>Output delay</dt><dd>{format.seconds(summary.output_delay_p50_seconds)}</dd></div>
           <div><dt>Log</dt><dd>{format.bytes(summary.log_bytes_per_second, true)}</dd></div>
@@ -80,10 +85,10 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
 
 export function OverviewPage(props: { open: (path: string) => void }): VNode {
   const overview = store.overview;
-  if (!overview) return <main id="main" class="page"><p class="loading">Asking the replicators…</p></main>;
+  if (!overview) return <main id="main" class="page" tabindex="-1"><p class="loading">Asking the replicators…</p></main>;
   if (overview.items.length === 0) {
     return (
-      <main id="main" class="page">
+      <main id="main" class="page" tabindex="-1">
         <section class="empty card">
           <Icon name="server" />
           <h1>No protected VM on this host</h1>
@@ -95,7 +100,7 @@ export function OverviewPage(props: { open: (path: string) => void }): VNode {
   const rank: { [mood: string]: number } = { bad: 0, unknown: 1, warning: 2, busy: 3, good: 4 };
   const items = [...overview.items].sort((a, b) => rank[a.mood] - rank[b.mood] || a.name.localeCompare(b.name));
   return (
-    <main id="main" class="page">
+    <main id="main" class="page" tabindex="-1">
       <Tally items={overview.items} />
       <ul class="vm-list" aria-label="Protected VMs">
         {items.map((summary) => <Row summary={summary} open={props.open} />)}

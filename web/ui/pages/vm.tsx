@@ -1,32 +1,41 @@
 // One VM: the state word and its reason, where it is, the live charts, disks, facts, events, console.
 import { h, VNode } from "../vdom";
 import { Pair, Status } from "../api";
-import { Chart, ChartSpec } from "../charts";
+import { ActionBar, Actions } from "../actions";
+import { Chart, ChartSpec, column } from "../charts";
 import { Badge, Icon, MoodIcon } from "../icons";
-import { leaderStatus, Topology } from "../topology";
+import { leaderStatus, siteWord, Topology } from "../topology";
 import { EventList } from "./events";
 import { nowUnixMs, store } from "../store";
+import { TaskList } from "../tasks";
 import * as format from "../format";
 
 const kCharts: ChartSpec[] = [
   { id: "lag", title: "Execution lag", hint: "How far the backup's execution is behind the primary's",
-    lines: [{ column: "lag_seconds", label: "lag", tone: "one" }], value: format.seconds, floor: 0.005 },
-  { id: "delay", title: "Output delay", hint: "How long an output waits for the backup's acknowledgement: median and 99th percentile",
-    lines: [{ column: "output_delay_p50_seconds", label: "p50", tone: "one" },
-            { column: "output_delay_p99_seconds", label: "p99", tone: "two" }],
+    lines: [{ of: column("lag_seconds"), label: "lag", tone: "one" }], value: format.seconds, floor: 0.005 },
+  { id: "delay", title: "Output delay",
+    hint: "How long an output waits for the backup's acknowledgement: median and 99th percentile",
+    lines: [{ of: column("output_delay_p50_seconds"), label: "p50", tone: "one" },
+            { of: column("output_delay_p99_seconds"), label: "p99", tone: "two" }],
     value: format.seconds, floor: 0.005 },
   { id: "log", title: "Log rate", hint: "What recording makes, and what crosses the link after compression",
-    lines: [{ column: "log_bytes_per_second", label: "log", tone: "one" },
-            { column: "wire_bytes_per_second", label: "wire", tone: "two" }],
+    lines: [{ of: column("log_bytes_per_second"), label: "log", tone: "one" },
+            { of: column("wire_bytes_per_second"), label: "wire", tone: "two" }],
     value: (value) => format.bytes(value, true), floor: 1000 },
+  { id: "compression", title: "Compression", hint: "Bytes of log for each byte on the link",
+    lines: [{ of: (point) => point.log_bytes_per_second !== null && point.wire_bytes_per_second
+                ? point.log_bytes_per_second / point.wire_bytes_per_second : null, label: "ratio", tone: "one" }],
+    value: (value) => (value === null ? format.kUnknown : `${format.digits(value)} : 1`), floor: 2 },
   { id: "rtt", title: "Round trip", hint: "Measured on heartbeats, with its jitter",
-    lines: [{ column: "rtt_seconds", label: "RTT", tone: "one" },
-            { column: "jitter_seconds", label: "jitter", tone: "two" }],
+    lines: [{ of: column("rtt_seconds"), label: "RTT", tone: "one" },
+            { of: column("jitter_seconds"), label: "jitter", tone: "two" }],
     value: format.seconds, floor: 0.002 },
   { id: "loss", title: "Packet loss", hint: "Share of heartbeats that did not arrive",
-    lines: [{ column: "loss_ratio", label: "loss", tone: "one" }], value: format.percent, floor: 0.01 },
-  { id: "exits", title: "Guest exits", hint: "Exits a second, and the share of time the vCPU is slowed",
-    lines: [{ column: "exits_per_second", label: "exits", tone: "one" }], value: format.rate, floor: 100 },
+    lines: [{ of: column("loss_ratio"), label: "loss", tone: "one" }], value: format.percent, floor: 0.01 },
+  { id: "exits", title: "Guest exits", hint: "Points at which the guest can be recorded, a second",
+    lines: [{ of: column("exits_per_second"), label: "exits", tone: "one" }], value: format.rate, floor: 100 },
+  { id: "throttle", title: "Throttle", hint: "Share of time that the vCPU is slowed, so that the lag stays in bounds",
+    lines: [{ of: column("throttle_ratio"), label: "throttle", tone: "one" }], value: format.percent, floor: 0.1 },
 ];
 
 const kExplain: { [word: string]: string } = {
@@ -53,7 +62,7 @@ function Banner(props: { pair: Pair }): VNode {
     <section class={`banner mood-${pair.mood}`} aria-label="State">
       <MoodIcon mood={pair.mood} class="banner-icon" />
       <div class="banner-text">
-        <h1>{format.title(pair.word)}</h1>
+        <h1>{siteWord(pair.word)}</h1>
         <p>{format.sentence(pair.reason)}</p>
         {kExplain[pair.word] ? <p class="muted explain">{kExplain[pair.word]}</p> : null}
       </div>
@@ -176,11 +185,11 @@ function WindowChoice(props: { draw: () => void }): VNode {
   );
 }
 
-export function VmPage(props: { name: string; draw: () => void }): VNode {
+export function VmPage(props: { name: string; actions: Actions; draw: () => void }): VNode {
   const pair = store.pair;
   if (store.pairMissing) {
     return (
-      <main id="main" class="page">
+      <main id="main" class="page" tabindex="-1">
         <section class="empty card">
           <Icon name="unknown" />
           <h1>No VM named {props.name}</h1>
@@ -190,15 +199,17 @@ export function VmPage(props: { name: string; draw: () => void }): VNode {
     );
   }
   if (!pair || pair.name !== props.name) {
-    return <main id="main" class="page"><p class="loading">Asking the replicator…</p></main>;
+    return <main id="main" class="page" tabindex="-1"><p class="loading">Asking the replicator…</p></main>;
   }
   const status = leaderStatus(pair);
+  const tasks = store.tasks.filter((task) => task.pair === pair.name);
   const view = { series: store.series, windowSeconds: store.windowSeconds, theme: document.documentElement.dataset.theme ?? "" };
   return (
-    <main id="main" class="page">
+    <main id="main" class="page" tabindex="-1">
       <Banner pair={pair} />
       <Alerts pair={pair} />
       <Topology pair={pair} />
+      <ActionBar pair={pair} actions={props.actions} draw={props.draw} />
       <div class="section-head">
         <h2>Live</h2>
         <WindowChoice draw={props.draw} />
@@ -213,6 +224,12 @@ export function VmPage(props: { name: string; draw: () => void }): VNode {
           {status ? <Console text={status.vm.console_tail} /> : null}
         </div>
         <div class="column">
+          {tasks.length > 0 ? (
+            <section class="card">
+              <h2><Icon name="swap" />Tasks</h2>
+              <TaskList tasks={tasks.slice(0, 5)} showPair={false} empty="" />
+            </section>
+          ) : null}
           <section class="card">
             <h2><Icon name="info" />Events</h2>
             <EventList events={store.events.filter((event) => event.pair === pair.name).slice(0, 15)} showPair={false} />

@@ -1,0 +1,330 @@
+// The page in a real Chromium, on replicators that play their scenes: logging in, a switchover, a failover, a lost
+// tiebreaker, a halted site that rejoins, a drill, accounts; at desktop and phone width, dark and light. Every page is
+// looked at for errors in the console, requests to elsewhere, things without a name, weak contrast and sideways
+// scrolling. Screenshots go to BUILD/screenshots, to be looked at by eye.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium, kPassword, playwright, Stage } from "./stage.mjs";
+import { unnamed, weakContrast } from "./inspect.mjs";
+
+const kShots = join(process.env.ANTIPODE_BUILD_DIR, "screenshots");
+const kDesktop = { width: 1280, height: 900 };
+const kPhone = { width: 390, height: 844 };
+
+class Browser {
+  constructor(browser, stage) {
+    this.browser = browser;
+    this.stage = stage;
+    this.troubles = [];
+  }
+
+  async page({ size = kDesktop, scheme = "light" } = {}) {
+    const context = await this.browser.newContext({
+      viewport: size, colorScheme: scheme, reducedMotion: "reduce", ignoreHTTPSErrors: true,
+    });
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    page.on("pageerror", (error) => this.troubles.push(`error: ${error.message}`));
+    page.on("console", (message) => {
+      // Chromium reports refused requests (401, 422...) here; those that matter are asserted on.
+      if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) {
+        this.troubles.push(`console: ${message.text().slice(0, 300)}`);
+      }
+    });
+    page.on("request", (request) => {
+      if (!request.url().startsWith(this.stage.base + "/")) this.troubles.push(`request to elsewhere: ${request.url()}`);
+    });
+    return page;
+  }
+
+  calm(where) {
+    assert.deepEqual(this.troubles, [], where);
+  }
+}
+
+async function logIn(page, stage, name, path = "/") {
+  await page.goto(stage.base + path);
+  await page.getByLabel("Name").fill(name);
+  await page.getByLabel("Password").fill(kPassword);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.locator(".live-state.on").waitFor();
+}
+
+async function shot(page, name) {
+  await page.screenshot({ path: join(kShots, `${name}.png`), fullPage: true });
+}
+
+// What must hold of every page, whatever it shows.
+async function inspect(page, where) {
+  const sideways = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  assert.ok(sideways <= 0, `${where} scrolls sideways by ${sideways} px`);
+  assert.deepEqual(await page.evaluate(unnamed), [], `${where}: things without a name`);
+  assert.deepEqual(await page.evaluate(weakContrast), [], `${where}: text that is hard to read`);
+}
+
+const state = (page) => page.locator(".banner h1");
+const site = (page, name) => page.locator(".site-card", { hasText: name });
+
+async function loggingIn(browser, stage) {
+  const page = await browser.page();
+  await page.goto(stage.base + "/vms/web1");
+  await page.getByLabel("Name").fill("ann");
+  await page.getByLabel("Password").fill("not the password");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").filter({ hasText: "wrong" }).waitFor();
+  await inspect(page, "login");
+  await shot(page, "login");
+  // The looks themselves must be able to find something.
+  await page.evaluate(() => {
+    document.querySelector("h1").style.color = "#eee";
+    document.querySelector("form button").textContent = "";
+  });
+  assert.equal((await page.evaluate(weakContrast)).length, 1);
+  assert.equal((await page.evaluate(unnamed)).length, 1);
+  await page.reload();
+  await page.getByLabel("Name").fill("ann");
+  await page.getByLabel("Password").fill(kPassword);
+  await page.keyboard.press("Enter");
+  await state(page).filter({ hasText: "Protected" }).waitFor();  // where it wanted to go
+  await page.getByRole("button", { name: "ann" }).click();
+  await page.getByRole("menuitem", { name: "Log out" }).click();
+  await page.getByLabel("Password").waitFor();
+  await page.context().close();
+  browser.calm("logging in");
+}
+
+async function everyPage(browser, stage) {
+  const pages = { overview: "/", vm: "/vms/web1", links: "/links", tiebreaker: "/tiebreaker", drills: "/drills",
+                  events: "/events", settings: "/settings" };
+  for (const [kind, size] of Object.entries({ desktop: kDesktop, phone: kPhone })) {
+    for (const scheme of ["light", "dark"]) {
+      const page = await browser.page({ size, scheme });
+      await logIn(page, stage, "ann");
+      for (const [name, path] of Object.entries(pages)) {
+        await page.goto(stage.base + path);
+        await page.locator(".live-state.on").waitFor({ state: "attached" });
+        await page.locator("main .card, main .banner").first().waitFor();
+        if (name === "vm") await page.locator(".plot canvas").nth(7).waitFor();
+        await inspect(page, `${name}, ${kind}, ${scheme}`);
+        await shot(page, `${name}-${kind}-${scheme}`);
+      }
+      await page.context().close();
+    }
+  }
+  browser.calm("every page");
+}
+
+// The charts are drawn and move; the keyboard is enough.
+async function watching(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "vera");
+  await page.getByRole("heading", { name: "All 3 VMs are protected" }).waitFor();
+  await page.locator(".vm-row a").first().focus();
+  await page.keyboard.press("Enter");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  const lag = page.locator(".chart").filter({ hasText: "Execution lag" });
+  const first = await lag.locator("b").textContent();
+  await page.waitForFunction(([text]) => document.querySelector(".chart b").textContent !== text, [first]);
+  const painted = await page.locator(".plot canvas").first().evaluate((canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0;
+    for (let i = 3; i < pixels.length; i += 4) count += pixels[i] > 0 ? 1 : 0;
+    return count;
+  });
+  assert.ok(painted > 500, `the chart has ${painted} painted pixels`);
+  assert.equal(await page.locator(".action-bar").count(), 0, "a viewer has nothing to press");
+  await page.getByRole("button", { name: "1 min" }).press("Enter");
+  await page.locator("[aria-pressed=true]", { hasText: "1 min" }).waitFor();
+  await page.getByRole("button", { name: /^Theme/ }).click();
+  await page.goBack();
+  await page.locator(".vm-row").first().waitFor();
+  await page.context().close();
+  browser.calm("watching");
+}
+
+async function switchover(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "otto", "/vms/mail");
+  await site(page, "prague").filter({ hasText: "Primary" }).waitFor();
+  await page.getByRole("button", { name: "Switch over…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("The VM pauses for about 80 ms").waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Switch over…" }).click();
+  const go = dialog.getByRole("button", { name: "Switch over" });
+  await dialog.getByLabel("Type mail to confirm").fill("mai");
+  assert.ok(await go.isDisabled(), "half a name confirms nothing");
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await dialog.getByLabel("Note for the audit log").fill("kernel update at prague");
+  await inspect(page, "switchover dialog");
+  await shot(page, "dialog-switchover");
+  await go.click();
+  await dialog.waitFor({ state: "detached" });
+  await page.locator(".task").filter({ hasText: "Switch over" }).waitFor();
+  await site(page, "lisbon").filter({ hasText: "Primary" }).waitFor();
+  await page.locator(".task").filter({ hasText: "Succeeded" }).waitFor();
+  await shot(page, "after-switchover");
+  // What the replicator would refuse cannot be pressed.
+  await stage.play("tiebreaker-down mail");
+  await page.getByRole("button", { name: "More" }).click();
+  await shot(page, "menu");
+  await page.keyboard.press("Escape");
+  await state(page).filter({ hasText: "Degraded" }).waitFor();
+  await page.locator(".alert").filter({ hasText: "tiebreaker does not answer" }).waitFor();
+  await page.locator(".tiebreaker-card").filter({ hasText: "Not reachable" }).waitFor();
+  await shot(page, "tiebreaker-lost");
+  await page.goto(stage.base + "/tiebreaker");
+  await page.getByRole("heading", { name: "Tiebreaker not reachable" }).waitFor();
+  await stage.play("tiebreaker-up mail");
+  await page.getByRole("heading", { name: "Tiebreaker reachable" }).waitFor();
+  await page.context().close();
+  browser.calm("switchover and tiebreaker");
+}
+
+async function failover(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "ann", "/vms/web1");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await stage.play("kill web1 0");
+  await state(page).filter({ hasText: "Solo" }).waitFor();
+  await site(page, "lisbon").filter({ hasText: "Solo" }).waitFor();
+  await site(page, "prague").filter({ hasText: "Unknown" }).waitFor();
+  await page.locator("[aria-live=assertive]").filter({ hasText: "web1: Solo" }).waitFor({ state: "attached" });
+  await page.locator(".event").filter({ hasText: "Went live" }).waitFor();
+  await inspect(page, "solo");
+  await shot(page, "solo");
+  await stage.play("sync web1 0");
+  await site(page, "prague").filter({ hasText: "Joining" }).waitFor();
+  await page.locator("td progress").first().waitFor();
+  await shot(page, "joining");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await page.context().close();
+  browser.calm("failover");
+}
+
+async function haltedAndRejoined(browser, stage) {
+  const page = await browser.page({ size: kPhone, scheme: "dark" });
+  await logIn(page, stage, "ann", "/vms/db-north");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await stage.play("cut db-north");
+  await site(page, "lisbon").filter({ hasText: "Halted" }).waitFor();
+  await page.locator(".link-bar").filter({ hasText: "Link down" }).waitFor();
+  await shot(page, "halted-phone-dark");
+  await stage.play("heal db-north");
+  await page.getByRole("button", { name: "Rejoin…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Type db-north to confirm").fill("db-north");
+  await inspect(page, "rejoin dialog, phone, dark");
+  await shot(page, "dialog-rejoin-phone-dark");
+  await dialog.getByRole("button", { name: "Give its copy up and rejoin" }).click();
+  await site(page, "lisbon").filter({ hasText: "Joining" }).waitFor();
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await page.context().close();
+  browser.calm("halted and rejoined");
+}
+
+async function drills(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "dora", "/vms/mail");
+  await page.locator(".action-bar").waitFor();
+  const names = await page.locator(".action-bar button").allTextContents();
+  assert.deepEqual(names, ["Drill…", "Inject a fault…"], "a drill operator drills and does nothing else");
+  await page.goto(stage.base + "/drills");
+  await page.locator(".drill-list li").filter({ hasText: "mail" }).getByRole("button", { name: "Isolated drill…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await dialog.getByRole("button", { name: "Start the drill" }).click();
+  await page.locator(".task").filter({ hasText: "Succeeded" }).waitFor();
+  await shot(page, "drill-done");
+  await page.goto(stage.base + "/");
+  await page.locator(".vm-row").filter({ hasText: "mail" }).getByText("Last drill").waitFor();
+  await page.context().close();
+  browser.calm("drills");
+}
+
+async function forcing(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "ann", "/vms/mail");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await stage.play("freeze mail 0");
+  await state(page).filter({ hasText: "Frozen" }).waitFor();
+  await shot(page, "frozen");
+  await page.getByRole("button", { name: "Force…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("confirm that the other site is down").waitFor();
+  assert.equal(await dialog.getByLabel("Type mail to confirm").count(), 0, "unsworn, there is nothing to confirm");
+  await dialog.getByRole("checkbox").check();
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await inspect(page, "force dialog");
+  await shot(page, "dialog-force");
+  await dialog.getByRole("button", { name: "Force" }).click();
+  await state(page).filter({ hasText: "Solo" }).waitFor();
+  await page.context().close();
+  browser.calm("forcing");
+}
+
+async function administering(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "ann", "/settings");
+  const users = page.locator(".card").filter({ hasText: "Users" });
+  await users.getByLabel("Name", { exact: true }).fill("newcomer");
+  await users.getByLabel("Password").fill("short");
+  await users.getByLabel("Password").fill("a long enough one");
+  await users.getByRole("button", { name: "Add user" }).click();
+  await users.locator("tr").filter({ hasText: "newcomer" }).waitFor();
+  await users.getByLabel("Role of newcomer").selectOption("operator");
+  await page.getByRole("status").filter({ hasText: "newcomer is operator now" }).waitFor();
+  const tokens = page.locator(".card").filter({ hasText: "Tokens for programs" });
+  await tokens.getByLabel("Name", { exact: true }).fill("prometheus");
+  await tokens.getByRole("button", { name: "Make token" }).click();
+  await page.locator(".secret").filter({ hasText: "antipode_" }).waitFor();
+  await page.locator(".audit tr").filter({ hasText: "token.add" }).first().waitFor();
+  // The last administrator cannot be locked out, and the page says why.
+  await users.getByLabel("Role of ann").selectOption("viewer");
+  await page.getByRole("alert").filter({ hasText: "last administrator" }).waitFor();
+  await inspect(page, "settings");
+  await shot(page, "settings-used");
+  await page.context().close();
+  browser.calm("administering");
+}
+
+// The server goes: the page says that what it shows is old, and comes back by itself.
+async function losingTheServer(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "vera", "/vms/web1");
+  await state(page).waitFor();
+  await stage.stopWeb();
+  await page.getByRole("alert").filter({ hasText: "connection to this page's server is lost" }).waitFor();
+  await shot(page, "server-lost");
+  await stage.startWeb();
+  await page.locator(".live-state.on").waitFor();
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await page.context().close();
+  browser.calm("losing the server");
+}
+
+async function main() {
+  const { chromium: engine } = await playwright();
+  const executablePath = chromium();
+  mkdirSync(kShots, { recursive: true });
+  const stage = new Stage(["web1", "db-north", "mail"]);
+  stage.port = 20000 + (process.pid % 20000);  // the same one after its restart
+  await stage.start();
+  const started = await engine.launch({ executablePath, args: ["--no-sandbox"] });
+  try {
+    const browser = new Browser(started, stage);
+    for (const scene of [loggingIn, watching, everyPage, switchover, failover, haltedAndRejoined, drills, administering,
+                         losingTheServer, forcing]) {
+      const begin = Date.now();
+      await scene(browser, stage);
+      console.log(`${scene.name}: ok, ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+    }
+  } finally {
+    await started.close();
+    await stage.stop();
+  }
+}
+
+await main();

@@ -1,0 +1,122 @@
+// The web daemon on played replicators, and a real browser: what the page's tests stand on.
+import { execFileSync, spawn } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export const kPassword = "correct horse battery";
+const kHere = dirname(fileURLToPath(import.meta.url));
+const kBuild = process.env.ANTIPODE_BUILD_DIR;
+const kSkip = 77;
+
+export function skip(reason) {
+  console.log(`skipped: ${reason}`);
+  process.exit(kSkip);
+}
+
+// playwright-core by its lock file, once per build tree.
+export async function playwright() {
+  const folder = join(kBuild, "playwright");
+  const module = join(folder, "node_modules", "playwright-core", "index.mjs");
+  if (!existsSync(module)) {
+    mkdirSync(folder, { recursive: true });
+    for (const name of ["package.json", "package-lock.json"]) cpSync(join(kHere, name), join(folder, name));
+    try {
+      execFileSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: folder, stdio: "pipe", timeout: 120_000 });
+    } catch (error) {
+      skip(`npm cannot fetch playwright-core: ${String(error.message).split("\n")[0]}`);
+    }
+  }
+  return await import(pathToFileURL(module));
+}
+
+export function chromium() {
+  for (const path of ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]) {
+    if (existsSync(path)) return path;
+  }
+  return skip("no chromium here");
+}
+
+export class Stage {
+  constructor(pairs, { loopbackRead = false } = {}) {
+    this.pairs = pairs;
+    this.loopbackRead = loopbackRead;
+    this.directory = mkdtempSync(join(tmpdir(), "antipode-page-"));
+    this.waiting = [];
+  }
+
+  path(...parts) {
+    return join(this.directory, ...parts);
+  }
+
+  program(name) {
+    return join(kBuild, "bin", name);
+  }
+
+  run(words, input = "") {
+    return execFileSync(this.program("antipode-web"), ["--config", this.path("web.toml"), ...words], { input, stdio: ["pipe", "pipe", "inherit"] });
+  }
+
+  async start() {
+    mkdirSync(this.path("run"));
+    writeFileSync(this.path("web.toml"), `[listen]
+address = "127.0.0.1:${this.port ?? 0}"
+tls = true
+certificate = "${this.path("cert.pem")}"
+key = "${this.path("key.pem")}"
+[state]
+directory = "${this.path("state")}"
+[control]
+directories = ["${this.path("run", "a")}", "${this.path("run", "b")}"]
+[access]
+loopback_read = ${this.loopbackRead}
+`);
+    this.run(["init"]);
+    for (const [name, role] of [["ann", "admin"], ["otto", "operator"], ["dora", "drill_operator"], ["vera", "viewer"]]) {
+      this.run(["user", "add", name, "--role", role], kPassword + "\n");
+    }
+    this.fake = spawn(this.program("fake_replicators"), [this.path("run"), ...this.pairs], { stdio: ["pipe", "pipe", "inherit"] });
+    createInterface({ input: this.fake.stdout }).on("line", (line) => this.waiting.shift()?.(line));
+    await this.line();
+    await this.startWeb();
+  }
+
+  async startWeb() {
+    this.web = spawn(this.program("antipode-web"), ["--config", this.path("web.toml")], { stdio: ["ignore", "ignore", "pipe"] });
+    await new Promise((done, failed) => {
+      createInterface({ input: this.web.stderr }).on("line", (line) => {
+        const match = /listening on (https:\/\/[^/]+)\//.exec(line);
+        if (match) {
+          this.base = match[1];
+          done();
+        }
+      });
+      this.web.once("exit", (code) => failed(new Error(`antipode-web ended with ${code}`)));
+    });
+  }
+
+  line() {
+    return new Promise((done) => this.waiting.push(done));
+  }
+
+  async play(scene) {
+    const answer = this.line();
+    this.fake.stdin.write(scene + "\n");
+    const said = await answer;
+    if (said !== "ok") throw new Error(`${scene}: ${said}`);
+  }
+
+  async stopWeb() {
+    const gone = new Promise((done) => this.web.once("exit", done));
+    this.web.kill();
+    await gone;
+  }
+
+  async stop() {
+    if (this.web && this.web.exitCode === null) await this.stopWeb();
+    this.fake?.stdin.end();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}

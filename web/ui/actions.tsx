@@ -1,0 +1,297 @@
+// What can be done to a VM: buttons that fit its state, and the dialog that each opens. The dialog first
+// asks the replicator what would happen (a preflight, which does nothing), shows it, and lets what can
+// hurt be done only after the VM's name was typed.
+import { ActionReply, ApiError, Pair, send } from "./api";
+import { Dialog, Field, value } from "./dialog";
+import { Icon } from "./icons";
+import { ActionDialog, may, store } from "./store";
+import { leaderStatus } from "./topology";
+import { h, VNode } from "./vdom";
+import * as format from "./format";
+
+interface ActionInfo {
+  name: string;
+  label: string;     // on the button
+  title: string;     // of the dialog
+  go: string;        // on the dialog's button
+  access: "drill" | "operate" | "admin";
+  danger: boolean;
+  fits: (states: string[]) => boolean;  // states of the sites that are seen
+}
+
+const has = (...wanted: string[]) => (states: string[]) => states.some((state) => wanted.includes(state));
+
+export const kActions: ActionInfo[] = [
+  { name: "switchover", label: "Switch over", title: "Switch over to the other site", go: "Switch over",
+    access: "operate", danger: false, fits: has("primary") },
+  { name: "protect", label: "Protect", title: "Protect this VM again", go: "Protect", access: "operate",
+    danger: false, fits: has("solo") },
+  { name: "rejoin", label: "Rejoin", title: "Bring the halted site back as the backup", go: "Give its copy up and rejoin",
+    access: "operate", danger: true, fits: has("halted", "failed") },
+  { name: "force", label: "Force", title: "Go live without the tiebreaker", go: "Force", access: "admin",
+    danger: true, fits: has("waiting") },
+  { name: "drill_start", label: "Drill", title: "Start a drill at the backup", go: "Start the drill", access: "drill",
+    danger: false, fits: has("backup") },
+  { name: "verify", label: "Verify", title: "Compare both sites", go: "Verify", access: "operate", danger: false,
+    fits: has("primary", "backup") },
+  { name: "failover", label: "Fail over", title: "Fail over to the backup", go: "Fail over", access: "operate",
+    danger: true, fits: has("backup") },
+  { name: "pause", label: "Pause", title: "Pause the VM", go: "Pause", access: "operate", danger: true,
+    fits: has("primary", "solo", "pairing") },
+  { name: "resume", label: "Resume", title: "Let the VM go on", go: "Resume", access: "operate", danger: false,
+    fits: has("primary", "solo", "pairing") },
+  { name: "inject_fault", label: "Inject a fault", title: "Inject a fault, with an automatic end", go: "Inject",
+    access: "drill", danger: true, fits: has("primary", "backup") },
+  { name: "resync", label: "Resynchronise disks", title: "Resynchronise the peer's disks from here", go: "Resynchronise",
+    access: "operate", danger: true, fits: has("primary", "pairing") },
+  { name: "seed", label: "Seed again", title: "Seed the backup again from the start", go: "Seed", access: "operate",
+    danger: true, fits: has("primary", "pairing") },
+  { name: "resolve", label: "Resolve split brain", title: "Settle a split brain", go: "Keep this site's data",
+    access: "admin", danger: true, fits: has("failed", "halted") },
+  { name: "unprotect", label: "Unprotect", title: "Give the backup up", go: "Give the backup up", access: "operate",
+    danger: true, fits: has("primary") },
+  { name: "shutdown", label: "Shut down", title: "Stop the VM and its pair", go: "Shut down", access: "operate",
+    danger: true, fits: has("primary", "solo", "pairing") },
+];
+const kFirst = 4;  // buttons; the rest is behind "More"
+
+const kFaults: { [fault: string]: string } = {
+  link_cut: "Cut the link", link_degrade: "Degrade the link", tiebreaker_cut: "Cut the way to the tiebreaker",
+  kill_primary: "Kill the primary",
+};
+
+export function actionLabel(name: string): string {
+  return kActions.find((action) => action.name === name)?.label ?? format.title(name);
+}
+
+function newKey(): string {
+  const bytes = new Uint8Array(16);
+  crypto.getRandomValues(bytes);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function statesOf(pair: Pair): string[] {
+  return pair.views.filter((view) => view.reachable && view.status).map((view) => view.status!.state);
+}
+
+function isPaused(pair: Pair): boolean {
+  return pair.views.some((view) => view.reachable && view.status?.vm.vcpu === "paused");
+}
+
+export class Actions {
+  constructor(private readonly draw: () => void) {}
+
+  open(action: string, pair: string): void {
+    store.moreOpen = false;
+    store.dialog = {
+      action, pair, stage: "checking", reply: null, error: "", key: newKey(), typed: "", note: "", sworn: false,
+      fault: "link_cut", seconds: "10", keep: "", disk: "",
+    };
+    this.check();
+  }
+
+  close = (): void => {
+    store.dialog = null;
+    this.draw();
+  };
+
+  // Asks what would happen; again whenever an argument changes.
+  async check(): Promise<void> {
+    const dialog = store.dialog;
+    if (!dialog) return;
+    this.draw();
+    try {
+      const reply = await this.ask(dialog, true);
+      if (store.dialog !== dialog) return;
+      dialog.reply = reply;
+      dialog.error = "";
+    } catch (error) {
+      dialog.error = error instanceof ApiError ? error.message : String(error);
+    }
+    dialog.stage = "ready";
+    this.draw();
+  }
+
+  async go(): Promise<void> {
+    const dialog = store.dialog;
+    if (!dialog || dialog.stage !== "ready") return;
+    dialog.stage = "sending";
+    dialog.error = "";
+    this.draw();
+    try {
+      await this.ask(dialog, false);
+      if (store.dialog === dialog) store.dialog = null;
+    } catch (error) {
+      dialog.error = error instanceof ApiError ? error.message : String(error);
+      dialog.stage = "ready";
+      // Refused: a corrected request is another intention. Unanswered: the same, so that it is done once.
+      if (error instanceof ApiError && error.problem.status !== 0) dialog.key = newKey();
+    }
+    this.draw();
+  }
+
+  private ask(dialog: ActionDialog, check: boolean): Promise<ActionReply> {
+    const body: { [name: string]: unknown } = { check };
+    if (!check && dialog.typed) body.confirm = dialog.typed;
+    if (dialog.note) body.note = dialog.note;
+    if (dialog.action === "force") body.peer_is_down = dialog.sworn;
+    if (dialog.action === "inject_fault") {
+      body.fault = dialog.fault;
+      body.duration_seconds = Number(dialog.seconds);
+    }
+    if (dialog.action === "resolve" && dialog.keep) body.keep = dialog.keep;
+    if (dialog.action === "resync" && dialog.disk) body.disk = dialog.disk;
+    const headers: { [name: string]: string } = check ? {} : { "Idempotency-Key": dialog.key };
+    const path = `/api/v1/pairs/${encodeURIComponent(dialog.pair)}/actions/${dialog.action}`;
+    return send<ActionReply>("POST", path, body, headers);
+  }
+}
+
+export function ActionBar(props: { pair: Pair; actions: Actions; draw: () => void }): VNode | null {
+  const { pair, actions } = props;
+  if (store.session?.via === "loopback" || !may("drill")) return null;
+  const states = statesOf(pair);
+  const paused = isPaused(pair);
+  const fitting = kActions.filter((action) => may(action.access) && action.fits(states) &&
+    !(action.name === "resume" && !paused) && !(action.name === "pause" && paused));
+  if (fitting.length === 0) return null;
+  const button = (action: ActionInfo) => (
+    <button class={`button ${action.danger ? "danger-text" : ""}`} key={action.name}
+            onclick={() => actions.open(action.name, pair.name)}>{action.label}…</button>
+  );
+  const rest = fitting.slice(kFirst);
+  const toggle = (open: boolean) => { store.moreOpen = open; props.draw(); };
+  return (
+    <div class="action-bar" role="group" aria-label="Actions">
+      {fitting.slice(0, kFirst).map(button)}
+      {rest.length > 0 ? (
+        <div class="menu" key="more" onkeydown={(event: KeyboardEvent) => { if (event.key === "Escape") toggle(false); }}>
+          <button class="button" aria-haspopup="menu" aria-expanded={String(store.moreOpen)}
+                  onclick={() => toggle(!store.moreOpen)}>More<Icon name="down" /></button>
+          {store.moreOpen ? (
+            <div class="menu-list" role="menu">
+              {rest.map((action) => (
+                <button role="menuitem" class={action.danger ? "danger-text" : ""}
+                        onclick={() => actions.open(action.name, pair.name)}>{action.label}…</button>
+              ))}
+            </div>
+          ) : null}
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+// What the action itself wants to know.
+function Arguments(props: { dialog: ActionDialog; pair: Pair | null; actions: Actions; draw: () => void }): VNode | null {
+  const { dialog, pair, actions } = props;
+  const recheck = () => { dialog.stage = "checking"; actions.check(); };
+  if (dialog.action === "force") {
+    return (
+      <label class="swear">
+        <input type="checkbox" checked={dialog.sworn}
+               onchange={(event: Event) => { dialog.sworn = (event.target as HTMLInputElement).checked; recheck(); }} />
+        <span>I have made sure that the other site is down and stays down. If it is not, two copies of this VM will
+          run, and one will have to be thrown away.</span>
+      </label>
+    );
+  }
+  if (dialog.action === "inject_fault") {
+    return (
+      <div class="fields">
+        <Field label="Fault">
+          <select value={dialog.fault} onchange={(event: Event) => { dialog.fault = value(event); recheck(); }}>
+            {Object.keys(kFaults).map((fault) => <option value={fault}>{kFaults[fault]}</option>)}
+          </select>
+        </Field>
+        <Field label="Ends by itself after" hint="seconds">
+          <input type="number" min="1" max="600" value={dialog.seconds}
+                 onchange={(event: Event) => { dialog.seconds = value(event); recheck(); }} />
+        </Field>
+      </div>
+    );
+  }
+  if (dialog.action === "resolve" && pair) {
+    return (
+      <Field label="Whose data stay">
+        <select value={dialog.keep} onchange={(event: Event) => { dialog.keep = value(event); recheck(); }}>
+          <option value="">choose a site</option>
+          {pair.sites.map((site) => <option value={site.site}>{site.site}</option>)}
+        </select>
+      </Field>
+    );
+  }
+  const disks = pair ? leaderStatus(pair)?.disks ?? [] : [];
+  if (dialog.action === "resync" && disks.length > 0) {
+    return (
+      <Field label="Disk">
+        <select value={dialog.disk} onchange={(event: Event) => { dialog.disk = value(event); recheck(); }}>
+          <option value="">all disks</option>
+          {disks.map((disk) => <option value={disk.id}>{disk.id}</option>)}
+        </select>
+      </Field>
+    );
+  }
+  return null;
+}
+
+function Preflight(props: { dialog: ActionDialog }): VNode {
+  const { dialog } = props;
+  if (dialog.stage === "checking") return <p class="preflight muted" role="status">Checking what would happen…</p>;
+  const reply = dialog.reply;
+  return (
+    <div class="preflight" role="status">
+      {reply ? <p class="consequence">{format.sentence(reply.consequence)}</p> : null}
+      {reply && reply.findings.length > 0 ? (
+        <ul class="findings">
+          {reply.findings.map((finding) => (
+            <li class={`severity-${finding.severity}`}>
+              <Icon name={finding.severity} label={finding.severity} />{format.sentence(finding.text)}
+            </li>
+          ))}
+        </ul>
+      ) : null}
+      {reply && reply.allowed && reply.findings.length === 0
+        ? <p class="all-clear"><Icon name="good" />Nothing stands against it.</p> : null}
+    </div>
+  );
+}
+
+export function ActionDialogView(props: { actions: Actions; draw: () => void }): VNode | null {
+  const dialog = store.dialog;
+  if (!dialog) return null;
+  const info = kActions.find((action) => action.name === dialog.action)!;
+  const pair = store.pair && store.pair.name === dialog.pair ? store.pair : null;
+  const reply = dialog.reply;
+  const wanted = reply?.confirm ?? null;
+  const allowed = reply !== null && reply.allowed && dialog.stage === "ready";
+  const confirmed = wanted === null || dialog.typed === wanted;
+  return (
+    <Dialog label={info.title} close={props.actions.close}>
+      <form onsubmit={(event: Event) => { event.preventDefault(); if (allowed && confirmed) props.actions.go(); }}>
+        <h2>{info.title}</h2>
+        <p class="dialog-target">
+          VM <b>{dialog.pair}</b>{reply ? <span>, asked of <b>{reply.site}</b></span> : null}
+        </p>
+        <Arguments dialog={dialog} pair={pair} actions={props.actions} draw={props.draw} />
+        <Preflight dialog={dialog} />
+        {dialog.error ? <p class="form-error" role="alert">{format.sentence(dialog.error)}</p> : null}
+        {reply && reply.allowed && wanted !== null ? [
+          <Field label={`Type ${wanted} to confirm`}>
+            <input value={dialog.typed} autocomplete="off" autocapitalize="none" spellcheck="false"
+                   oninput={(event: Event) => { dialog.typed = value(event); props.draw(); }} />
+          </Field>,
+          <Field label="Note for the audit log, if you like">
+            <input value={dialog.note} maxlength="500" oninput={(event: Event) => { dialog.note = value(event); }} />
+          </Field>,
+        ] : null}
+        <div class="dialog-buttons">
+          <button type="button" class="button" onclick={props.actions.close}>Cancel</button>
+          <button class={`button ${info.danger ? "danger" : "primary"}`} disabled={!allowed || !confirmed}>
+            {dialog.stage === "sending" ? "Asking…" : info.go}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

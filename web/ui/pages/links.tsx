@@ -1,0 +1,58 @@
+// The lines between the sites, pair by pair, as each site on this host measures them.
+import { h, VNode } from "../vdom";
+import { Page } from "../api";
+import { Badge, Icon } from "../icons";
+import * as format from "../format";
+
+export interface Link {
+  pair: string; site: string; peer_site: string; session_up: boolean; heartbeat_up: boolean; peer_address: string;
+  rtt_seconds: number | null; jitter_seconds: number | null; loss_ratio: number | null; sent_bytes: number;
+  received_bytes: number; reconnects: number; last_heard_seconds: number | null;
+  log_rate: { bytes_per_second: number | null; wire_bytes_per_second: number | null };
+  output: { held: number; delay_p50_seconds: number | null; delay_p99_seconds: number | null };
+}
+
+function LinkCard(props: { link: Link }): VNode {
+  const { link } = props;
+  const both = link.session_up && link.heartbeat_up;
+  const none = !link.session_up && !link.heartbeat_up;
+  const mood = both ? "good" : none ? "bad" : "warning";
+  const word = both ? "Up" : none ? "Down" : link.session_up ? "No heartbeat" : "No logging channel";
+  const fact = (name: string, text: string) => <div><dt>{name}</dt><dd>{text}</dd></div>;
+  const ratio = link.log_rate.wire_bytes_per_second && link.log_rate.bytes_per_second
+    ? `${format.digits(link.log_rate.bytes_per_second / link.log_rate.wire_bytes_per_second)} : 1` : format.kUnknown;
+  return (
+    <li class={`card link-card mood-${mood}`} key={`${link.pair}/${link.site}`}>
+      <div class="link-head">
+        <h2>{link.pair}</h2>
+        <span class="link-way">{link.site} <Icon name="swap" /> {link.peer_site}</span>
+        <Badge mood={mood} text={word} />
+        <code class="muted">{link.peer_address}</code>
+      </div>
+      <dl class="facts">
+        {fact("Round trip", format.seconds(link.rtt_seconds))}
+        {fact("Jitter", format.seconds(link.jitter_seconds))}
+        {fact("Loss", format.percent(link.loss_ratio))}
+        {fact("Log", format.bytes(link.log_rate.bytes_per_second, true))}
+        {fact("On the wire", format.bytes(link.log_rate.wire_bytes_per_second, true))}
+        {fact("Compression", ratio)}
+        {fact("Output delay p99", format.seconds(link.output.delay_p99_seconds))}
+        {fact("Sent", format.bytes(link.sent_bytes))}
+        {fact("Received", format.bytes(link.received_bytes))}
+        {fact("Reconnects", format.count(link.reconnects))}
+        {fact("Last heard", link.last_heard_seconds === null ? format.kUnknown : `${format.seconds(link.last_heard_seconds)} ago`)}
+      </dl>
+    </li>
+  );
+}
+
+export function LinksPage(props: { data: Page<Link> | null }): VNode {
+  return (
+    <main id="main" class="page" tabindex="-1">
+      <div class="page-head"><h1>Links</h1></div>
+      {!props.data ? <p class="loading">Asking the replicators…</p>
+        : props.data.items.length === 0 ? <p class="muted quiet">No replicator on this host answers.</p>
+        : <ul class="stack">{props.data.items.map((link) => <LinkCard link={link} />)}</ul>}
+    </main>
+  );
+}

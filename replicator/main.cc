@@ -38,6 +38,7 @@ int run(const std::string& directory) {
     (*node)->on_shutdown([&] { signals.cancel(); });
     sd_notify(0, "READY=1");
     context.run();
+    if (const auto& failure = (*node)->failure()) return report(*failure);
     return (*node)->exit_code();
 }
 

@@ -123,7 +123,7 @@ enum class Method {
     // Reading.
     status = 1,
     events,
-    metrics,
+    metrics,  // Prometheus text, as a JSON string
     history,
     console,
     operation,

@@ -4,8 +4,8 @@
 // seconds is the age of the oldest batch that is not known to be applied, minus half a round trip
 // for the report's way back; it is zero when everything is applied. Pure; core thread.
 //
-// INVARIANT: marks_ is bounded: beyond kMarksMax neighbours are merged (the lag is then accurate to their
-// spacing, and never too small).
+// INVARIANT: marks_ is bounded: beyond kMarksMax neighbours are merged (the lag is then accurate to
+// their spacing, and never too small).
 #pragma once
 
 #include <algorithm>

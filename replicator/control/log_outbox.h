@@ -1,12 +1,13 @@
-// LogOutbox: turns what the engine records into numbered batches, and keeps them until the backup has
-// acknowledged them: one that stopped taking entries (it was about to ask the tiebreaker) and goes on gets
-// them again.
+// LogOutbox: turns what the engine records into numbered batches, and keeps them until the backup
+// has acknowledged them: one that stopped taking entries (it was about to ask the tiebreaker) and
+// goes on gets them again.
 //
 // Pure; core thread. INVARIANTS
-//   - Entries get consecutive indexes in the order they were recorded; batches have no gap. Indexes go on
-//     over epochs and sites: a site that goes live continues behind the last entry it has applied.
-//   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not: the
-//     bound on the log.
+//   - Entries get consecutive indexes in the order they were recorded; batches have no gap. Indexes
+//     go on over epochs and sites: a site that goes live continues behind the last entry it has
+//     applied.
+//   - unacknowledged_bytes() counts every entry that was added and not acknowledged, sent or not:
+//     the bound on the log.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ class LogOutbox {
 
     // Returns the index the entry got.
     LogIndex add(replay::LogEntry entry);
-    // Encodes the pending entries into batches. `passed`: all entries up to this exit were added; if that
-    // is news, an entry says so.
+    // Encodes the pending entries into batches. `passed`: all entries up to this exit were added;
+    // if that is news, an entry says so.
     void make_batches(ExitNumber passed, OutputNumber released, uint64_t guest_clock_ns);
     // The next batch to send; nullptr if all have been. sent() when it has left.
     const Batch* next_batch() const;

@@ -53,6 +53,17 @@ Result<NodeConfig> load_node_config(const std::string& directory) {
     return config;
 }
 
+ArbiterClientSettings arbiter_settings(const PairConfig& pair, const Member& me) {
+    ArbiterClientSettings settings;
+    settings.address = pair.tiebreaker_address;
+    settings.ca = pair.tiebreaker_ca;
+    settings.certificate = pair.tiebreaker_certificate;
+    settings.key = pair.tiebreaker_key;
+    settings.pair = pair.pair;
+    settings.me = me;
+    return settings;
+}
+
 // Opens what can be opened without touching the network or starting anything.
 Result<void> check_files(const NodeConfig& config) {
     const auto& pair = config.pair;
@@ -61,6 +72,8 @@ Result<void> check_files(const NodeConfig& config) {
     FT_TRY_VOID(stream::load_heartbeat_key(pair.heartbeat_key));
     boost::asio::io_context context;
     Registry metrics;
+    FT_TRY_VOID(ArbiterClient::create(
+        context, arbiter_settings(pair, Member{pair.site, Incarnation(1)}), metrics, {}));
     FT_TRY(const auto disks,
            DiskSet::open(config.vm.drives, pair.pair, pair.state_directory, context, metrics));
     FT_TRY(const auto kvm, vmm::Kvm::open());
@@ -160,7 +173,9 @@ void Node::feed(failover::Input input) {
     while (!inputs_.empty() && !shut_down_) {
         const failover::Input next = std::move(inputs_.front());
         inputs_.pop_front();
-        for (const auto& output : core_.step(next, MonotonicClock::now())) carry_out(output);
+        for (const auto& output : core_.step(next, MonotonicClock::now())) {
+            if (!shut_down_) carry_out(output);
+        }
     }
     stepping_ = false;
     if (!shut_down_) arm_timer();

@@ -60,6 +60,7 @@ int64_t unix_ms();
 
 // Reads and checks a VM's directory (vm.json, pair.toml) without starting anything.
 Result<NodeConfig> load_node_config(const std::string& directory);
+ArbiterClientSettings arbiter_settings(const PairConfig& pair, const Member& me);
 // Opens what the configuration names (keys, kernel, disks) and closes it again.
 Result<void> check_files(const NodeConfig& config);
 
@@ -71,8 +72,10 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
 
     // Stops the VM's thread and everything else; the io_context runs out of work.
     void shutdown(const std::string& reason);
-    // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation.
+    // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation; 1 = see failure().
     int exit_code() const { return exit_code_; }
+    // Why it ended, if it could not go on.
+    const std::optional<Error>& failure() const { return failure_; }
     // Called once, at the end of shutdown().
     void on_shutdown(std::function<void()> hook) { shutdown_hook_ = std::move(hook); }
 
@@ -93,6 +96,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<void> open_local();
     Result<void> open_network();
     Result<void> open_channel();
+    std::string shape() const;
+    bool same_shape(std::span<const std::byte> hello);
+    void end_soon(int exit_code, std::string reason);
     Result<void> open_heartbeat();
     void heartbeat_seen(const stream::HeartbeatEvent& seen);
     void begin();
@@ -182,6 +188,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool shut_down_ = false;
     int exit_code_ = 0;
     std::function<void()> shutdown_hook_;
+    std::optional<Error> failure_;
     std::vector<std::string> refusals_;  // of commands, while one is being stepped
 
     // Local.
@@ -189,6 +196,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::string boot_id_;
     std::unique_ptr<DiskSet> disks_;
     std::optional<vmm::Kvm> kvm_;
+    uint64_t boot_digest_ = 0;                    // of the stopped image both sites start from
     std::unique_ptr<vmm::VirtualMachine> built_;  // from the image, not running yet
     VcpuBridge bridge_;
     boost::asio::posix::stream_descriptor bridge_event_;

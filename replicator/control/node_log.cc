@@ -322,12 +322,13 @@ void Node::send_lag_report() {
 
 // ---- The channel ----
 
-void Node::on_session_up(const Member& peer, std::span<const std::byte>) {
+void Node::on_session_up(const Member& peer, std::span<const std::byte> hello) {
     if (peer.site != config_.pair.peer_site) {
         logger("stream").error("the channel's other end says it is {}, expected {}", peer.site,
                                config_.pair.peer_site);
         return;
     }
+    if (!same_shape(hello)) return;
     peer_ = peer;
     outbox_.rewind();
     event(EventCode::peer_connected,

@@ -1,5 +1,7 @@
 // What connects the node to its peer, its tiebreaker and its operators.
+#include <boost/asio/post.hpp>
 #include <filesystem>
+#include <sstream>
 
 #include "common/base/log.h"
 #include "common/wire/checksum.h"
@@ -9,13 +11,6 @@ namespace antipode::control {
 
 Result<void> Node::open_network() {
     const auto& pair = config_.pair;
-    ArbiterClientSettings arbiter;
-    arbiter.address = pair.tiebreaker_address;
-    arbiter.ca = pair.tiebreaker_ca;
-    arbiter.certificate = pair.tiebreaker_certificate;
-    arbiter.key = pair.tiebreaker_key;
-    arbiter.pair = pair.pair;
-    arbiter.me = me_;
     ArbiterClientEvents events;
     events.up = [this](wire::StoreIdentity store) {
         event(EventCode::tiebreaker_connected, fmt::format("store {:016x}", store.value()));
@@ -28,7 +23,8 @@ Result<void> Node::open_network() {
     events.answered = [this](const wire::Answer& answer) {
         feed(failover::TiebreakerAnswer{answer});
     };
-    FT_TRY(tiebreaker_, ArbiterClient::create(context_, arbiter, metrics_, std::move(events)));
+    FT_TRY(tiebreaker_, ArbiterClient::create(context_, arbiter_settings(pair, me_), metrics_,
+                                              std::move(events)));
     FT_TRY_VOID(open_channel());
     FT_TRY_VOID(open_heartbeat());
 
@@ -53,6 +49,9 @@ Result<void> Node::open_channel() {
     channel.peer_site = pair.peer_site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
+    const std::string text = shape();
+    const auto hello = std::as_bytes(std::span(text));
+    channel.hello.assign(hello.begin(), hello.end());
     FT_TRY(channel_, stream::Channel::create(context_, std::move(channel), *this));
     // A seed's pieces can overtake the message that announces it: they wait until this site is ready.
     channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
@@ -81,6 +80,56 @@ void Node::heartbeat_seen(const stream::HeartbeatEvent& seen) {
     heartbeat_from_ = seen.from;
     if (seen.copy == stream::HeartbeatEvent::Copy::first) detector_.heartbeat(seen.sequence, now);
     if (seen.epoch > epoch_) feed(failover::EpochHeard{seen.from, seen.epoch});
+}
+
+// What the two sites must have alike for one to replay the other, a line each.
+std::string Node::shape() const {
+    std::string text = fmt::format("memory {} MiB\n", config_.vm.mem_size_mib);
+    const auto sizes = disks_->sizes();
+    for (size_t i = 0; i < sizes.size(); ++i) {
+        const auto& drive = config_.vm.drives[i];
+        text += fmt::format("drive {} {} bytes{}\n", drive.drive_id, sizes[i],
+                            drive.is_read_only ? ", read only" : "");
+    }
+    for (const auto& network : config_.vm.networks) {
+        text +=
+            fmt::format("interface {} {}\n", network.iface_id, vmm::format_mac(network.guest_mac));
+    }
+    text += fmt::format("boot image {:016x}\n", boot_digest_);
+    return text;
+}
+
+bool Node::same_shape(std::span<const std::byte> hello) {
+    const std::string own = shape();
+    const std::string peer(reinterpret_cast<const char*>(hello.data()), hello.size());
+    if (own == peer) return true;
+    std::istringstream own_lines(own);
+    std::istringstream peer_lines(peer);
+    std::string own_line;
+    std::string peer_line;
+    while (own_line == peer_line) {
+        const bool more_own = static_cast<bool>(std::getline(own_lines, own_line));
+        const bool more_peer = static_cast<bool>(std::getline(peer_lines, peer_line));
+        if (!more_own) own_line = "nothing more";
+        if (!more_peer) peer_line = "nothing more";
+    }
+    const auto text =
+        fmt::format("the two sites do not describe the same VM: {} has \"{}\", {} has \"{}\"",
+                    config_.pair.site, own_line, config_.pair.peer_site, peer_line);
+    logger("control").error("{}", text);
+    event(EventCode::vm_error, text);
+    // Where the VM runs it goes on; the other site is of no use until its files are right.
+    if (!recording_) {
+        failure_ = Error{Errc::invalid_argument, text};
+        end_soon(1, text);
+    }
+    return false;
+}
+
+// Not from within: a shutdown takes away what the caller may be using.
+void Node::end_soon(int exit_code, std::string reason) {
+    exit_code_ = exit_code;
+    boost::asio::post(context_, [this, reason = std::move(reason)] { shutdown(reason); });
 }
 
 void Node::begin_network() {

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/wire/failover_frames.h"
 #include "replicator/control/node.h"
+#include "replicator/vmm/boot.h"
 
 namespace antipode::control {
 namespace {
@@ -35,62 +36,59 @@ OutputGate::Mode gate_mode(failover::GateMode mode) {
 
 void Node::carry_out(const failover::Output& output) {
     using namespace failover;
-    std::visit(Overloaded{
-                   [this](const Send& order) {
-                       flush_log();  // messages are in order with log frames
-                       const auto bytes = wire::encode(order.message);
-                       (void)channel_->send(wire::MessageClass::log,
-                                            static_cast<uint8_t>(Message::peer),
-                                            order.message.epoch, bytes);
-                   },
-                   [this](const Ask& order) { tiebreaker_->ask(order.request); },
-                   [this](const SetGate& order) {
-                       gate_.set_mode(gate_mode(order.mode));
-                       if (order.mode == GateMode::acked) gate_.acknowledge(order.up_to);
-                       release_outputs();
-                   },
-                   [this](const UseEpoch& order) { use_epoch(order); },
-                   [this](const AcceptLog& order) { accept_log(order); },
-                   [this](const Acknowledge& order) { acknowledge(order); },
-                   [this](const Persist& order) { persist(order); },
-                   [this](const FenceDisk& order) {
-                       on_disk_thread([this, epoch = order.epoch] { return disks_->fence(epoch); },
-                                      DiskFenced{order.epoch}, "fencing the disks");
-                   },
-                   [this](const FlushDisk&) {
-                       on_disk_thread([this] { return disks_->flush(); }, DiskFlushed{},
-                                      "flushing the disks");
-                   },
-                   [this](const RunVm& order) { run_vm(order); },
-                   [this](const FollowVm& order) { follow_vm(order); },
-                   [this](const ConsumeLog&) {
-                       consuming_ = true;
-                       engine_->resume();
-                       feed_backlog();
-                   },
-                   [this](const PauseVm&) { engine_->pause_at_exit(replay::Engine::Capture::no); },
-                   [this](const HaltVm&) { halt_vm(); },
-                   [this](const DropMemory&) { drop_vm(); },
-                   [this](const BeginSeed& order) { begin_seed(order); },
-                   [this](const CutSeed&) {
-                       if (seed_out_) seed_out_->cut();
-                   },
-                   [this](const AbortSeed&) {
-                       seed_out_.reset();
-                       seed_in_.reset();
-                       held_batches_.clear();
-                       held_batch_bytes_ = 0;
-                   },
-                   [this](const ReceiveSeed& order) { receive_seed(order); },
-                   [this](const StateChanged& change) { announce_state(change); },
-                   [this](const Alarm& alarm) { raise_alarm(alarm); },
-                   [this](const CommandRefused& refusal) { refusals_.push_back(refusal.reason); },
-                   [this](const Retire& order) {
-                       exit_code_ = kExitRetired;
-                       shutdown("retired: " + order.reason);
-                   },
-               },
-               output);
+    std::visit(
+        Overloaded{
+            [this](const Send& order) {
+                flush_log();  // messages are in order with log frames
+                const auto bytes = wire::encode(order.message);
+                (void)channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::peer),
+                                     order.message.epoch, bytes);
+            },
+            [this](const Ask& order) { tiebreaker_->ask(order.request); },
+            [this](const SetGate& order) {
+                gate_.set_mode(gate_mode(order.mode));
+                if (order.mode == GateMode::acked) gate_.acknowledge(order.up_to);
+                release_outputs();
+            },
+            [this](const UseEpoch& order) { use_epoch(order); },
+            [this](const AcceptLog& order) { accept_log(order); },
+            [this](const Acknowledge& order) { acknowledge(order); },
+            [this](const Persist& order) { persist(order); },
+            [this](const FenceDisk& order) {
+                on_disk_thread([this, epoch = order.epoch] { return disks_->fence(epoch); },
+                               DiskFenced{order.epoch}, "fencing the disks");
+            },
+            [this](const FlushDisk&) {
+                on_disk_thread([this] { return disks_->flush(); }, DiskFlushed{},
+                               "flushing the disks");
+            },
+            [this](const RunVm& order) { run_vm(order); },
+            [this](const FollowVm& order) { follow_vm(order); },
+            [this](const ConsumeLog&) {
+                consuming_ = true;
+                engine_->resume();
+                feed_backlog();
+            },
+            [this](const PauseVm&) { engine_->pause_at_exit(replay::Engine::Capture::no); },
+            [this](const HaltVm&) { halt_vm(); },
+            [this](const DropMemory&) { drop_vm(); },
+            [this](const BeginSeed& order) { begin_seed(order); },
+            [this](const CutSeed&) {
+                if (seed_out_) seed_out_->cut();
+            },
+            [this](const AbortSeed&) {
+                seed_out_.reset();
+                seed_in_.reset();
+                held_batches_.clear();
+                held_batch_bytes_ = 0;
+            },
+            [this](const ReceiveSeed& order) { receive_seed(order); },
+            [this](const StateChanged& change) { announce_state(change); },
+            [this](const Alarm& alarm) { raise_alarm(alarm); },
+            [this](const CommandRefused& refusal) { refusals_.push_back(refusal.reason); },
+            [this](const Retire& order) { end_soon(kExitRetired, "retired: " + order.reason); },
+        },
+        output);
 }
 
 // The work blocks (fdatasync); its completion is an input. A failure is retried: the core cannot go
@@ -121,6 +119,7 @@ void Node::persist(const failover::Persist& order) {
 Result<void> Node::build_vm() {
     if (built_) return {};
     FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes()));
+    boot_digest_ = vmm::boot_image_digest(built_->memory);
     return {};
 }
 

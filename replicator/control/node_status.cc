@@ -244,7 +244,11 @@ void Node::fill_disks(Status& status) const {
 
 void Node::fill_alerts(Status& status) const {
     for (const auto& [code, text] : core_.alarms()) {
-        status.alerts.push_back({EventCode::state_changed, Severity::warning, text, 0});
+        const bool tiebreaker = code == failover::AlarmCode::tiebreaker_unreachable ||
+                                code == failover::AlarmCode::tiebreaker_refused;
+        status.alerts.push_back({tiebreaker ? EventCode::tiebreaker_lost : EventCode::state_changed,
+                                 Severity::warning,
+                                 fmt::format("{}: {}", failover::to_string(code), text), 0});
     }
     if (digest_mismatches_ > 0) {
         status.alerts.push_back({EventCode::digest_mismatch, Severity::error,

@@ -47,8 +47,8 @@ class OutputGate {
     void forget_log();
 
     OutputNumber released() const { return released_; }
-    // A replaying site: outputs up to this one have left the primary. They are not to leave here; the caller
-    // gets them for its record.
+    // A replaying site: outputs up to this one have left the primary. They are not to leave here;
+    // the caller gets them for its record.
     std::vector<HeldOutput> released_elsewhere(OutputNumber number);
     const std::deque<HeldOutput>& held() const { return held_; }
     // A site that begins in the middle of a VM's life: outputs up to this one are not its business.

@@ -100,7 +100,8 @@ class Engine final : private vmm::InputSource {
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
     Result<void> restore(const VmState& state, LogIndex position);
-    // Recording: OwnerPort::dirty_pages() brings the pages written since the last call, or all of them.
+    // Recording: OwnerPort::dirty_pages() brings the pages written since the last call, or all of
+    // them.
     enum class Since : uint8_t { last_call, ever };
     void request_dirty_pages(Since since);
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.

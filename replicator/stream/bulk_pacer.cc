@@ -8,12 +8,33 @@ namespace {
 
 constexpr double kTokenSeconds = 0.004;      // how long a burst the cap allows
 constexpr double kTokenBytesMin = 64 << 10;  // and at least one piece
-constexpr uint64_t kGrowthDivisor = 8;
 // Too few bytes for a round's numbers to mean anything.
 constexpr Duration kRoundMin = std::chrono::milliseconds(1);
+constexpr Duration kPieceTime = std::chrono::microseconds(500);
+constexpr int kNoiseSamples = 64;
+constexpr Duration kNoiseSampleMax = std::chrono::milliseconds(10);  // one jump is no jitter
+constexpr Duration kSameMoment = std::chrono::microseconds(100);
+// Where round trips in a row differ by more, it is jitter; it is over when they differ by less.
+constexpr Duration kJitter = std::chrono::microseconds(800);
+constexpr Duration kJitterOver = std::chrono::microseconds(500);
+constexpr Duration kQueueAboveNoise = std::chrono::milliseconds(20);
+constexpr int kQueueOverNoise = 10;
+// A trial waits until the new window is what was measured, and averages over some rounds.
+constexpr int kTrialSkipped = 2;
+constexpr int kTrialRounds = 6;
+constexpr double kTrialUp = 1.25;
+constexpr double kTrialDown = 0.8;
+constexpr double kTrialStartup = 2;
 
 double seconds(Duration d) {
     return std::chrono::duration<double>(d).count();
+}
+
+// Doubling finds a short line's rate; on a long one the last doubling would queue for a whole round
+// trip.
+double startup_factor(uint64_t window) {
+    if (window < (1u << 20)) return 2;
+    return window < (4u << 20) ? 1.5 : 1.25;
 }
 
 }  // namespace
@@ -31,6 +52,7 @@ void BulkPacer::learn_base(Duration rtt, Instant now) {
         base_slot_ = (base_slot_ + 1) % kBaseSlots;
         base_[base_slot_].reset();
         base_slot_end_ = now + kBaseSlot;
+        drain_wanted_ = line_found_full_;
     }
     auto& slot = base_[base_slot_];
     if (!slot || rtt < *slot) slot = rtt;
@@ -43,8 +65,12 @@ void BulkPacer::refill(Instant now) {
     tokens_at_ = now;
 }
 
+uint64_t BulkPacer::limit() const {
+    return window_ > drain_bytes_ + kWindowBytesMin ? window_ - drain_bytes_ : window_;
+}
+
 uint64_t BulkPacer::allowance(Instant now) {
-    if (in_flight_ >= window_) {
+    if (in_flight_ >= limit()) {
         round_limited_ = true;
         return 0;
     }
@@ -52,11 +78,11 @@ uint64_t BulkPacer::allowance(Instant now) {
         refill(now);
         if (tokens_ <= 0) return 0;
     }
-    return window_ - in_flight_;
+    return limit() - in_flight_;
 }
 
 Instant BulkPacer::ready_at(Instant now) const {
-    if (cap_ == 0 || in_flight_ >= window_) return Instant::max();
+    if (cap_ == 0 || in_flight_ >= limit()) return Instant::max();
     const double tokens = tokens_ + static_cast<double>(cap_) * seconds(now - tokens_at_);
     if (tokens > 0) return now;
     const double wait = -tokens / static_cast<double>(cap_);
@@ -71,11 +97,10 @@ void BulkPacer::set_cap(uint64_t bytes_per_second, Instant now) {
 }
 
 void BulkPacer::sent(uint64_t bytes, Instant now) {
-    if (in_flight_ == 0) {  // after a pause nothing is known of the time in between
-        round_start_ = now;
-        round_acknowledged_ = 0;
+    // After a pause nothing is known of the time in between.
+    if (in_flight_ == 0) {
+        begin_round(now);
         round_end_ = sent_total_ + bytes;
-        round_rtt_min_.reset();
     }
     in_flight_ += bytes;
     sent_total_ += bytes;
@@ -89,32 +114,142 @@ void BulkPacer::acknowledged(uint64_t bytes, std::optional<Duration> rtt, Instan
     round_acknowledged_ += bytes;
     if (rtt) {
         learn_base(*rtt, now);
+        learn_noise(*rtt);
+        if (trial_ && trial_->rounds >= kTrialSkipped) {
+            trial_->rtt_sum += *rtt;
+            ++trial_->rtt_count;
+        }
         if (!round_rtt_min_ || *rtt < *round_rtt_min_) round_rtt_min_ = rtt;
     }
     if (acknowledged_total_ >= round_end_ && now - round_start_ >= kRoundMin) end_round(now);
 }
 
-void BulkPacer::end_round(Instant now) {
-    const auto base = base_rtt();
-    if (round_rtt_min_ && base) {
-        const Duration delay = *round_rtt_min_ - *base;
-        queue_delay_ = delay;
-        const double rate = static_cast<double>(round_acknowledged_) / seconds(now - round_start_);
-        delivery_rate_ = rate;
-        if (delay > kQueueDelayTarget) {
-            line_found_full_ = true;
-            const double fits = rate * seconds(*base + kQueueDelayTarget / 2);
-            window_ = std::min(window_, static_cast<uint64_t>(fits));
-        } else if (round_limited_ && delay < kQueueDelayTarget / 2) {
-            window_ += line_found_full_ ? window_ / kGrowthDivisor : window_;
-        }
-        window_ = std::clamp(window_, kWindowBytesMin, window_max_);
-    }
+void BulkPacer::begin_round(Instant now) {
     round_start_ = now;
     round_acknowledged_ = 0;
     round_end_ = sent_total_;
     round_rtt_min_.reset();
     round_limited_ = false;
+}
+
+void BulkPacer::end_round(Instant now) {
+    const auto base = base_rtt();
+    if (round_rtt_min_ && base) {
+        rounds_[round_index_++ % kRounds] = {round_acknowledged_, now - round_start_};
+        const double rate = smoothed_rate();
+        const Duration delay = *round_rtt_min_ - *base;
+        queue_delay_ = delay;
+        delivery_rate_ = rate;
+        if (drain_bytes_ > 0) {
+            drain_bytes_ = 0;  // this round was about the base, not about the window
+        } else if (drain_wanted_ && !trial_) {
+            drain_wanted_ = false;
+            drain_bytes_ = static_cast<uint64_t>(rate * seconds(2 * kQueueDelayTarget));
+        } else {
+            adjust(delay, *base);
+        }
+        window_ = std::clamp(window_, kWindowBytesMin, window_max_);
+    }
+    begin_round(now);
+}
+
+double BulkPacer::smoothed_rate() const {
+    Round all;
+    for (const Round& round : rounds_) {
+        all.bytes += round.bytes;
+        all.time += round.time;
+    }
+    return static_cast<double>(all.bytes) / std::max(seconds(all.time), 1e-6);
+}
+
+uint64_t BulkPacer::piece_bytes() const {
+    if (!delivery_rate_) return kPieceBytesMax / 4;
+    const auto fits = static_cast<uint64_t>(*delivery_rate_ * seconds(kPieceTime));
+    return std::clamp(fits, kPieceBytesMin, kPieceBytesMax);
+}
+
+// What was sent in one go and arrives in one go says nothing about the line's jitter.
+void BulkPacer::learn_noise(Duration rtt) {
+    if (last_rtt_) {
+        const Duration difference = rtt > *last_rtt_ ? rtt - *last_rtt_ : *last_rtt_ - rtt;
+        if (difference > kSameMoment) {
+            noise_ += (std::min(difference, kNoiseSampleMax) - noise_) / kNoiseSamples;
+        }
+    }
+    last_rtt_ = rtt;
+}
+
+void BulkPacer::adjust(Duration delay, Duration base) {
+    const double rate = *delivery_rate_;
+    if (trial_ && noise_ < kJitterOver) trial_.reset();
+    if (trial_ || noise_ > kJitter) {
+        // No jitter explains that: it is a queue, and one to be got rid of at once.
+        if (delay > kQueueAboveNoise + kQueueOverNoise * noise_) {
+            trial_.reset();
+            return shrink(rate, base);
+        }
+        return trial_ ? next_trial() : begin_trial(1);
+    }
+    if (delay > kQueueDelayTarget) {
+        shrink(rate, base);
+    } else if (delay < kQueueDelayTarget * 2 / 3 && round_limited_) {
+        grow(rate);
+    } else {
+        growth_ = 0;
+    }
+}
+
+void BulkPacer::grow(double rate) {
+    if (!line_found_full_) {
+        window_ = static_cast<uint64_t>(static_cast<double>(window_) * startup_factor(window_));
+        return;
+    }
+    // From a step that queues for less than half the target, doubled as long as nothing queues.
+    const auto first = static_cast<uint64_t>(rate * seconds(kQueueDelayTarget) * 0.4);
+    growth_ = std::min(std::max(first, growth_ * 2), window_ / 8);
+    window_ += growth_;
+}
+
+void BulkPacer::shrink(double rate, Duration base) {
+    line_found_full_ = true;
+    growth_ = 0;
+    const auto fits = static_cast<uint64_t>(rate * seconds(base + kQueueDelayTarget / 2));
+    window_ = std::min(fits, window_);
+}
+
+void BulkPacer::begin_trial(double factor) {
+    trial_ = Trial();
+    trial_->factor = factor;
+    trial_->window_before = window_;
+    window_ = static_cast<uint64_t>(static_cast<double>(window_) * factor);
+    window_ = std::clamp(window_, kWindowBytesMin, window_max_);
+}
+
+void BulkPacer::next_trial() {
+    if (!round_limited_) {  // there was too little to send to tell
+        *trial_ = {trial_->factor, trial_->window_before, 0, {}, 0};
+    }
+    if (++trial_->rounds < kTrialSkipped + kTrialRounds || trial_->rtt_count == 0) return;
+    const double mean = seconds(trial_->rtt_sum) / static_cast<double>(trial_->rtt_count);
+    judge_trial(static_cast<double>(window_) / std::max(mean, 1e-6));
+}
+
+void BulkPacer::judge_trial(double rate) {
+    const double factor = trial_->factor;
+    const double up = trials_failed_ ? kTrialUp : kTrialStartup;
+    const bool paid = rate > reference_rate_ * (1 + factor) / 2;
+    if (factor == 1) {
+        reference_rate_ = rate;
+        return begin_trial(up);
+    }
+    if (paid) {
+        reference_rate_ = rate;
+        return begin_trial(factor);  // what paid may pay again
+    }
+    window_ = trial_->window_before;
+    trials_failed_ = true;
+    line_found_full_ = true;
+    begin_trial(factor > 1 ? kTrialDown : 1);
 }
 
 void BulkPacer::restart(Instant now) {
@@ -122,11 +257,13 @@ void BulkPacer::restart(Instant now) {
     acknowledged_total_ = sent_total_;
     window_ = std::clamp(window_ / 2, kWindowBytesMin, std::min(window_max_, kWindowBytesFirst));
     line_found_full_ = false;
-    round_start_ = now;
-    round_acknowledged_ = 0;
-    round_end_ = sent_total_;
-    round_rtt_min_.reset();
-    round_limited_ = false;
+    growth_ = 0;
+    drain_bytes_ = 0;
+    trial_.reset();
+    trials_failed_ = false;
+    last_rtt_.reset();
+    rounds_ = {};
+    begin_round(now);
 }
 
 }  // namespace antipode::stream

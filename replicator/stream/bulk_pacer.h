@@ -1,14 +1,19 @@
 // BulkPacer: how many bytes of bulk may be on their way at once, so that the line stays full and a
-// log entry waits behind them for less than kQueueDelayTarget.
+// log entry waits behind them for about kQueueDelayTarget at most.
 //
 // Whatever is queued ahead of the bottleneck, be it in ZeroMQ, in the kernel or in a router, shows
 // as round trip time above the smallest one seen. So: a window of bytes in flight, adjusted once a
-// round trip. As long as the smallest round trip of the round is within half the target of the
-// base, the window grows (doubles at first; by an eighth once the line has been found full); above
-// the target it shrinks to what was delivered in a base round trip plus half the target. (The same
-// signal as TCP Vegas and LEDBAT; the minimum of a round is what makes it stand jitter.)
+// round trip by the smallest round trip within it (the minimum is what stands noise). This is the
+// signal of TCP Vegas and LEDBAT. Below half of what is allowed the window grows, above it shrinks
+// to what the measured rate delivers in a base round trip.
 //
-// The base is the smallest round trip of the last kBaseMemory, so that a changed route is learned.
+// Not every delay is a queue of ours: a line with jitter delivers late whatever we do. Where round
+// trips in a row differ much (a queue of ours changes slowly) the delay says nothing, and the window
+// is found by trial: a quarter more that brings no more rate is taken back, a fifth less that
+// costs no rate is kept.
+//
+// The base is the smallest round trip of the last minute, so that a changed route is learned. Lest
+// our own queue be learned as a part of the route, the window is drained for a round in each slot.
 // A cap in bytes a second is a token bucket beside the window.
 //
 // Pure: time comes in. One owner.
@@ -26,13 +31,17 @@ namespace antipode::stream {
 class BulkPacer {
   public:
     static constexpr Duration kQueueDelayTarget = std::chrono::microseconds(1000);
-    static constexpr uint64_t kWindowBytesMin = 128 << 10;
-    static constexpr uint64_t kWindowBytesFirst = 512 << 10;
+    static constexpr uint64_t kPieceBytesMin = 4 << 10;
+    static constexpr uint64_t kPieceBytesMax = 64 << 10;
+    static constexpr uint64_t kWindowBytesMin = 4 * kPieceBytesMin;
+    static constexpr uint64_t kWindowBytesFirst = 128 << 10;
 
     explicit BulkPacer(uint64_t window_bytes_max) : window_max_(window_bytes_max) {}
 
     // Bytes that may be sent now; 0: wait for an acknowledgement or until ready_at().
     uint64_t allowance(Instant now);
+    // How large a piece may be, so that the line is done with it in half a millisecond.
+    uint64_t piece_bytes() const;
     // When the cap lets the next bytes out; Instant::max() when it is the window that holds.
     Instant ready_at(Instant now) const;
 
@@ -52,13 +61,26 @@ class BulkPacer {
 
   private:
     void end_round(Instant now);
+    void adjust(Duration delay, double rate, Duration base);
+    void grow(double rate);
+    void shrink(double rate, Duration base);
+    void adjust(Duration delay, Duration base);
+    void next_trial();
+    void begin_trial(double factor);
+    void judge_trial(double rate);
     void learn_base(Duration rtt, Instant now);
+    void begin_round(Instant now);
     void refill(Instant now);
+    uint64_t limit() const;
+    void learn_noise(Duration rtt);
+    double smoothed_rate() const;
 
     uint64_t window_max_;
     uint64_t window_ = kWindowBytesFirst;
     uint64_t in_flight_ = 0;
     bool line_found_full_ = false;
+    uint64_t growth_ = 0;       // bytes of the last step up
+    uint64_t drain_bytes_ = 0;  // less in flight in this round
 
     // The smallest round trip in each of the last slots of time.
     static constexpr size_t kBaseSlots = 8;
@@ -66,6 +88,7 @@ class BulkPacer {
     std::array<std::optional<Duration>, kBaseSlots> base_{};
     size_t base_slot_ = 0;
     Instant base_slot_end_{};
+    bool drain_wanted_ = false;
 
     // The round: from an acknowledgement until what was sent then is acknowledged.
     uint64_t sent_total_ = 0;
@@ -77,6 +100,30 @@ class BulkPacer {
     bool round_limited_ = false;  // the window held something back
     std::optional<Duration> queue_delay_;
     std::optional<double> delivery_rate_;
+    // The last rounds: bytes and time.
+    static constexpr size_t kRounds = 4;
+    struct Round {
+        uint64_t bytes = 0;
+        Duration time{};
+    };
+    std::array<Round, kRounds> rounds_{};
+    size_t round_index_ = 0;
+
+    // How much round trips in a row differ.
+    std::optional<Duration> last_rtt_;
+    Duration noise_{};
+
+    // On a line with jitter: a window that is being tried, against what it was before.
+    struct Trial {
+        double factor = 1;  // 1: measures the rate that the next trials are compared with
+        uint64_t window_before = 0;
+        int rounds = 0;
+        Duration rtt_sum{};  // of what was acknowledged since the window was the new one
+        uint64_t rtt_count = 0;
+    };
+    std::optional<Trial> trial_;
+    bool trials_failed_ = false;  // one has: the line is not far from full
+    double reference_rate_ = 0;   // window / mean round trip: what goes through when it is full
 
     uint64_t cap_ = 0;
     double tokens_ = 0;

@@ -1,5 +1,5 @@
-// ChannelMetrics: a channel's figures in the process's Registry. Counters there follow the channel's
-// own; set() is called by the ZeroMQ thread, some times a second.
+// ChannelMetrics: a channel's figures in the process's Registry. Counters there follow the
+// channel's own; set() is called by the ZeroMQ thread, some times a second.
 #pragma once
 
 #include "common/base/metrics.h"

@@ -16,7 +16,7 @@ constexpr size_t kSizeBytes = 4;
 constexpr size_t kAckTokensMax = 64;
 // After so much an acknowledgement does not wait for its timer.
 constexpr uint64_t kUrgentAckBytes = 256 << 10;
-constexpr uint64_t kBulkAckBytes = 128 << 10;
+constexpr uint64_t kBulkAckBytes = 64 << 10;
 
 }  // namespace
 

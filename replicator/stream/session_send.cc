@@ -13,8 +13,6 @@ namespace {
 using wire::FrameType;
 namespace flags = wire::frame_flags;
 
-// At 125 MB/s a piece of bulk takes half a millisecond: that much a log entry may wait for it.
-constexpr size_t kBulkPieceBytes = 64 << 10;
 constexpr size_t kCompressBytesMin = 48;
 constexpr size_t kSizeBytes = 4;
 // Log frames in a row before a control frame gets its turn.
@@ -22,10 +20,6 @@ constexpr uint32_t kUrgentTurns = 16;
 // Compression is judged after so many bytes, and given up for a while if it saved less than 3 %.
 constexpr uint64_t kTrialBytes = 64 << 10;
 constexpr uint32_t kSkipMax = 64;
-
-size_t piece_bytes(MessageClass message_class) {
-    return wire::is_bulk(message_class) ? kBulkPieceBytes : wire::kPieceBytesMax;
-}
 
 }  // namespace
 
@@ -178,7 +172,10 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
                                                 Instant now) {
     const OutgoingMessage& message = stream.queue.front();
     const auto rest = message.payload.view().subspan(stream.cut_bytes);
-    const auto piece = rest.first(std::min(rest.size(), piece_bytes(message_class)));
+    // So much of bulk that a log entry waits half a millisecond for it.
+    const size_t piece_bytes_max =
+        wire::is_bulk(message_class) ? pacer_.piece_bytes() : wire::kPieceBytesMax;
+    const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));
     const uint64_t cost = piece.size() + kFrameCostBytes;
     if (stream.cost_sent + cost > stream.credit) return std::nullopt;
     const bool last = piece.size() == rest.size();

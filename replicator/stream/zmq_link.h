@@ -2,8 +2,8 @@
 //
 //   pull          bound to our endpoint: everything that the peer sends. CURVE server; each
 //                 connection must hold the pinned key (ZAP)
-//   push, urgent  connected to the peer's endpoint: log and control. CURVE client, server key pinned
-//   push, bulk    the same, for bulk, so that a log entry never stands behind bulk in a buffer
+//   push, urgent  connected to the peer's endpoint: log and control. CURVE client, server key
+//   pinned push, bulk    the same, for bulk, so that a log entry never stands behind bulk in a buffer
 //   monitors      one a socket: connected, lost, refused
 //
 // Threads: create() on any thread; from then on one thread only, that of the loop.
@@ -72,7 +72,8 @@ class ZmqLink {
   public:
     static Result<std::unique_ptr<ZmqLink>> create(const ZmqLinkConfig& config);
 
-    // Waits until a socket, `wake_fd` or one of the wanted lanes has something, or the timeout ends.
+    // Waits until a socket, `wake_fd` or one of the wanted lanes has something, or the timeout
+    // ends.
     void wait(int wake_fd, std::array<bool, kLaneCount> want_to_send, Duration timeout);
     std::optional<LinkEvent> next_event();
     std::optional<Bytes> receive();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <elf.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
+#include <xxhash.h>
 
 #include "common/base/unique_fd.h"
 
@@ -225,6 +227,19 @@ Result<uint64_t> load_boot_image(const BootImage& image, GuestMemory& memory) {
     write_mp_table(memory);
     write_page_tables(memory);
     return entry;
+}
+
+uint64_t boot_image_digest(const GuestMemory& memory) {
+    uint64_t digest = memory.size_bytes();
+    for (size_t word = 0; word < memory.vmm_dirty().size(); ++word) {
+        // Only what was written: the rest is zero and need not be touched.
+        for (uint64_t bits = memory.vmm_dirty()[word]; bits != 0; bits &= bits - 1) {
+            const uint64_t page = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
+            const auto bytes = memory.page(page);
+            digest += XXH3_64bits_withSeed(bytes.data(), bytes.size(), page);
+        }
+    }
+    return digest;
 }
 
 Result<void> set_boot_state(Vcpu& vcpu, uint64_t entry) {

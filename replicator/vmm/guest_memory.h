@@ -64,6 +64,7 @@ class GuestMemory {
 
     // One bit a page, set by the VMM's own writes since the last clear.
     std::vector<uint64_t>& vmm_dirty() { return vmm_dirty_; }
+    const std::vector<uint64_t>& vmm_dirty() const { return vmm_dirty_; }
 
   private:
     GuestMemory(std::byte* base, uint64_t size_bytes);

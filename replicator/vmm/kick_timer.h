@@ -1,8 +1,8 @@
 // KickTimer: kicks the thread that made it, once, after a time. The vCPU thread arms it when it
 // enters the guest, so that a guest that does not exit comes back to have its events looked at.
 //
-// A POSIX timer that sends the kick signal to this thread (timer_create(2), SIGEV_THREAD_ID). A signal that
-// arrives outside of the guest makes the next Vcpu::run() return at once: none is lost.
+// A POSIX timer that sends the kick signal to this thread (timer_create(2), SIGEV_THREAD_ID). A
+// signal that arrives outside of the guest makes the next Vcpu::run() return at once: none is lost.
 #pragma once
 
 #include <ctime>

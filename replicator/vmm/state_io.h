@@ -35,6 +35,11 @@ class StateWriter {
         put<uint32_t>(static_cast<uint32_t>(data.size()));
         bytes_.insert(bytes_.end(), data.begin(), data.end());
     }
+    // Bytes whose number is always the same.
+    void put_fixed(std::span<const uint8_t> data) {
+        const auto raw = std::as_bytes(data);
+        bytes_.insert(bytes_.end(), raw.begin(), raw.end());
+    }
     std::span<const std::byte> bytes() const { return bytes_; }
     std::vector<std::byte> take() { return std::move(bytes_); }
     void clear() { bytes_.clear(); }

@@ -89,7 +89,7 @@ uint8_t CmosRtc::read(uint16_t port, InputSource& inputs) {
 void CmosRtc::save(StateWriter& out) const {
     out.put(index_);
     out.put(seconds_since_1970_);
-    for (const uint8_t value : ram_) out.put(value);
+    out.put_fixed(ram_);
 }
 
 void CmosRtc::load(StateReader& in) {

@@ -34,6 +34,7 @@ static_assert(kSegmentsMax * kSegmentBytesMax + kHeaderBytes + 1 <= VirtQueue::k
 constexpr uint32_t kDiscardSectorsMax = 8192;  // 4 MiB a request: bounds the time of one
 constexpr uint64_t kRangeBytes = 16;
 constexpr uint32_t kFlagUnmap = 1;
+constexpr uint64_t kNumberMax = uint64_t{1} << 62;  // no guest gets there
 
 uint64_t features_of(VirtioBlock::Access access) {
     const uint64_t common = kFeatureSizeMax | kFeatureSegMax | kFeatureFlush;
@@ -305,7 +306,8 @@ bool VirtioBlock::consistent(const Pending& request) const {
 void VirtioBlock::load_device(StateReader& in, const GuestMemory& memory) {
     pending_.clear();
     ready_.clear();
-    in.get(next_number_);
+    next_number_ = in.get_at_most(kNumberMax, "disk: request numbers run out");
+    if (next_number_ == 0) in.reject("disk: request number is out of order");
     const auto count = in.get<uint16_t>();
     if (count > kRequestsInFlightMax) in.reject("disk: too many requests in flight");
     size_t with_guest = 0;

@@ -1,6 +1,6 @@
-// DiskMetadata: a DiskRecord and the file that it lives in, `<image>.antipode`, with calls that block: for
-// FencedStore, for tools and for start-up. What the file looks like and what a crash leaves of it is in
-// core/disk_record.h.
+// DiskMetadata: a DiskRecord and the file that it lives in, `<image>.antipode`, with calls that
+// block: for FencedStore, for tools and for start-up. What the file looks like and what a crash
+// leaves of it is in core/disk_record.h.
 //
 // The file is locked while it is in use. An update is durable when update() returns success; if it
 // fails, the old or the new state is on disk, and the object must not be used further.

@@ -55,8 +55,8 @@ inline short poll_events(unsigned direction) {
     return events;
 }
 
-// Tells the handle what poll() found; -1 when libnbd says that the connection broke. A hang-up counts as
-// readable: libnbd then finds the end.
+// Tells the handle what poll() found; -1 when libnbd says that the connection broke. A hang-up
+// counts as readable: libnbd then finds the end.
 inline int notify(nbd_handle* handle, unsigned direction, short revents) {
     if ((direction & LIBNBD_AIO_DIRECTION_READ) && (revents & (POLLIN | POLLHUP | POLLERR))) {
         return nbd_aio_notify_read(handle);

@@ -3,7 +3,8 @@
 // list, history, verify and backup read beside a running daemon. forget goes through it if it runs,
 // since it holds the records in memory; restore wants it stopped.
 //
-// Threads: the main thread; everything blocks. Each prints its result and returns an error otherwise.
+// Threads: the main thread; everything blocks. Each prints its result and returns an error
+// otherwise.
 #pragma once
 
 #include <string>

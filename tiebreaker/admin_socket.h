@@ -4,8 +4,8 @@
 // "error: ...". Only what changes a running daemon's memory or shows it is done here; everything
 // else `antipode-tiebreaker admin` reads from the store itself.
 //
-// Threads: the core thread. INVARIANTS: at most connections_max at once; a line of at most 256 bytes
-// that must come within 5 seconds. A file that a living process serves is refused at start.
+// Threads: the core thread. INVARIANTS: at most connections_max at once; a line of at most 256
+// bytes that must come within 5 seconds. A file that a living process serves is refused at start.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

@@ -1,7 +1,9 @@
-// The tiebreaker's configuration, a TOML file; packaging/examples/tiebreaker.toml explains each key.
+// The tiebreaker's configuration, a TOML file; packaging/examples/tiebreaker.toml explains each
+// key.
 //
-// Threads: values. Every error names the file, the key, what was found and what is allowed; a key that
-// is not known is an error, since it may be a misspelt limit. Relative paths are relative to the file.
+// Threads: values. Every error names the file, the key, what was found and what is allowed; a key
+// that is not known is an error, since it may be a misspelt limit. Relative paths are relative to
+// the file.
 #pragma once
 
 #include <string>

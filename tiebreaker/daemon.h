@@ -1,9 +1,9 @@
 // Daemon: the running tiebreaker, put together from its parts.
 //
-// Threads: the core thread runs the io_context and all decisions; the listener's thread shakes hands;
-// the store's thread commits. start() opens everything; an error says what could not be opened, and
-// nothing is left half-started. Certificates and CRL are read again when their files change, or at
-// SIGHUP; what cannot be read leaves the old ones in use, and says so.
+// Threads: the core thread runs the io_context and all decisions; the listener's thread shakes
+// hands; the store's thread commits. start() opens everything; an error says what could not be
+// opened, and nothing is left half-started. Certificates and CRL are read again when their files
+// change, or at SIGHUP; what cannot be read leaves the old ones in use, and says so.
 //
 // The watchdog is fed only while all three threads come round. When the store is in doubt the
 // process ends with an error and is started anew.
@@ -65,7 +65,8 @@ class Daemon {
     bool stopped_ = false;
 };
 
-// The whole of `antipode-tiebreaker run`: until SIGTERM or SIGINT, or an error. Returns the exit code.
+// The whole of `antipode-tiebreaker run`: until SIGTERM or SIGINT, or an error. Returns the exit
+// code.
 int run_daemon(const std::string& config_path);
 
 }  // namespace antipode::tiebreaker

@@ -1,5 +1,5 @@
-// Listener: takes connections and shakes hands, on a thread of its own, so that ten thousand sites that
-// come back at once do not delay a decision.
+// Listener: takes connections and shakes hands, on a thread of its own, so that ten thousand sites
+// that come back at once do not delay a decision.
 //
 // Threads: start(), stop() and set_context() from the core thread; finished connections are posted
 // to the core thread's io_context. INVARIANTS

@@ -1,4 +1,5 @@
-// antipode-tiebreaker: the daemon at the third site, and its administration. See docs/OPERATIONS.md.
+// antipode-tiebreaker: the daemon at the third site, and its administration. See
+// docs/OPERATIONS.md.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fmt/format.h>

@@ -1,11 +1,14 @@
-// Session: one site's TLS connection to the tiebreaker, and the limits that keep it from hurting others.
+// Session: one site's TLS connection to the tiebreaker, and the limits that keep it from hurting
+// others.
 //
-// Life: adopted by the server after its handshake; says hello; then asks, watches and pings until it
-// hangs up, breaks a rule or a deadline, its certificate expires or is revoked, or the server ends.
+// Life: adopted by the server after its handshake; says hello; then asks, watches and pings until
+// it hangs up, breaks a rule or a deadline, its certificate expires or is revoked, or the server
+// ends.
 //
 // Threads: the core thread only. INVARIANTS
-//   - Bounded: what it may have sent us and we have not looked at (one frame and one read), requests
-//     under way, bytes on the way out. Whoever does not read his answers is read no more, then cut.
+//   - Bounded: what it may have sent us and we have not looked at (one frame and one read),
+//     requests under way, bytes on the way out. Whoever does not read his answers is read no more,
+//     then cut.
 //   - Reading pauses, and nothing is lost, while a rate limit or a bound is reached.
 //   - After close() nothing is delivered; the service forgets its watches at once.
 // A broken rule is answered with one error frame that names it, where that can still be sent.

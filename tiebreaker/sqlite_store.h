@@ -1,19 +1,19 @@
 // SqliteStore: the tiebreaker's records in one SQLite database on this machine.
 //
-// A thread of its own takes all commits that wait, writes them in one transaction, and has one fsync
-// for all of them (WAL, synchronous=FULL): while the disk works the next batch gathers.
+// A thread of its own takes all commits that wait, writes them in one transaction, and has one
+// fsync for all of them (WAL, synchronous=FULL): while the disk works the next batch gathers.
 //
-// Life of the file: it is made beside its place with a random identity, flushed, and renamed, so that
-// it is there whole or not at all. It remembers which file it is (inode and time of birth): a copy
-// that was put back is noticed at open and refused, since it may be older than what was answered;
-// `admin restore` gives it a new identity, and every pair must be enrolled again. A lock file keeps
-// a second daemon out.
+// Life of the file: it is made beside its place with a random identity, flushed, and renamed, so
+// that it is there whole or not at all. It remembers which file it is (inode and time of birth): a
+// copy that was put back is noticed at open and refused, since it may be older than what was
+// answered; `admin restore` gives it a new identity, and every pair must be enrolled again. A lock
+// file keeps a second daemon out.
 //
 // History lines are chained: each carries the SHA-256 of itself and of the line before it, and
 // triggers forbid changing them. verify() follows the chain.
 //
-// Threads: see store.h. INVARIANTS: a batch is one transaction, all or nothing; after an I/O error of
-// a COMMIT every later commit is doubtful too.
+// Threads: see store.h. INVARIANTS: a batch is one transaction, all or nothing; after an I/O error
+// of a COMMIT every later commit is doubtful too.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -42,8 +42,8 @@ class SqliteStore final : public Store {
     static Result<std::unique_ptr<SqliteStore>> open(const std::string& path, Use use,
                                                      boost::asio::io_context* core,
                                                      Registry& registry);
-    // Writes a copy of the backup `from` to `path`, with a new identity. Nothing may be at `path`, or
-    // it is kept as `path`.replaced; the daemon must not run.
+    // Writes a copy of the backup `from` to `path`, with a new identity. Nothing may be at `path`,
+    // or it is kept as `path`.replaced; the daemon must not run.
     static Result<wire::StoreIdentity> restore(const std::string& from, const std::string& path);
     ~SqliteStore() override;
 
@@ -59,8 +59,8 @@ class SqliteStore final : public Store {
 
     // For commands that change something without a daemon; blocks.
     CommitResult commit_now(Commit commit);
-    // The file does not grow beyond so many pages; what needs more fails as on a full disk. 0: beyond
-    // what it has. Before start().
+    // The file does not grow beyond so many pages; what needs more fails as on a full disk. 0:
+    // beyond what it has. Before start().
     void set_pages_max(size_t pages_max);
 
   private:

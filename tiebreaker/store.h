@@ -1,14 +1,15 @@
-// Store: where the tiebreaker's records are durable. SQLite on this machine (sqlite_store.h), or etcd
-// (etcd_store.h).
+// Store: where the tiebreaker's records are durable. SQLite on this machine (sqlite_store.h), or
+// etcd (etcd_store.h).
 //
 // The service decides on a record in memory and hands the store a Commit: "if the pair is still at
 // this version, write this". `done` says committed only when the record, and the line of history
-// that goes with it, will survive a crash; an answer is sent only then. A commit that writes no record
-// still asks whether the version holds, so that a denial, too, is never given on an outdated record.
+// that goes with it, will survive a crash; an answer is sent only then. A commit that writes no
+// record still asks whether the version holds, so that a denial, too, is never given on an outdated
+// record.
 //
-// Threads: load(), history(), verify(), backup() block and are called before the service starts or by
-// the admin command; commit() is called on the core thread, never blocks, and `done` comes on the
-// core thread's io_context. INVARIANTS
+// Threads: load(), history(), verify(), backup() block and are called before the service starts or
+// by the admin command; commit() is called on the core thread, never blocks, and `done` comes on
+// the core thread's io_context. INVARIANTS
 //   - A pair's version rises with each write and is never 0 for a pair that has a record.
 //   - History is only ever added to.
 //   - After `doubtful` nobody can say what is on the disk: the process must end and read it again.

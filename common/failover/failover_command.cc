@@ -74,7 +74,8 @@ void Failover::on_force(const Command& command) {
     if (record_) highest = std::max(highest, record_->epoch);
     const Epoch forced = wire::forced_epoch(highest, sites, config_.site);
     if (runs) {
-        // The peer was forced and has stopped since; ours goes on, above it. It will have to rejoin.
+        // The peer was forced and has stopped since; ours goes on, above it. It will have to
+        // rejoin.
         return go_live(forced, Target::forced, "overrules the peer's force");
     }
     const bool decides = tiebreaker_usable() && !(record_absent_ && epoch_ > Epoch(0));

@@ -33,8 +33,8 @@ struct Durable {
     friend bool operator==(const Durable&, const Durable&) = default;
 };
 
-// Whether what was written but not flushed before this start is still there. same_boot: the host has not
-// restarted since `Start::stored` was written (every write of it records the boot).
+// Whether what was written but not flushed before this start is still there. same_boot: the host
+// has not restarted since `Start::stored` was written (every write of it records the boot).
 enum class Host : uint8_t { rebooted = 1, same_boot };
 
 // ---- Once, first ----

@@ -20,8 +20,8 @@
 // All little endian, no padding. The header is judged alone, before its body is looked at and
 // before anything is allocated for it. Encoding is canonical: equal values are equal bytes.
 //
-// Compatibility: a new field is appended to a body and raises `version`; a reader takes frames whose
-// `compat` is not above its own version, ignores flags it does not know in frames of a newer
+// Compatibility: a new field is appended to a body and raises `version`; a reader takes frames
+// whose `compat` is not above its own version, ignores flags it does not know in frames of a newer
 // version, and ignores what a newer version appended. A change that an old reader would
 // misunderstand raises `compat` as well. A hello is always readable: its compat stays 1.
 //

@@ -1,8 +1,8 @@
 // SyncFrame: what two copies of a disk say to each other (docs/PROTOCOL-disk.md).
 //
-// A frame is a 64-byte header, a fixed part of its type, and a payload (data, bits, digests, text). It
-// travels over a TLS connection of disksync's own or as a message of the logging channel: the bytes are
-// the same.
+// A frame is a 64-byte header, a fixed part of its type, and a payload (data, bits, digests, text).
+// It travels over a TLS connection of disksync's own or as a message of the logging channel: the
+// bytes are the same.
 //
 //   offset  bytes  field
 //        0      4  magic            "APs1"
@@ -20,11 +20,11 @@
 //       48      8  header_checksum  XXH3-64 of the header, this field taken as zero
 //       56      8  body_checksum    XXH3-64 of the payload, with that of the fixed part as its seed
 //
-// Little endian, no padding, reserved bytes zero, canonical. The header is judged alone, before anything
-// is allocated for its body. Pure values; any thread.
+// Little endian, no padding, reserved bytes zero, canonical. The header is judged alone, before
+// anything is allocated for its body. Pure values; any thread.
 //
-// INVARIANTS: a data payload has at most kSyncDataBytesMax bytes; decode refuses what encode would not
-// have made.
+// INVARIANTS: a data payload has at most kSyncDataBytesMax bytes; decode refuses what encode would
+// not have made.
 #pragma once
 
 #include <array>
@@ -228,8 +228,8 @@ struct SyncHeader {
 };
 // The header alone: Errc::protocol or Errc::version names the broken rule.
 Result<SyncHeader> decode_sync_header(std::span<const std::byte, kSyncHeaderBytes> header);
-// `body` has the header's body_bytes; the frame's payload is a part of it. Errc::corrupt for a wrong
-// checksum, Errc::protocol for the rest.
+// `body` has the header's body_bytes; the frame's payload is a part of it. Errc::corrupt for a
+// wrong checksum, Errc::protocol for the rest.
 Result<SyncFrame> decode_sync_frame(std::span<const std::byte, kSyncHeaderBytes> header,
                                     const SharedBytes& body);
 // A whole frame in one piece.

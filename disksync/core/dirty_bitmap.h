@@ -8,9 +8,9 @@
 //
 // INVARIANTS
 //   - count() is the number of set bits; bits beyond the last block are never set.
-//   - A page is `changed` if bits of it were set since it was last encoded: it has to be written before
-//     the activity log may forget the extents in it. Clearing makes a page `stale` only: writing it late
-//     costs a needless resync of a block, never a missing one.
+//   - A page is `changed` if bits of it were set since it was last encoded: it has to be written
+//     before the activity log may forget the extents in it. Clearing makes a page `stale` only:
+//     writing it late costs a needless resync of a block, never a missing one.
 #pragma once
 
 #include <cstddef>
@@ -75,12 +75,12 @@ class DirtyBitmap {
     bool page_changed(size_t page) const { return pages_[page].changed; }
     bool page_stale(size_t page) const { return pages_[page].changed || pages_[page].stale; }
     static size_t page_of(uint64_t block) { return block / kBlocksPerPage; }
-    // The page as it is to be written now, with the next sequence. Its place is slot page_slot(), asked
-    // for afterwards.
+    // The page as it is to be written now, with the next sequence. Its place is slot page_slot(),
+    // asked for afterwards.
     std::vector<std::byte> encode_page(size_t page);
     unsigned page_slot(size_t page) const { return pages_[page].sequence % 2; }
-    // From disk, both slots: takes the newest valid one. False: neither is valid, and every bit of the
-    // page is set now.
+    // From disk, both slots: takes the newest valid one. False: neither is valid, and every bit of
+    // the page is set now.
     bool decode_page(size_t page, std::span<const std::byte> slot0,
                      std::span<const std::byte> slot1);
 

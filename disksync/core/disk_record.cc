@@ -181,8 +181,8 @@ void DiskRecord::plan_superblock(MetaPlan& plan) {
     writing_superblock_ = true;
 }
 
-// What others wait for: pages before the log block that drops their extents, and before a superblock
-// that was told to come after.
+// What others wait for: pages before the log block that drops their extents, and before a
+// superblock that was told to come after.
 std::vector<size_t> DiskRecord::pages_due() {
     if (fresh_) {
         std::vector<size_t> pages(bitmap_.page_count());

@@ -1,23 +1,25 @@
-// DiskRecord: everything that a copy of a disk has to remember, and the order in which it is written
-// down: superblock, activity log, dirty bitmap.
+// DiskRecord: everything that a copy of a disk has to remember, and the order in which it is
+// written down: superblock, activity log, dirty bitmap.
 //
-// It plans and does not write: next_plan() says what to write where; the caller writes all of it, syncs
-// once, and says done(). One plan at a time. So the same code runs over a file and over a simulated disk
-// that crashes in the middle of every plan.
+// It plans and does not write: next_plan() says what to write where; the caller writes all of it,
+// syncs once, and says done(). One plan at a time. So the same code runs over a file and over a
+// simulated disk that crashes in the middle of every plan.
 //
 // The file (docs/PROTOCOL-disk.md, "The metadata file"):
 //        0  superblock, 2 slots of 4096       8192  activity log, 2 slots of 4096
 //    65536  bitmap pages, 2 slots of 4096 each
 //
 // INVARIANTS
-//   - Of a plan's writes any part may reach the disk if the machine dies: each is to the slot that does
-//     not hold the newest valid copy, and none relies on another of the same plan.
-//   - A block whose contents differ from a base generation is marked on disk, or its extent is in the
-//     activity log on disk: an extent leaves the log in a later plan than the one that writes its page.
+//   - Of a plan's writes any part may reach the disk if the machine dies: each is to the slot that
+//     does not hold the newest valid copy, and none relies on another of the same plan.
+//   - A block whose contents differ from a base generation is marked on disk, or its extent is in
+//     the activity log on disk: an extent leaves the log in a later plan than the one that writes
+//     its page.
 //   - Epochs never go back.
 //
-// After a crash load() takes the newest valid copies; what cannot be read is taken for the worst (every
-// block of the page, or of the disk, is marked) and is told. Without a valid superblock there is nothing.
+// After a crash load() takes the newest valid copies; what cannot be read is taken for the worst
+// (every block of the page, or of the disk, is marked) and is told. Without a valid superblock
+// there is nothing.
 //
 // Pure. One owner.
 #pragma once
@@ -60,8 +62,9 @@ class DiskRecord {
                                    size_t log_extents_max = ActivityLog::kExtentsMax);
 
     const Superblock& superblock() const { return superblock_; }
-    // Sequence, names and id are kept, and the higher epoch. Returns the sequence that is durable when
-    // durable_sequence() has reached it. `after_bitmap`: what is marked now has to be on disk first.
+    // Sequence, names and id are kept, and the higher epoch. Returns the sequence that is durable
+    // when durable_sequence() has reached it. `after_bitmap`: what is marked now has to be on disk
+    // first.
     enum class Order : uint8_t { any = 1, after_bitmap = 2 };
     uint64_t change(Superblock next, Order order = Order::any);
     uint64_t durable_sequence() const { return durable_sequence_; }
@@ -69,7 +72,8 @@ class DiskRecord {
     const DirtyBitmap& bitmap() const { return bitmap_; }
     // Bits set here become durable with the activity log, or with write_bitmap().
     DirtyBitmap& bitmap() { return bitmap_; }
-    // Every changed or stale page will be written; bitmap_written() from then on, until the next change.
+    // Every changed or stale page will be written; bitmap_written() from then on, until the next
+    // change.
     void write_bitmap();
     bool bitmap_written() const;
     void grow(uint64_t disk_size_bytes);

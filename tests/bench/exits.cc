@@ -1,6 +1,6 @@
-// What recording adds to the cost of a guest exit. The same guest (ring 3, one port write after a few
-// instructions) runs in turns: with the bare loop KVM_RUN + emulation, and under the recording engine whose
-// log is taken by another thread. Both in one run, medians of turns.
+// What recording adds to the cost of a guest exit. The same guest (ring 3, one port write after a
+// few instructions) runs in turns: with the bare loop KVM_RUN + emulation, and under the recording
+// engine whose log is taken by another thread. Both in one run, medians of turns.
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>

@@ -11,6 +11,7 @@ import includes
 import limits
 import purity
 import source
+import wrap
 
 
 class Source(unittest.TestCase):
@@ -138,6 +139,26 @@ class Coroutines(unittest.TestCase):
 
     def test_member_initialisers(self):
         self.assertEqual(len(coroutines.check("a.cc", "A::A() : b_{1}, c_{2} { }\nT f() { co_await g(); }\n")), 0)
+
+
+class Wrap(unittest.TestCase):
+    def test_long_comment_moves_down(self):
+        long = "// " + "word " * 20 + "end"
+        out = wrap.wrapped([long, "// and on.", "//", "int x;"])
+        self.assertTrue(all(len(line) <= 100 for line in out))
+        self.assertEqual(" ".join(line[3:] for line in out[:2]), long[3:] + " and on.")
+        self.assertEqual(out[2:], ["//", "int x;"])
+
+    def test_list_items_hang_and_stay_apart(self):
+        out = wrap.wrapped(["// - " + "word " * 20 + "end", "// - next"])
+        self.assertEqual(len(out), 3)
+        self.assertTrue(out[1].startswith("//   "))
+        self.assertEqual(out[2], "// - next")
+
+    def test_tables_and_code_stay(self):
+        table = "// | a | " + "x" * 100
+        code = "    call(" + "x" * 100 + ");"
+        self.assertEqual(wrap.wrapped([table, code]), [table, code])
 
 
 class Purity(unittest.TestCase):

@@ -73,7 +73,8 @@ class ReplayPair {
     // Stops the primary as if it had died: what it logged so far reaches the backup, then the log
     // ends.
     void cut_primary();
-    // Captures the primary at an exit while it runs, and puts a new backup in place that begins there.
+    // Captures the primary at an exit while it runs, and puts a new backup in place that begins
+    // there.
     Result<void> seed_new_backup();
     // After cut_primary: the backup drains its log and becomes the VM.
     bool fail_over();

@@ -1,4 +1,5 @@
-// Who has what the other lacks: the decision table, and a small world in which every history is tried.
+// Who has what the other lacks: the decision table, and a small world in which every history is
+// tried.
 #include "disksync/core/generations.h"
 
 #include <gtest/gtest.h>
@@ -130,7 +131,8 @@ TEST(Generations, WhatMustNotBe) {
     EXPECT_EQ(kind_of(ours, theirs), SyncKind::refused);  // has nothing whole to give
 }
 
-// A world of two copies whose contents are sets of writes: every decision is compared with the truth.
+// A world of two copies whose contents are sets of writes: every decision is compared with the
+// truth.
 class World {
   public:
     explicit World(uint64_t seed) : random_(seed) {

@@ -57,15 +57,16 @@ TEST(TransitionTable, EveryStateIsReachedAndStartingOnlyAtTheStart) {
     }
 }
 
-// The heart of it, read off the table: the VM begins to run only from going_live, and output is let go
-// freely only by states that are entered from there or from each other.
+// The heart of it, read off the table: the VM begins to run only from going_live, and output is let
+// go freely only by states that are entered from there or from each other.
 TEST(TransitionTable, AVmStartsToRunOnlyByGoingLive) {
     each_cell([](State state, Event event, const Transition& cell) {
         if (wire::runs_vm(state) || state == State::going_live) return;
         for (size_t s = 0; s < kStateCount; ++s) {
             const auto next = static_cast<State>(s + 1);
             if (!cell.next.contains(next) || !wire::runs_vm(next)) continue;
-            // A primary that had handed its VM over asks for it back; it stays paused until it wins.
+            // A primary that had handed its VM over asks for it back; it stays paused until it
+            // wins.
             EXPECT_TRUE(state == State::switching_primary && next == State::asking_primary)
                 << to_string(event) << " in " << wire::to_string(state) << " -> "
                 << wire::to_string(next);

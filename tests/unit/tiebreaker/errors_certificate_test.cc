@@ -1,4 +1,5 @@
-// Who is not let in, and who is thrown out: certificates that are wrong, and protocols that are not ours.
+// Who is not let in, and who is thrown out: certificates that are wrong, and protocols that are not
+// ours.
 #include <openssl/err.h>
 
 #include "tests/unit/tiebreaker/fixture.h"

@@ -1,5 +1,5 @@
-// Clients that are let in and then break a rule: each gets one error that names it, and is cut; none
-// of them costs another client anything.
+// Clients that are let in and then break a rule: each gets one error that names it, and is cut;
+// none of them costs another client anything.
 #include <cstring>
 #include <sys/socket.h>
 #include <xxhash.h>
@@ -189,7 +189,8 @@ TEST_F(SessionErrors, NoRoomAtAll) {
     (void)client_->expect<wire::ArbiterPong>(3);
 }
 
-// Silent connections fill the table of handshakes; whoever shakes hands at once gets in all the same.
+// Silent connections fill the table of handshakes; whoever shakes hands at once gets in all the
+// same.
 TEST_F(SessionErrors, AFloodOfHalfHandshakes) {
     start([](Config& config) {
         config.listener.handshakes_max = 8;

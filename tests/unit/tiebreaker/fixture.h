@@ -1,5 +1,5 @@
-// What the tiebreaker's tests share: a directory, certificates, a daemon on a thread of its own, and
-// a client that sends whatever bytes a test wants.
+// What the tiebreaker's tests share: a directory, certificates, a daemon on a thread of its own,
+// and a client that sends whatever bytes a test wants.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

@@ -1,6 +1,6 @@
-// A SQLite VFS that remembers, for every file, what it held when it was last synced. survivors() writes
-// that into a directory: what a disk would hold after the power failed right now, if it had written
-// nothing that it was not told to.
+// A SQLite VFS that remembers, for every file, what it held when it was last synced. survivors()
+// writes that into a directory: what a disk would hold after the power failed right now, if it had
+// written nothing that it was not told to.
 #pragma once
 
 #include <string>

@@ -116,7 +116,8 @@ TEST(Frame, each_type_has_its_own_limit) {
     }
 }
 
-// The compatibility rule: what a newer version added is ignored, unless it says that it must not be.
+// The compatibility rule: what a newer version added is ignored, unless it says that it must not
+// be.
 TEST(Frame, a_newer_version_may_use_flags_that_are_not_known_here) {
     Frame frame = log_frame();
     frame.version = 2;

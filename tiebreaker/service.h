@@ -1,5 +1,5 @@
-// Service: the tiebreaker between its clients and its store. Holds every pair's record in memory, lets
-// the arbiter decide, has the decision made durable, and only then answers; tells who watches.
+// Service: the tiebreaker between its clients and its store. Holds every pair's record in memory,
+// lets the arbiter decide, has the decision made durable, and only then answers; tells who watches.
 //
 // One decision of a pair is under way at a time, so that the arbiter always sees what is durable;
 // different pairs run side by side, which is what the store gathers into one commit.

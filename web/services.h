@@ -42,8 +42,8 @@ struct Services {
     // Writes down what the caller did, or tried.
     Result<> note(const Call& call, std::string action, std::string target, std::string outcome,
                   std::string detail = "") const;
-    // Changes something and writes that down, both or neither; a change that fails is written down as
-    // refused, with the reason.
+    // Changes something and writes that down, both or neither; a change that fails is written down
+    // as refused, with the reason.
     Result<> change(const Call& call, std::string action, std::string target, std::string detail,
                     const std::function<Result<>()>& work) const;
     // Ends what is open in a user's name.

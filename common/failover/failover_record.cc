@@ -320,8 +320,9 @@ void Failover::consider_reclaim() {
         reclaiming_ = allowed;
     } else if (usable_session() && !wire::is_member(record, peer_->from)) {
         const bool peer_idle = peer_->state == State::starting || peer_->state == State::halted;
-        // Knowing the record, it was alive after the members were; so they are dead, and what it says of
-        // epochs in which the VM ran at its site is final. (An old hello of an older process is not that.)
+        // Knowing the record, it was alive after the members were; so they are dead, and what it
+        // says of epochs in which the VM ran at its site is final. (An old hello of an older
+        // process is not that.)
         const bool knows = peer_->epoch >= record.epoch || bug(Bug::believe_old_witness);
         if (!peer_idle || !knows || peer_->store != record.store || !newest_here()) return;
         if (!vm_usable_here()) {

@@ -15,7 +15,7 @@
 //       12      4  body_bytes       fixed part and payload
 //       16      8  pair
 //       24      8  epoch            the sender's
-//       32      8  sequence         of what changes the peer's disk, from 1 in each connection; else 0
+//       32      8  sequence         of what changes the peer's disk, from 1 a connection; else 0
 //       40      8  barrier          changes with a higher barrier come after all with a lower one
 //       48      8  header_checksum  XXH3-64 of the header, this field taken as zero
 //       56      8  body_checksum    XXH3-64 of the payload, with that of the fixed part as its seed

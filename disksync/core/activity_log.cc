@@ -96,8 +96,8 @@ ActivityLog::Answer ActivityLog::want(uint64_t first_extent, uint64_t count) {
         Extent& extent = entry->second;
         if (added) {
             extent.holders = 1;
-            // What was chosen to leave and is wanted again just stays out of the next block's absentees;
-            // it counts as new, because the block being written may already lack it.
+            // What was chosen to leave and is wanted again just stays out of the next block's
+            // absentees; it counts as new, because the block being written may already lack it.
             leaving_.erase(index);
             dirty_ = true;
         }

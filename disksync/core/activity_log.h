@@ -1,19 +1,19 @@
-// ActivityLog: the extents (4 MiB) of a disk in which a write may be on its way: at this site, or at the
-// peer, without being durable at both. After a crash of the primary these are the places where the two
-// copies may differ though no bitmap says so.
+// ActivityLog: the extents (4 MiB) of a disk in which a write may be on its way: at this site, or
+// at the peer, without being durable at both. After a crash of the primary these are the places
+// where the two copies may differ though no bitmap says so.
 //
-// The whole log fits into one block of 4096 bytes. Every change of it is a new block, in two slots that
-// are written in turns: the older one is valid until the newer one is on disk, and no write relies on
-// the newer one before that.
+// The whole log fits into one block of 4096 bytes. Every change of it is a new block, in two slots
+// that are written in turns: the older one is valid until the newer one is on disk, and no write
+// relies on the newer one before that.
 //
-//   want()    before a write: is its extent in the log, durably? If not, it is in the next transaction
+//   want()    before a write: is its extent durably in the log? If not, the next transaction has it
 //   begin()   the block to be written, when there is something to write and nothing being written
 //   done()    it is durable
 //   release() the write needs its extents no more
 //
-// Extents that nobody holds stay in the log until their place is needed (least recently used first),
-// because a write is likely to come back to them. An extent may only leave once the bitmap pages that
-// cover it are on disk: `may_leave` says so.
+// Extents that nobody holds stay in the log until their place is needed (least recently used
+// first), because a write is likely to come back to them. An extent may only leave once the bitmap
+// pages that cover it are on disk: `may_leave` says so.
 //
 // Pure. One owner.
 //
@@ -42,7 +42,8 @@ class ActivityLog {
     static constexpr uint64_t kBlockBytesOnDisk = 4096;
     static constexpr size_t kExtentsMax = 1008;
 
-    // `extents_max`: how many to use; fewer mean less to resync after a crash and more transactions.
+    // `extents_max`: how many to use; fewer mean less to resync after a crash and more
+    // transactions.
     explicit ActivityLog(size_t extents_max = kExtentsMax);
 
     enum class Answer : uint8_t {
@@ -69,8 +70,8 @@ class ActivityLog {
     size_t extents_max() const { return extents_max_; }
     uint64_t transactions() const { return transactions_; }
 
-    // From disk. Errc::corrupt: neither slot is valid. The sequence goes on from here; the extents are
-    // returned, and the log begins empty.
+    // From disk. Errc::corrupt: neither slot is valid. The sequence goes on from here; the extents
+    // are returned, and the log begins empty.
     Result<std::vector<uint64_t>> decode(std::span<const std::byte> slot0,
                                          std::span<const std::byte> slot1);
 

@@ -64,7 +64,8 @@ SyncDecision refuse(const char* reason) {
     return {SyncKind::refused, SyncDirection::none, false, reason};
 }
 
-// The rules that hold whatever was decided: who must not be overwritten, and who has nothing to give.
+// The rules that hold whatever was decided: who must not be overwritten, and who has nothing to
+// give.
 SyncDecision directed(SyncKind kind, SyncDirection direction, const CopyView& self,
                       const CopyView& peer, const char* reason) {
     const bool we_send = direction == SyncDirection::we_send;

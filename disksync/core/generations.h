@@ -1,21 +1,23 @@
-// Generations: how two copies of a disk find out, when they meet, which of them has what the other lacks.
+// Generations: how two copies of a disk find out, when they meet, which of them has what the other
+// lacks.
 //
-// A copy's contents have a current generation. As long as both copies take every write, both keep it.
-// The first write that only one copy gets begins a new generation there: the old one becomes a base of
-// its dirty bitmap, which from then on marks every block in which this copy may differ from its bases.
-// When the other copy has caught up, it takes over the current generation and the bases go to history.
+// A copy's contents have a current generation. As long as both copies take every write, both keep
+// it. The first write that only one copy gets begins a new generation there: the old one becomes a
+// base of its dirty bitmap, which from then on marks every block in which this copy may differ from
+// its bases. When the other copy has caught up, it takes over the current generation and the bases
+// go to history.
 //
 //   start_generation   at the primary, before the first write that the peer does not get
-//   peer_caught_up     at the source, when the target has confirmed that it took the generation over
+//   peer_caught_up     at the source, when the target has confirmed the new generation
 //   take_over          at the target, when everything has arrived
 //
-// decide() is a function of what both copies say in their hellos; called at both ends with the roles
-// exchanged it gives mirrored answers. Pure; any thread.
+// decide() is a function of what both copies say in their hellos; called at both ends with the
+// roles exchanged it gives mirrored answers. Pure; any thread.
 //
 // INVARIANTS
 //   - Equal current generations, and no marked block on either side: equal contents.
-//   - A's bases contain B's current generation: the blocks marked at A or at B are all in which they
-//     differ.
+//   - A's bases contain B's current generation: the blocks marked at A or at B are all in which
+//     they differ.
 //   - No generation is in two places (current, bases, history) of one copy.
 #pragma once
 
@@ -30,7 +32,8 @@ namespace antipode::disksync {
 // Both copies were made empty, of zeroes: `create --empty` at both ends.
 inline constexpr Generation kEmptyGeneration{1};
 
-// `fresh` is random. The bitmap must mark what the peer may lack from before, and every write after.
+// `fresh` is random. The bitmap must mark what the peer may lack from before, and every write
+// after.
 void start_generation(Generations& generations, Generation fresh);
 // The peer's copy has been made equal: nothing is marked for it any more.
 void peer_caught_up(Generations& generations);
@@ -50,7 +53,8 @@ struct CopyView {
     DiskState state = DiskState::inconsistent;
     Epoch epoch;
     uint64_t size_bytes = 0;
-    // It was primary and did not close its activity log: the log's blocks are among the marked ones.
+    // It was primary and did not close its activity log: the log's blocks are among the marked
+    // ones.
     bool crashed_primary = false;
     uint64_t marked_blocks = 0;
     int64_t generation_time_seconds = 0;
@@ -73,8 +77,8 @@ std::string_view to_string(SyncDirection direction);
 struct SyncDecision {
     SyncKind kind = SyncKind::none;
     SyncDirection direction = SyncDirection::none;  // of blocks and full
-    // split_brain: both bitmaps are valid against a common ancestor, so that only marked blocks need to
-    // be exchanged once a side has been chosen.
+    // split_brain: both bitmaps are valid against a common ancestor, so that only marked blocks
+    // need to be exchanged once a side has been chosen.
     bool blocks_known = false;
     const char* reason = "";
     friend bool operator==(const SyncDecision&, const SyncDecision&) = default;

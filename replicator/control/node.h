@@ -72,7 +72,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
 
     // Stops the VM's thread and everything else; the io_context runs out of work.
     void shutdown(const std::string& reason);
-    // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation; 1 = see failure().
+    // 0 = stopped on purpose; 75 = retired, to be started again as a new incarnation; 1 = see
+    // failure().
     int exit_code() const { return exit_code_; }
     // Why it ended, if it could not go on.
     const std::optional<Error>& failure() const { return failure_; }

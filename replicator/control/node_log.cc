@@ -154,8 +154,8 @@ void Node::schedule_flush(bool now) {
     });
 }
 
-// Sends everything that is recorded. What the channel does not take stays in the outbox, within the log's
-// bound, until the channel is writable.
+// Sends everything that is recorded. What the channel does not take stays in the outbox, within the
+// log's bound, until the channel is writable.
 void Node::flush_log() {
     if (!recording_ || !engine_ || !log_needed()) return;
     // passed() first: all entries of exits up to it are in the bridge by now.
@@ -179,8 +179,8 @@ void Node::flush_log() {
     }
 }
 
-// A backup that had stopped taking entries gets them again: nothing has been acknowledged for a while
-// though something is out.
+// A backup that had stopped taking entries gets them again: nothing has been acknowledged for a
+// while though something is out.
 void Node::resend_if_stalled() {
     const Instant now = MonotonicClock::now();
     if (outbox_.unacknowledged_count() == 0 || outbox_.acknowledged() != stall_position_) {

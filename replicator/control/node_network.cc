@@ -53,7 +53,8 @@ Result<void> Node::open_channel() {
     const auto hello = std::as_bytes(std::span(text));
     channel.hello.assign(hello.begin(), hello.end());
     FT_TRY(channel_, stream::Channel::create(context_, std::move(channel), *this));
-    // A seed's pieces can overtake the message that announces it: they wait until this site is ready.
+    // A seed's pieces can overtake the message that announces it: they wait until this site is
+    // ready.
     channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
     return {};
 }

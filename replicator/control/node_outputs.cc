@@ -179,7 +179,8 @@ void Node::follow_vm(const failover::FollowVm& order) {
             engine_->start_replaying();
             return;
         case failover::FollowFrom::memory:
-            // What is held was made before the hand-over: the new primary has made it too, and releases it.
+            // What is held was made before the hand-over: the new primary has made it too, and
+            // releases it.
             engine_->follow();
             return;
     }

@@ -8,9 +8,9 @@
 // to what the measured rate delivers in a base round trip.
 //
 // Not every delay is a queue of ours: a line with jitter delivers late whatever we do. Where round
-// trips in a row differ much (a queue of ours changes slowly) the delay says nothing, and the window
-// is found by trial: a quarter more that brings no more rate is taken back, a fifth less that
-// costs no rate is kept.
+// trips in a row differ much (a queue of ours changes slowly) the delay says nothing, and the
+// window is found by trial: a quarter more that brings no more rate is taken back, a fifth less
+// that costs no rate is kept.
 //
 // The base is the smallest round trip of the last minute, so that a changed route is learned. Lest
 // our own queue be learned as a part of the route, the window is drained for a round in each slot.

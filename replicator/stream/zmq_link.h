@@ -3,7 +3,7 @@
 //   pull          bound to our endpoint: everything that the peer sends. CURVE server; each
 //                 connection must hold the pinned key (ZAP)
 //   push, urgent  connected to the peer's endpoint: log and control. CURVE client, server key
-//   pinned push, bulk    the same, for bulk, so that a log entry never stands behind bulk in a buffer
+//   pinned push, bulk    the same, for bulk, so that a log entry never waits behind bulk
 //   monitors      one a socket: connected, lost, refused
 //
 // Threads: create() on any thread; from then on one thread only, that of the loop.

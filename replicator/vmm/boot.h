@@ -27,7 +27,8 @@ struct BootImage {
 // Loads kernel, initrd, command line and tables; returns the entry point.
 Result<uint64_t> load_boot_image(const BootImage& image, GuestMemory& memory);
 
-// XXH3-64 of the memory as load_boot_image() left it: equal at both sites if their files and definitions are.
+// XXH3-64 of the memory as load_boot_image() left it: equal at both sites if their files and
+// definitions are.
 uint64_t boot_image_digest(const GuestMemory& memory);
 
 Result<void> set_boot_state(Vcpu& vcpu, uint64_t entry);

@@ -1,9 +1,8 @@
-// A guest that does everything a driver must not do gets DEVICE_NEEDS_RESET and goes on; the VMM does not
-// crash, and the backup sees the same.
+// A guest that does everything a driver must not do gets DEVICE_NEEDS_RESET and goes on; the VMM
+// does not crash, and the backup sees the same.
+#include <chrono>
 #include <gtest/gtest.h>
 #include <unistd.h>
-
-#include <chrono>
 
 #include "tests/replay/replay_pair.h"
 
@@ -23,8 +22,8 @@ TEST(HostileGuest, IsContainedAndReplayedAlike) {
     ASSERT_TRUE(made.has_value()) << made.error().to_string();
     auto& pair = **made;
     pair.start();
-    ASSERT_TRUE(pair.primary.wait_until([&] { return pair.primary.stop_reason.has_value(); },
-                                        seconds(60)))
+    ASSERT_TRUE(
+        pair.primary.wait_until([&] { return pair.primary.stop_reason.has_value(); }, seconds(60)))
         << pair.primary.console;
     EXPECT_EQ(*pair.primary.stop_reason, StopReason::guest_reset) << pair.primary.stop_text;
     EXPECT_NE(pair.primary.console.find("EXIT-SUCCESS"), std::string::npos) << pair.primary.console;

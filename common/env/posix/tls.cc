@@ -51,8 +51,8 @@ Result<KeyPointer> read_key(const std::string& path) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return fail_errno(errno, "key {}", path);
     if ((info.st_mode & S_IRWXO) != 0) {
-        return fail(Errc::denied, "key {}: mode is {:04o}, everybody may read it; chmod 0600",
-                    path, info.st_mode & 07777u);
+        return fail(Errc::denied, "key {}: mode is {:04o}, everybody may read it; chmod 0600", path,
+                    info.st_mode & 07777u);
     }
     KeyPointer key(PEM_read_bio_PrivateKey(file.get(), nullptr, no_passphrase, nullptr));
     if (!key) {

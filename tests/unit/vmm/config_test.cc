@@ -9,7 +9,8 @@ namespace antipode::vmm {
 namespace {
 
 constexpr const char* kFull = R"({
-  "boot-source": {"kernel_image_path": "vmlinux", "initrd_path": "/boot/initrd", "boot_args": "quiet"},
+  "boot-source": {"kernel_image_path": "vmlinux", "initrd_path": "/boot/initrd",
+    "boot_args": "quiet"},
   "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
   "drives": [
     {"drive_id": "root", "path_on_host": "root.img", "is_root_device": true},

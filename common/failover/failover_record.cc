@@ -419,7 +419,10 @@ void Failover::settle_asking() {
     const bool again = asked_ && asked_->kind == *kind && asked_->epoch == epoch_;
     if (again && now_ < next_ask_ && !(query && query_now_)) return;
     const Request next = request(*kind);
-    if (*kind == RequestKind::acquire) acquire_asked_ = epoch_;
+    if (*kind == RequestKind::acquire) {
+        acquire_asked_ = epoch_;
+        same_confirmed_ = Epoch(0);
+    }
     if (*kind == RequestKind::pair) pair_asked_ = true;
     if (query) query_now_ = false;
     next_ask_ = now_ + (query && !asking() ? config_.query_interval : config_.ask_interval);

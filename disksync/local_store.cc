@@ -7,22 +7,6 @@
 
 namespace antipode::disksync {
 
-const char* to_string(StoreOperation operation) {
-    switch (operation) {
-        case StoreOperation::read:
-            return "read";
-        case StoreOperation::write:
-            return "write";
-        case StoreOperation::flush:
-            return "flush";
-        case StoreOperation::discard:
-            return "discard";
-        case StoreOperation::write_zeroes:
-            return "write-zeroes";
-    }
-    return "unknown operation";
-}
-
 const char* to_string(StoreHealth health) {
     switch (health) {
         case StoreHealth::ok:

@@ -77,7 +77,7 @@ ActivityLog::Answer ActivityLog::want(uint64_t first_extent, uint64_t count) {
         for (size_t made = 0; made < kLeaveTogether; ++made) {
             const auto next = made == 0 ? oldest : least_recently_used();
             if (!next || (made > 0 && extents_.size() * 2 < extents_max_)) break;
-            leaving_[*next] = false;
+            leaving_[*next] = Leaving();
             extents_.erase(*next);
             dirty_ = true;
         }
@@ -126,14 +126,23 @@ void ActivityLog::release(uint64_t first_extent, uint64_t count) {
 
 std::vector<uint64_t> ActivityLog::leaving_uncovered() const {
     std::vector<uint64_t> extents;
-    for (const auto& [index, covered] : leaving_) {
-        if (!covered) extents.push_back(index);
+    for (const auto& [index, state] : leaving_) {
+        if (!state.covered) extents.push_back(index);
     }
     return extents;
 }
 
 void ActivityLog::cover_leaving() {
-    for (auto& [index, covered] : leaving_) covered = true;
+    for (auto& [index, state] : leaving_) state.covered = true;
+}
+
+bool ActivityLog::leaving_unflushed() const {
+    return std::any_of(leaving_.begin(), leaving_.end(),
+                       [](const auto& entry) { return !entry.second.flushed; });
+}
+
+void ActivityLog::flushed_leaving() {
+    for (auto& [index, state] : leaving_) state.flushed = true;
 }
 
 std::vector<std::byte> ActivityLog::begin() {

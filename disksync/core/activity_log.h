@@ -61,6 +61,10 @@ class ActivityLog {
     std::vector<uint64_t> leaving_uncovered() const;
     // Their pages are being written: begin() comes after that.
     void cover_leaving();
+    // Extents that have to leave whose writes may not be durable on the disk at this site: it has
+    // to be flushed first, or a power failure takes a write away and nothing remembers where.
+    bool leaving_unflushed() const;
+    void flushed_leaving();
     bool wants_to_write() const { return dirty_ && !writing_; }
     // What leaves is taken out. The block; its slot is slot(), asked for afterwards.
     std::vector<std::byte> begin();
@@ -86,7 +90,11 @@ class ActivityLog {
 
     size_t extents_max_;
     std::unordered_map<uint64_t, Extent> extents_;
-    std::unordered_map<uint64_t, bool> leaving_;  // -> covered
+    struct Leaving {
+        bool covered = false;
+        bool flushed = false;
+    };
+    std::unordered_map<uint64_t, Leaving> leaving_;
     uint64_t sequence_ = 0;
     uint64_t uses_ = 0;
     uint64_t transactions_ = 0;

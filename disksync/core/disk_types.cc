@@ -1,6 +1,24 @@
 #include "disksync/core/disk_types.h"
 
+#include "disksync/core/store_types.h"
+
 namespace antipode::disksync {
+
+const char* to_string(StoreOperation operation) {
+    switch (operation) {
+        case StoreOperation::read:
+            return "read";
+        case StoreOperation::write:
+            return "write";
+        case StoreOperation::flush:
+            return "flush";
+        case StoreOperation::discard:
+            return "discard";
+        case StoreOperation::write_zeroes:
+            return "write-zeroes";
+    }
+    return "unknown operation";
+}
 
 std::string_view to_string(DiskRole role) {
     switch (role) {

@@ -135,6 +135,13 @@ void peer_caught_up(Generations& generations) {
     for (auto base = bases.rbegin(); base != bases.rend(); ++base) remember(generations, *base);
 }
 
+void keep_base(Generations& generations, Generation only) {
+    if (!is_base(generations, only)) return;
+    peer_caught_up(generations);
+    remove(generations.history, only);
+    generations.bases.front() = only;
+}
+
 void take_over(Generations& generations, const Generations& source) {
     Generations next;
     next.current = source.current;

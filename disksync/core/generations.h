@@ -39,6 +39,8 @@ void start_generation(Generations& generations, Generation fresh);
 void peer_caught_up(Generations& generations);
 // The contents are now the source's.
 void take_over(Generations& generations, const Generations& source);
+// Of all bases only this one can be the peer's: the others go to history.
+void keep_base(Generations& generations, Generation only);
 // The contents are no longer what any generation names: only a full sync helps.
 void forget(Generations& generations);
 

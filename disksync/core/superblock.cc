@@ -14,7 +14,13 @@ using namespace boost::endian;
 
 constexpr std::array<char, 8> kMagic{'A', 'N', 'T', 'P', 'D', 'I', 'S', 'K'};
 
-enum : uint8_t { kFlagOpen = 1, kFlagDiscardMine = 2, kFlagUndoKept = 4, kFlagsAll = 7 };
+enum : uint8_t {
+    kFlagOpen = 1,
+    kFlagDiscardMine = 2,
+    kFlagUndoKept = 4,
+    kFlagShared = 8,
+    kFlagsAll = 15
+};
 
 struct Layout {
     std::array<char, 8> magic;
@@ -120,7 +126,8 @@ std::vector<std::byte> encode(const Superblock& superblock) {
     layout.state = static_cast<uint8_t>(superblock.state);
     layout.flags = static_cast<uint8_t>((superblock.open_for_writing ? kFlagOpen : 0) |
                                         (superblock.discard_mine ? kFlagDiscardMine : 0) |
-                                        (superblock.undo_kept ? kFlagUndoKept : 0));
+                                        (superblock.undo_kept ? kFlagUndoKept : 0) |
+                                        (superblock.generation_shared ? kFlagShared : 0));
     std::vector<std::byte> bytes(sizeof(layout));
     std::memcpy(bytes.data(), &layout, sizeof(layout));
     layout.checksum = checksum_of(bytes);
@@ -179,6 +186,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> bytes) {
     superblock.open_for_writing = (flags & kFlagOpen) != 0;
     superblock.discard_mine = (flags & kFlagDiscardMine) != 0;
     superblock.undo_kept = (flags & kFlagUndoKept) != 0;
+    superblock.generation_shared = (flags & kFlagShared) != 0;
     if (std::any_of(layout.reserved.begin(), layout.reserved.end(),
                     [](std::byte value) { return value != std::byte{0}; })) {
         return fail(Errc::corrupt, "superblock: reserved bytes are not zero");

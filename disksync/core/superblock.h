@@ -31,6 +31,9 @@ struct Superblock {
     // An operator has decided that in a split brain this copy gives way. Ends with the next resync.
     bool discard_mine = false;
     Generations generations;
+    // The peer's copy may have the current generation as well: the next write that it does not get
+    // needs a new one.
+    bool generation_shared = false;
     int64_t generation_time_seconds = 0;  // when `current` came into being, in seconds since 1970
     // A resync towards this generation has begun here and not ended; 0 = none.
     Generation resync_target;

@@ -46,6 +46,12 @@ class CrashDisk {
         dead_ = false;
         never_crash();
     }
+    // The process is gone, the machine lives on: everything written is still there.
+    void process_killed() {
+        ++life_;
+        dead_ = false;
+        never_crash();
+    }
     // Whether a sector whose write was cut off may hold noise. On by default.
     void set_torn_sectors(bool torn) { torn_sectors_ = torn; }
     std::vector<std::byte>& bytes() { return bytes_; }

@@ -1,0 +1,78 @@
+// Simulated pairs of disks. One seed of a test: --gtest_filter=... and ANTIPODE_SEED=n.
+#include <cstdlib>
+#include <gtest/gtest.h>
+
+#include "tests/sim_disksync/sim_world.h"
+
+namespace antipode::disksync {
+namespace {
+
+SimCounts run_seeds(const SimWorld::Faults& faults, uint64_t seeds) {
+    SimCounts all;
+    uint64_t first = 1;
+    if (const char* only = std::getenv("ANTIPODE_SEED")) {
+        first = std::strtoull(only, nullptr, 10);
+        seeds = 1;
+    }
+    for (uint64_t seed = first; seed < first + seeds && !testing::Test::HasFailure(); ++seed) {
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        SimWorld world(seed, faults);
+        world.run();
+        const SimCounts& counts = world.counts();
+        all.writes += counts.writes;
+        all.crashes += counts.crashes;
+        all.power_failures += counts.power_failures;
+        all.cuts += counts.cuts;
+        all.promotions += counts.promotions;
+        all.split_brains += counts.split_brains;
+        all.resyncs += counts.resyncs;
+        all.full_resyncs += counts.full_resyncs;
+        all.prefix_checks += counts.prefix_checks;
+        all.undo_checks += counts.undo_checks;
+        all.promised_checks += counts.promised_checks;
+        all.pulled_ahead += counts.pulled_ahead;
+        all.detached += counts.detached;
+    }
+    std::printf(
+        "writes %lu crashes %lu power %lu cuts %lu promotions %lu split brains %lu resyncs %lu "
+        "(full %lu) pulled ahead %lu; checks: prefix %lu undo %lu promised %lu\n",
+        all.writes, all.crashes, all.power_failures, all.cuts, all.promotions, all.split_brains,
+        all.resyncs, all.full_resyncs, all.pulled_ahead, all.prefix_checks, all.undo_checks,
+        all.promised_checks);
+    return all;
+}
+
+TEST(SimDisksync, Quiet) {
+    const SimCounts counts = run_seeds({false, false, false, false, false, false}, 20);
+    EXPECT_GT(counts.writes, 1000u);
+}
+
+TEST(SimDisksync, CutsOfTheLine) {
+    const SimCounts counts = run_seeds({false, false, true, false, false, false}, 60);
+    EXPECT_GT(counts.resyncs, 60u);
+}
+
+TEST(SimDisksync, KilledProcesses) {
+    const SimCounts counts = run_seeds({true, false, true, false, false, false}, 100);
+    EXPECT_GT(counts.prefix_checks, 50u);
+    EXPECT_GT(counts.undo_checks, 5u);
+    EXPECT_GT(counts.promised_checks, 50u);
+}
+
+TEST(SimDisksync, PowerFailures) {
+    const SimCounts counts = run_seeds({true, true, true, false, false, false}, 200);
+    EXPECT_GT(counts.power_failures, 200u);
+}
+
+TEST(SimDisksync, ThePeerTakesOver) {
+    const SimCounts counts = run_seeds({true, true, true, true, false, false}, 200);
+    EXPECT_GT(counts.promotions, 200u);
+}
+
+TEST(SimDisksync, SplitBrains) {
+    const SimCounts counts = run_seeds({true, true, true, true, true, false}, 200);
+    EXPECT_GT(counts.split_brains, 20u);
+}
+
+}  // namespace
+}  // namespace antipode::disksync

@@ -2,21 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace antipode::stream {
 namespace {
 
-constexpr double kTokenSeconds = 0.004;      // how long a burst the cap allows
+constexpr double kTokenSeconds = 0.004;  // how long a burst the cap allows
+constexpr double kPaceGain = 1.2;
+constexpr double kPaceGainStartup = 2.2;
+constexpr double kPaceBurstSeconds = 0.001;  // what the thread's timers can tell apart
 constexpr double kTokenBytesMin = 64 << 10;  // and at least one piece
 // Too few bytes for a round's numbers to mean anything.
 constexpr Duration kRoundMin = std::chrono::milliseconds(1);
-constexpr Duration kPieceTime = std::chrono::microseconds(500);
+constexpr Duration kPieceTime = std::chrono::microseconds(250);
 constexpr int kNoiseSamples = 64;
 constexpr Duration kNoiseSampleMax = std::chrono::milliseconds(10);  // one jump is no jitter
-constexpr Duration kSameMoment = std::chrono::microseconds(100);
+constexpr Duration kNoiseInterval = std::chrono::milliseconds(4);
 // Where round trips in a row differ by more, it is jitter; it is over when they differ by less.
-constexpr Duration kJitter = std::chrono::microseconds(800);
-constexpr Duration kJitterOver = std::chrono::microseconds(500);
+constexpr Duration kJitter = std::chrono::microseconds(400);
+constexpr Duration kJitterOver = std::chrono::microseconds(250);
+constexpr Duration kJitterTime = std::chrono::milliseconds(500);  // one change of the line is none
 constexpr Duration kQueueAboveNoise = std::chrono::milliseconds(20);
 constexpr int kQueueOverNoise = 10;
 // A trial waits until the new window is what was measured, and averages over some rounds.
@@ -58,11 +63,26 @@ void BulkPacer::learn_base(Duration rtt, Instant now) {
     if (!slot || rtt < *slot) slot = rtt;
 }
 
-void BulkPacer::refill(Instant now) {
-    const double burst = std::max(kTokenBytesMin, static_cast<double>(cap_) * kTokenSeconds);
-    tokens_ += static_cast<double>(cap_) * seconds(now - tokens_at_);
-    tokens_ = std::min(tokens_, burst);
-    tokens_at_ = now;
+void BulkPacer::Bucket::refill(Instant now) {
+    tokens = std::min(tokens + rate * seconds(now - at), burst);
+    at = now;
+}
+
+Instant BulkPacer::Bucket::opens_at(Instant now) const {
+    const double by_now = tokens + rate * seconds(now - at);
+    if (rate == 0 || by_now > 0) return now;
+    const std::chrono::duration<double> wait(-by_now / rate);
+    return now + std::chrono::duration_cast<Duration>(wait) + std::chrono::microseconds(1);
+}
+
+void BulkPacer::Bucket::set(double new_rate, double new_burst, Instant now) {
+    if (rate == 0) {
+        tokens = 0;
+        at = now;
+    }
+    refill(now);
+    rate = new_rate;
+    burst = new_burst;
 }
 
 uint64_t BulkPacer::limit() const {
@@ -74,26 +94,29 @@ uint64_t BulkPacer::allowance(Instant now) {
         round_limited_ = true;
         return 0;
     }
-    if (cap_ != 0) {
-        refill(now);
-        if (tokens_ <= 0) return 0;
-    }
+    cap_.refill(now);
+    pace_.refill(now);
+    if (!cap_.open() || !pace_.open()) return 0;
     return limit() - in_flight_;
 }
 
 Instant BulkPacer::ready_at(Instant now) const {
-    if (cap_ == 0 || in_flight_ >= limit()) return Instant::max();
-    const double tokens = tokens_ + static_cast<double>(cap_) * seconds(now - tokens_at_);
-    if (tokens > 0) return now;
-    const double wait = -tokens / static_cast<double>(cap_);
-    return now + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(wait)) +
-           std::chrono::microseconds(1);
+    if (in_flight_ >= limit()) return Instant::max();
+    return std::max(cap_.opens_at(now), pace_.opens_at(now));
+}
+
+// A little faster than the window goes round, so that it is the window that decides.
+void BulkPacer::set_pace(Instant now) {
+    if (!round_rtt_) return;
+    const double rate = static_cast<double>(window_) / std::max(seconds(*round_rtt_), 1e-5);
+    const double gain = line_found_full_ ? kPaceGain : kPaceGainStartup;
+    pace_.set(gain * rate, std::max(static_cast<double>(piece_bytes()), rate * kPaceBurstSeconds),
+              now);
 }
 
 void BulkPacer::set_cap(uint64_t bytes_per_second, Instant now) {
-    cap_ = bytes_per_second;
-    tokens_ = 0;
-    tokens_at_ = now;
+    const auto rate = static_cast<double>(bytes_per_second);
+    cap_.set(rate, std::max(kTokenBytesMin, rate * kTokenSeconds), now);
 }
 
 void BulkPacer::sent(uint64_t bytes, Instant now) {
@@ -104,7 +127,8 @@ void BulkPacer::sent(uint64_t bytes, Instant now) {
     }
     in_flight_ += bytes;
     sent_total_ += bytes;
-    if (cap_ != 0) tokens_ -= static_cast<double>(bytes);
+    cap_.tokens -= static_cast<double>(bytes);
+    pace_.tokens -= static_cast<double>(bytes);
 }
 
 void BulkPacer::acknowledged(uint64_t bytes, std::optional<Duration> rtt, Instant now) {
@@ -112,14 +136,18 @@ void BulkPacer::acknowledged(uint64_t bytes, std::optional<Duration> rtt, Instan
     in_flight_ -= bytes;
     acknowledged_total_ += bytes;
     round_acknowledged_ += bytes;
+    if (window_ < goal_) {
+        const auto part = static_cast<uint64_t>(growth_per_byte_ * static_cast<double>(bytes));
+        window_ = std::min(goal_, window_ + part);
+    }
     if (rtt) {
         learn_base(*rtt, now);
-        learn_noise(*rtt);
+        learn_noise(*rtt, now);
         if (trial_ && trial_->rounds >= kTrialSkipped) {
             trial_->rtt_sum += *rtt;
             ++trial_->rtt_count;
         }
-        if (!round_rtt_min_ || *rtt < *round_rtt_min_) round_rtt_min_ = rtt;
+        if (round_rtts_.size() < kRoundSamplesMax) round_rtts_.push_back(*rtt);
     }
     if (acknowledged_total_ >= round_end_ && now - round_start_ >= kRoundMin) end_round(now);
 }
@@ -128,16 +156,19 @@ void BulkPacer::begin_round(Instant now) {
     round_start_ = now;
     round_acknowledged_ = 0;
     round_end_ = sent_total_;
-    round_rtt_min_.reset();
+    round_rtts_.clear();
     round_limited_ = false;
 }
 
 void BulkPacer::end_round(Instant now) {
     const auto base = base_rtt();
-    if (round_rtt_min_ && base) {
+    if (!round_rtts_.empty() && base) {
+        const auto quartile = round_rtts_.begin() + static_cast<ptrdiff_t>(round_rtts_.size() / 4);
+        std::nth_element(round_rtts_.begin(), quartile, round_rtts_.end());
         rounds_[round_index_++ % kRounds] = {round_acknowledged_, now - round_start_};
         const double rate = smoothed_rate();
-        const Duration delay = *round_rtt_min_ - *base;
+        const Duration delay = *quartile - *base;
+        round_rtt_ = *quartile;
         queue_delay_ = delay;
         delivery_rate_ = rate;
         if (drain_bytes_ > 0) {
@@ -146,9 +177,10 @@ void BulkPacer::end_round(Instant now) {
             drain_wanted_ = false;
             drain_bytes_ = static_cast<uint64_t>(rate * seconds(2 * kQueueDelayTarget));
         } else {
-            adjust(delay, *base);
+            adjust(delay, *base, now);
         }
         window_ = std::clamp(window_, kWindowBytesMin, window_max_);
+        set_pace(now);
     }
     begin_round(now);
 }
@@ -163,29 +195,31 @@ double BulkPacer::smoothed_rate() const {
 }
 
 uint64_t BulkPacer::piece_bytes() const {
-    if (!delivery_rate_) return kPieceBytesMax / 4;
+    if (!delivery_rate_) return kPieceBytesMax / 8;
     const auto fits = static_cast<uint64_t>(*delivery_rate_ * seconds(kPieceTime));
     return std::clamp(fits, kPieceBytesMin, kPieceBytesMax);
 }
 
-// What was sent in one go and arrives in one go says nothing about the line's jitter.
-void BulkPacer::learn_noise(Duration rtt) {
+// What arrives in one go says nothing about the line's jitter: looks now and then.
+void BulkPacer::learn_noise(Duration rtt, Instant now) {
+    if (now < next_noise_) return;
+    next_noise_ = now + kNoiseInterval;
     if (last_rtt_) {
         const Duration difference = rtt > *last_rtt_ ? rtt - *last_rtt_ : *last_rtt_ - rtt;
-        if (difference > kSameMoment) {
-            noise_ += (std::min(difference, kNoiseSampleMax) - noise_) / kNoiseSamples;
-        }
+        noise_ += (std::min(difference, kNoiseSampleMax) - noise_) / kNoiseSamples;
     }
     last_rtt_ = rtt;
 }
 
-void BulkPacer::adjust(Duration delay, Duration base) {
+void BulkPacer::adjust(Duration delay, Duration base, Instant now) {
     const double rate = *delivery_rate_;
     if (trial_ && noise_ < kJitterOver) trial_.reset();
-    if (trial_ || noise_ > kJitter) {
+    if (noise_ <= kJitter) quiet_at_ = now;
+    if (trial_ || now - quiet_at_ >= kJitterTime) {
         // No jitter explains that: it is a queue, and one to be got rid of at once.
         if (delay > kQueueAboveNoise + kQueueOverNoise * noise_) {
             trial_.reset();
+            trials_failed_ = true;
             return shrink(rate, base);
         }
         return trial_ ? next_trial() : begin_trial(1);
@@ -196,23 +230,31 @@ void BulkPacer::adjust(Duration delay, Duration base) {
         grow(rate);
     } else {
         growth_ = 0;
+        observing_ = false;
     }
 }
 
 void BulkPacer::grow(double rate) {
-    if (!line_found_full_) {
-        window_ = static_cast<uint64_t>(static_cast<double>(window_) * startup_factor(window_));
-        return;
-    }
+    const auto window = static_cast<double>(window_);
+    if (!line_found_full_)
+        return step_up(static_cast<uint64_t>(window * (startup_factor(window_) - 1)));
+    if (std::exchange(observing_, !observing_)) return;
     // From a step that queues for less than half the target, doubled as long as nothing queues.
-    const auto first = static_cast<uint64_t>(rate * seconds(kQueueDelayTarget) * 0.4);
+    const auto first = static_cast<uint64_t>(rate * seconds(kQueueDelayTarget) * 0.3);
     growth_ = std::min(std::max(first, growth_ * 2), window_ / 8);
-    window_ += growth_;
+    step_up(growth_);
+}
+
+void BulkPacer::step_up(uint64_t bytes) {
+    goal_ = std::min(window_ + bytes, window_max_);
+    growth_per_byte_ = static_cast<double>(bytes) / static_cast<double>(window_);
 }
 
 void BulkPacer::shrink(double rate, Duration base) {
     line_found_full_ = true;
     growth_ = 0;
+    goal_ = 0;
+    observing_ = false;
     const auto fits = static_cast<uint64_t>(rate * seconds(base + kQueueDelayTarget / 2));
     window_ = std::min(fits, window_);
 }
@@ -221,6 +263,7 @@ void BulkPacer::begin_trial(double factor) {
     trial_ = Trial();
     trial_->factor = factor;
     trial_->window_before = window_;
+    goal_ = 0;
     window_ = static_cast<uint64_t>(static_cast<double>(window_) * factor);
     window_ = std::clamp(window_, kWindowBytesMin, window_max_);
 }
@@ -258,10 +301,14 @@ void BulkPacer::restart(Instant now) {
     window_ = std::clamp(window_ / 2, kWindowBytesMin, std::min(window_max_, kWindowBytesFirst));
     line_found_full_ = false;
     growth_ = 0;
+    goal_ = 0;
+    observing_ = false;
     drain_bytes_ = 0;
     trial_.reset();
     trials_failed_ = false;
     last_rtt_.reset();
+    round_rtt_.reset();
+    pace_ = {};
     rounds_ = {};
     begin_round(now);
 }

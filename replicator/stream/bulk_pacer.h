@@ -3,7 +3,7 @@
 //
 // Whatever is queued ahead of the bottleneck, be it in ZeroMQ, in the kernel or in a router, shows
 // as round trip time above the smallest one seen. So: a window of bytes in flight, adjusted once a
-// round trip by the smallest round trip within it (the minimum is what stands noise). This is the
+// round trip by the lower quartile of the round trips within it (which stands noise). This is the
 // signal of TCP Vegas and LEDBAT. Below half of what is allowed the window grows, above it shrinks
 // to what the measured rate delivers in a base round trip.
 //
@@ -14,7 +14,8 @@
 //
 // The base is the smallest round trip of the last minute, so that a changed route is learned. Lest
 // our own queue be learned as a part of the route, the window is drained for a round in each slot.
-// A cap in bytes a second is a token bucket beside the window.
+// Within a round trip the window is spread by a token bucket, for a burst is a queue, too. A cap in
+// bytes a second is another one.
 //
 // Pure: time comes in. One owner.
 // INVARIANTS: kWindowBytesMin <= window() <= the maximum given.
@@ -23,6 +24,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "common/base/clock.h"
 
@@ -32,7 +34,7 @@ class BulkPacer {
   public:
     static constexpr Duration kQueueDelayTarget = std::chrono::microseconds(1000);
     static constexpr uint64_t kPieceBytesMin = 4 << 10;
-    static constexpr uint64_t kPieceBytesMax = 64 << 10;
+    static constexpr uint64_t kPieceBytesMax = 128 << 10;
     static constexpr uint64_t kWindowBytesMin = 4 * kPieceBytesMin;
     static constexpr uint64_t kWindowBytesFirst = 128 << 10;
 
@@ -40,9 +42,9 @@ class BulkPacer {
 
     // Bytes that may be sent now; 0: wait for an acknowledgement or until ready_at().
     uint64_t allowance(Instant now);
-    // How large a piece may be, so that the line is done with it in half a millisecond.
+    // How large a piece may be, so that the line is done with it in a quarter of a millisecond.
     uint64_t piece_bytes() const;
-    // When the cap lets the next bytes out; Instant::max() when it is the window that holds.
+    // When a bucket lets the next bytes out; Instant::max() when it is the window that holds.
     Instant ready_at(Instant now) const;
 
     void sent(uint64_t bytes, Instant now);
@@ -54,7 +56,7 @@ class BulkPacer {
 
     uint64_t window() const { return window_; }
     uint64_t in_flight() const { return in_flight_; }
-    uint64_t cap() const { return cap_; }
+    Duration noise() const { return noise_; }
     std::optional<Duration> queue_delay() const { return queue_delay_; }
     std::optional<Duration> base_rtt() const;
     std::optional<double> delivery_rate() const { return delivery_rate_; }  // bytes a second
@@ -63,23 +65,29 @@ class BulkPacer {
     void end_round(Instant now);
     void adjust(Duration delay, double rate, Duration base);
     void grow(double rate);
+    void step_up(uint64_t bytes);
     void shrink(double rate, Duration base);
-    void adjust(Duration delay, Duration base);
+    void adjust(Duration delay, Duration base, Instant now);
     void next_trial();
     void begin_trial(double factor);
     void judge_trial(double rate);
     void learn_base(Duration rtt, Instant now);
     void begin_round(Instant now);
-    void refill(Instant now);
+    void set_pace(Instant now);
     uint64_t limit() const;
-    void learn_noise(Duration rtt);
+    void learn_noise(Duration rtt, Instant now);
     double smoothed_rate() const;
 
     uint64_t window_max_;
     uint64_t window_ = kWindowBytesFirst;
     uint64_t in_flight_ = 0;
     bool line_found_full_ = false;
-    uint64_t growth_ = 0;       // bytes of the last step up
+    // A step up is made in parts, over a round, and looked at for a round: what was sent with the
+    // new window is acknowledged only then.
+    uint64_t growth_ = 0;  // bytes of the last step up
+    double growth_per_byte_ = 0;
+    uint64_t goal_ = 0;
+    bool observing_ = false;
     uint64_t drain_bytes_ = 0;  // less in flight in this round
 
     // The smallest round trip in each of the last slots of time.
@@ -96,8 +104,10 @@ class BulkPacer {
     uint64_t round_end_ = 0;  // acknowledged_total_ at which the round ends
     uint64_t round_acknowledged_ = 0;
     Instant round_start_{};
-    std::optional<Duration> round_rtt_min_;
-    bool round_limited_ = false;  // the window held something back
+    static constexpr size_t kRoundSamplesMax = 4096;
+    std::vector<Duration> round_rtts_;
+    bool round_limited_ = false;         // the window held something back
+    std::optional<Duration> round_rtt_;  // of the last round
     std::optional<Duration> queue_delay_;
     std::optional<double> delivery_rate_;
     // The last rounds: bytes and time.
@@ -109,9 +119,11 @@ class BulkPacer {
     std::array<Round, kRounds> rounds_{};
     size_t round_index_ = 0;
 
-    // How much round trips in a row differ.
+    // How much round trips some milliseconds apart differ.
+    Instant next_noise_{};
     std::optional<Duration> last_rtt_;
     Duration noise_{};
+    Instant quiet_at_{};  // the last time there was none
 
     // On a line with jitter: a window that is being tried, against what it was before.
     struct Trial {
@@ -125,9 +137,19 @@ class BulkPacer {
     bool trials_failed_ = false;  // one has: the line is not far from full
     double reference_rate_ = 0;   // window / mean round trip: what goes through when it is full
 
-    uint64_t cap_ = 0;
-    double tokens_ = 0;
-    Instant tokens_at_{};
+    // Bytes that time has let out: at a rate, with a small burst.
+    struct Bucket {
+        double rate = 0;  // bytes a second; 0: does not hold anything back
+        double burst = 0;
+        double tokens = 0;
+        Instant at{};
+        void refill(Instant now);
+        bool open() const { return rate == 0 || tokens > 0; }
+        Instant opens_at(Instant now) const;
+        void set(double new_rate, double new_burst, Instant now);
+    };
+    Bucket cap_;
+    Bucket pace_;  // spreads the window over the round trip
 };
 
 }  // namespace antipode::stream

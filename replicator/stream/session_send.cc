@@ -172,7 +172,7 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
                                                 Instant now) {
     const OutgoingMessage& message = stream.queue.front();
     const auto rest = message.payload.view().subspan(stream.cut_bytes);
-    // So much of bulk that a log entry waits half a millisecond for it.
+    // So much of bulk that a log entry waits a quarter of a millisecond for it.
     const size_t piece_bytes_max =
         wire::is_bulk(message_class) ? pacer_.piece_bytes() : wire::kPieceBytesMax;
     const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));

@@ -147,9 +147,13 @@ void SessionPair::take_events(size_t end) {
                 },
                 [&](MessageReceived& message) {
                     const auto view = message.payload.view();
-                    e.received.push_back(
-                        {message.message_class, message.type, message.epoch,
-                         std::string(reinterpret_cast<const char*>(view.data()), view.size())});
+                    if (e.on_each) {
+                        e.on_each(message, now);
+                    } else {
+                        e.received.push_back(
+                            {message.message_class, message.type, message.epoch,
+                             std::string(reinterpret_cast<const char*>(view.data()), view.size())});
+                    }
                     e.unconsumed.push_back(std::move(message));
                 },
                 [&](PeerRefused& refused) { e.events.push_back("refused: " + refused.reason); },

@@ -44,6 +44,7 @@ class SessionPair {
         std::array<Instant, kLaneCount> free_at{};       // the line is busy until then
         std::vector<std::string> events;
         std::vector<Received> received;
+        std::function<void(const MessageReceived&, Instant)> on_each;  // then none is noted
         std::optional<SessionInfo> up;
         PerClass<uint64_t> consumed{};
         PerClass<uint64_t> submitted{};

@@ -1,0 +1,92 @@
+// antipode-dump: prints what a channel captured (ChannelConfig::capture_path).
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+
+#include "common/wire/failover_frames.h"
+#include "replicator/replay/log_entry.h"
+#include "replicator/stream/capture_dump.h"
+
+namespace antipode {
+namespace {
+
+// The messages of the replicator that have a format of their own: each is tried, for what decodes
+// is what was encoded.
+std::optional<std::string> print_message(wire::MessageClass message_class, uint8_t,
+                                         std::span<const std::byte> payload) {
+    if (message_class != wire::MessageClass::log) return std::nullopt;
+    if (const auto batch = replay::decode_log_batch(payload)) {
+        std::string text =
+            fmt::format("log batch: first={} entries={} released={} clock={}ns", batch->first,
+                        batch->entries.size(), batch->released, batch->guest_clock_ns);
+        uint64_t index = batch->first.value();
+        for (const auto& entry : batch->entries) {
+            text += fmt::format("\n  {} {}", index++, replay::describe(entry));
+        }
+        return text;
+    }
+    if (const auto message = wire::decode_peer_message(payload)) {
+        return fmt::format(
+            "{}: epoch={} from={}/{:016x} to={}/{:016x} state={} live_epoch={} "
+            "position={}",
+            to_string(message->kind), message->epoch, message->from.site,
+            message->from.incarnation.value(), message->to.site, message->to.incarnation.value(),
+            to_string(message->state), message->live_epoch, message->position);
+    }
+    return std::nullopt;
+}
+
+int dump(const std::string& path, const stream::DumpOptions& options) {
+    std::ifstream in(path, std::ios::binary);
+    if (!in) {
+        std::fprintf(stderr, "antipode-dump: %s: cannot be read\n", path.c_str());
+        return 1;
+    }
+    const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    auto reader = stream::CaptureReader::create(std::as_bytes(std::span(text)));
+    if (!reader) {
+        std::fprintf(stderr, "antipode-dump: %s: %s\n", path.c_str(),
+                     reader.error().to_string().c_str());
+        return 1;
+    }
+    stream::CaptureDump dumper(options, print_message);
+    for (;;) {
+        const auto record = reader->next();
+        if (!record) {
+            std::fprintf(stderr, "antipode-dump: %s: %s\n", path.c_str(),
+                         record.error().to_string().c_str());
+            return 1;
+        }
+        if (!*record) break;
+        const std::string lines = dumper.record(**record);
+        std::fwrite(lines.data(), 1, lines.size(), stdout);
+    }
+    const std::string summary = dumper.summary();
+    std::fwrite(summary.data(), 1, summary.size(), stdout);
+    if (reader->cut_off()) {
+        std::fprintf(stderr, "antipode-dump: %s: the last record, at offset %zu, is cut off\n",
+                     path.c_str(), reader->offset());
+    }
+    return std::fflush(stdout) == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace antipode
+
+int main(int argc, char** argv) {
+    CLI::App app("Prints the frames and messages of a captured logging channel");
+    app.set_version_flag("--version", ANTIPODE_VERSION);
+    std::string path;
+    antipode::stream::DumpOptions options;
+    bool quiet = false;
+    app.add_option("FILE", path, "A capture")->required();
+    app.add_flag("-m,--messages", options.messages,
+                 "Put messages together and print them, log entries one by one");
+    app.add_flag("-q,--no-frames", quiet, "No line for each frame");
+    app.add_option("--hex", options.hex_bytes_max, "Bytes to show of messages without a format")
+        ->capture_default_str();
+    CLI11_PARSE(app, argc, argv);
+    options.frames = !quiet;
+    return antipode::dump(path, options);
+}

@@ -55,7 +55,7 @@ uint64_t g_record_count_max;
 uint32_t g_ip = 0x0a00020f;
 uint16_t g_port = 7;
 bool g_clock;
-uint32_t g_lines;
+uint32_t g_lines;  // interrupts taken, their devices not yet looked after
 bool g_quit;
 
 uint16_t get16(const uint8_t* at) {
@@ -337,7 +337,7 @@ void read_options(Text command_line) {
     print(line);
     for (;;) {
         if ((g_lines & g_net.device().line_bit()) != 0) {
-            g_lines = 0;
+            g_lines &= ~g_net.device().line_bit();
             g_net.device().acknowledge_interrupt();
         }
         const bool any = take_frames();

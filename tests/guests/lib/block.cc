@@ -78,14 +78,17 @@ bool BlockDisk::try_complete(BlockCompletion& completion) {
 
 BlockCompletion BlockDisk::complete(uint32_t& lines) {
     BlockCompletion completion{};
-    while (!try_complete(completion)) {
-        const uint32_t now = wait();
-        lines |= now & ~device_.line_bit();
-        if ((now & device_.line_bit()) != 0) {
+    for (;;) {
+        // Before looking: a line that stays raised brings no other interrupt.
+        if ((lines & device_.line_bit()) != 0) {
+            lines &= ~device_.line_bit();
             device_.acknowledge_interrupt();
         }
+        if (try_complete(completion)) {
+            return completion;
+        }
+        lines |= wait();
     }
-    return completion;
 }
 
 uint8_t BlockDisk::run(BlockVerb verb, uint64_t sector, void* data, uint32_t bytes,

@@ -28,7 +28,8 @@ class BlockDisk {
 
     // False: too many in flight. `bytes` is a multiple of 512, 0 for a flush.
     bool submit(BlockVerb verb, uint64_t sector, void* data, uint32_t bytes, uint64_t tag);
-    // Halts until a request is complete. Interrupts of other devices are returned in `lines`.
+    // Halts until a request is complete. `lines` holds interrupts taken but not yet looked after,
+    // of all devices: ours are, here; what comes for others is added.
     BlockCompletion complete(uint32_t& lines);
     bool try_complete(BlockCompletion& completion);
     bool in_flight() const { return in_flight_ != 0; }

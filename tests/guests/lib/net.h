@@ -24,7 +24,7 @@ class NetCard {
     void release(uint16_t token);
     // Tells the device about released buffers: once for many, since telling is an exit.
     void offer_buffers() const { receive_queue_.notify(); }
-    // Halts while the device has all buffers. Interrupts of other devices are returned in `lines`.
+    // Halts while the device has all buffers. Interrupts that come meanwhile are added to `lines`.
     void send(const uint8_t* frame, size_t bytes, uint32_t& lines);
 
   private:

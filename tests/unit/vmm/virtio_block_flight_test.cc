@@ -290,6 +290,16 @@ TEST_F(VirtioBlockFlightTest, AStateWithMoreRequestsThanChainsIsRefused) {
     EXPECT_EQ(load_problem(other, bytes, memory_), "disk: more requests than the guest made");
 }
 
+TEST_F(VirtioBlockFlightTest, AStateWhoseNumbersRunOutIsRefused) {
+    auto bytes = saved(device_);
+    // next_number and the count of requests are the last 10 bytes
+    bytes[bytes.size() - 3] = std::byte{0xff};
+    auto other = make_device();
+    EXPECT_EQ(load_problem(other, bytes, memory_), "disk: request numbers run out");
+    std::fill(bytes.end() - 10, bytes.end() - 2, std::byte{0});
+    EXPECT_EQ(load_problem(other, bytes, memory_), "disk: request number is out of order");
+}
+
 TEST_F(VirtioBlockFlightTest, AStateOfALargerDiskIsRefused) {
     send(0, kIn, kDiskBytes / 512 - 1, 512);
     VirtioBlock smaller(0, "root", kDiskBytes - 512, VirtioBlock::Access::read_write);

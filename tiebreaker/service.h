@@ -64,6 +64,7 @@ class Service {
     wire::StoreIdentity identity() const { return store_.identity(); }
     size_t pair_count() const { return record_count_; }
     size_t watch_count() const { return watch_count_; }
+    size_t remembered_count() const { return pairs_.size(); }
 
   private:
     struct Pending {

@@ -172,7 +172,16 @@ Result<TlsStream::Moved> TlsStream::write(std::string_view from) {
     size_t bytes = 0;
     const int returned = SSL_write_ex(ssl_.get(), from.data(), from.size(), &bytes);
     if (returned == 1) return Moved{bytes, Needs::nothing};
-    return outcome(returned, "TLS");
+    auto moved = outcome(returned, "TLS");
+    if (moved || moved.error().code != Errc::unreachable) return moved;
+    // The peer closed on us. If it said why, in an alert, that is what the caller wants to know.
+    std::byte ignored{};
+    ERR_clear_error();
+    if (SSL_read_ex(ssl_.get(), &ignored, 1, &bytes) != 1 &&
+        ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL) {
+        return fail(Errc::denied, "TLS: {}", take_tls_errors());
+    }
+    return moved;
 }
 
 void TlsStream::wait(Needs needs, WaitHandler handler) {

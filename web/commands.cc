@@ -6,6 +6,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "common/base/log.h"
 #include "web/security/accounts.h"
 #include "web/security/audit.h"
 #include "web/security/secrets.h"
@@ -91,16 +92,23 @@ Result<> init_command(const Settings& settings) {
         std::cout << database_path(settings) << ": ready\n";
     }
     if (!settings.tls) return {};
-    if (fs::exists(settings.https.certificate) || fs::exists(settings.https.key)) {
-        FT_TRY_VOID(make_https(settings.https, settings.tls_least));
-        std::cout << settings.https.certificate << ": is there and in order\n";
-        return {};
-    }
-    fs::create_directories(fs::path(settings.https.certificate).parent_path(), error);
-    fs::create_directories(fs::path(settings.https.key).parent_path(), error);
-    FT_TRY_VOID(make_self_signed(settings.https, own_names()));
-    std::cout << settings.https.certificate << ": made\n";
+    FT_TRY_VOID(prepare_certificate(settings));
+    FT_TRY_VOID(make_https(settings.https, settings.tls_least));
+    std::cout << settings.https.certificate << ": in order\n";
     return fingerprint_command(settings);
+}
+
+Result<> prepare_certificate(const Settings& settings) {
+    namespace fs = std::filesystem;
+    if (!settings.tls || !settings.https_is_ours) return {};
+    const HttpsFiles& files = settings.https;
+    if (fs::exists(files.certificate) || fs::exists(files.key)) return {};
+    std::error_code error;
+    fs::create_directories(settings.state_directory, error);
+    FT_TRY_VOID(make_self_signed(files, own_names()));
+    FT_TRY(const std::string fingerprint, fingerprint_of(files.certificate));
+    logger("web").info("made the certificate {}, SHA-256 {}", files.certificate, fingerprint);
+    return {};
 }
 
 Result<> add_user_command(const Settings& settings, const std::string& name,

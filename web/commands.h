@@ -15,6 +15,9 @@
 namespace antipode::web {
 
 Result<> init_command(const Settings& settings);
+// Makes the certificate if it is ours to make and is not there yet; what init and the first start
+// do.
+Result<> prepare_certificate(const Settings& settings);
 // Reads the new password from the terminal, twice and without echo, or one line of standard input.
 Result<> add_user_command(const Settings& settings, const std::string& name,
                           const std::string& role);

@@ -52,6 +52,7 @@ void keep_watchdog(boost::asio::steady_timer& timer) {
 
 Result<> serve(const Options& options) {
     FT_TRY(Settings settings, settings_of(options));
+    FT_TRY_VOID(prepare_certificate(settings));
     const std::string scheme = settings.tls ? "https" : "http";
     const std::string address = settings.server.address;
     boost::asio::io_context context(1);

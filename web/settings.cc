@@ -138,19 +138,32 @@ Result<const toml::table*> find_table(const toml::table& root, std::string_view 
     return table;
 }
 
+// Without names in the settings the certificate is ours to make, in the state directory.
+Result<> choose_certificate(Settings& settings, const std::string& path) {
+    HttpsFiles& files = settings.https;
+    if (files.certificate.empty() != files.key.empty()) {
+        return fail(Errc::invalid_argument,
+                    "{}: listen.certificate and listen.key: give both or neither", path);
+    }
+    if (!files.certificate.empty()) return {};
+    if (settings.state_directory.empty()) {
+        return fail(Errc::invalid_argument,
+                    "{}: listen.tls: needs listen.certificate and listen.key, or state.directory "
+                    "to make them in",
+                    path);
+    }
+    files = {settings.state_directory + "/certificate.pem", settings.state_directory + "/key.pem"};
+    settings.https_is_ours = true;
+    return {};
+}
+
 Result<> check_tls(Settings& settings, const std::string& least, const std::string& path) {
     if (least != "1.3" && least != "1.2") {
         return fail(Errc::invalid_argument, "{}: listen.tls_minimum: expected \"1.3\" or \"1.2\"",
                     path);
     }
     settings.tls_least = least == "1.3" ? TlsLeast::v1_3 : TlsLeast::v1_2;
-    if (settings.tls) {
-        if (settings.https.certificate.empty() || settings.https.key.empty()) {
-            return fail(Errc::invalid_argument,
-                        "{}: listen.tls: needs listen.certificate and listen.key", path);
-        }
-        return {};
-    }
+    if (settings.tls) return choose_certificate(settings, path);
     boost::system::error_code error;
     const auto address = boost::asio::ip::make_address(settings.server.address, error);
     if (!error && !address.is_loopback()) {
@@ -182,12 +195,12 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
     listen.text("tls_minimum", least);
     FT_TRY_VOID(listen.done());
     FT_TRY_VOID(split_address(address, path, settings.server));
-    FT_TRY_VOID(check_tls(settings, least, path));
 
     FT_TRY(const toml::table* state_table, find_table(root, "state", path));
     TableReader state(state_table, "state", path);
     state.text("directory", settings.state_directory);
     FT_TRY_VOID(state.done());
+    FT_TRY_VOID(check_tls(settings, least, path));
 
     FT_TRY(const toml::table* access_table, find_table(root, "access", path));
     TableReader access(access_table, "access", path);

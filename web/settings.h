@@ -21,7 +21,8 @@ struct Settings {
     std::string state_directory;  // empty = nothing is kept over a restart, and nobody can log in
     bool loopback_read = true;    // reading over loopback needs no login
     bool tls = false;
-    HttpsFiles https;
+    HttpsFiles https;            // by default in the state directory, made at the first start
+    bool https_is_ours = false;  // the default: ours to make
     TlsLeast tls_least = TlsLeast::v1_3;
     // Names under which a browser may ask for us, beside the listen address and localhost: a page
     // of somebody else must not reach us through a name it controls (DNS rebinding).

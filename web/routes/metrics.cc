@@ -189,11 +189,8 @@ asio::awaitable<void> add_registries(Exposition& out, Services& services) {
         auto question = services.fleet.ask(view->socket, control::Method::metrics, json::object());
         auto finish = [gathering, id = view->id](const std::exception_ptr& thrown,
                                                  Result<json::value> answer) {
-            if (!thrown && answer && answer->is_object()) {
-                const json::value* text = answer->get_object().if_contains("text");
-                if (text != nullptr && text->is_string()) {
-                    gathering->texts[id] = std::string(text->get_string());
-                }
+            if (!thrown && answer && answer->is_string()) {
+                gathering->texts[id] = std::string(answer->get_string());
             }
             if (--gathering->open == 0) gathering->done.cancel();
         };

@@ -240,8 +240,9 @@ function shown(view: ChartView, line: Line): number | null {
 export function Chart(props: { spec: ChartSpec; view: ChartView }): VNode {
   const { spec, view } = props;
   const readings = spec.lines.map((line) => `${line.label} ${spec.value(shown(view, line))}`);
+  const measured = view.series.points.some((point) => spec.lines.some((line) => line.of(point) !== null));
   return (
-    <figure class="card chart" key={spec.id}>
+    <figure class={`card chart ${measured ? "" : "unmeasured"}`} key={spec.id}>
       <figcaption>
         <h3 title={spec.hint}>{spec.title}</h3>
         <div class="readings">
@@ -257,6 +258,7 @@ export function Chart(props: { spec: ChartSpec; view: ChartView }): VNode {
            onmount={(element: HTMLElement) => mount(element, spec, view)}
            onupdate={(element: HTMLElement) => update(element, spec, view)}
            onunmount={unmount} />
+      {measured ? null : <p class="no-data">not measured here</p>}
     </figure>
   );
 }

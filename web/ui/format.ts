@@ -108,7 +108,7 @@ export function moment(unixMs: number): string {
 
 // "tiebreaker_lost" as people read it.
 export function words(code: string): string {
-  return code.replace(/_/g, " ");
+  return code.replace(/_/g, " ").replace(/\bvm\b/g, "VM");
 }
 
 // The first letter large: reasons come as parts of log lines.

@@ -124,6 +124,7 @@ export function UserMenu(props: { actions: SessionActions; logIn: () => void }):
   const session = store.session;
   if (!session) return null;
   if (session.via !== "session") {
+    if (!session.login_possible) return null;
     return (
       <button class="button small" onclick={props.logIn} title="You are looking over loopback, without a login">
         Log in

@@ -33,7 +33,9 @@ function vmLine(pair: Pair, site: Site): string {
   if (site.word === "backup") return "replays every step";
   if (site.word === "joining") return "is being seeded";
   if (site.word === "halted") return "VM stopped, disk fenced";
-  if (site.word === "waiting") return "VM computes, output held";
+  if (site.word === "waiting" || site.word === "asking") {
+    return status?.role === "backup" ? "log kept, VM not live" : "VM computes, output held";
+  }
   return "no VM";
 }
 
@@ -64,6 +66,7 @@ function LinkBar(props: { pair: Pair; status: Status | null }): VNode {
   const up = status ? status.link.session_up : false;
   const beat = status ? status.link.heartbeat_up : false;
   const known = status !== null;
+  const heard = up || beat;  // what was measured before the line fell silent is not the present
   const left = pair.sites[0];
   const towards = left && left.holds_vm ? "right" : "left";
   const word = !known ? "unknown" : up ? (beat ? "Link up" : "Link up, no heartbeat") : beat ? "Channel down" : "Link down";
@@ -78,9 +81,9 @@ function LinkBar(props: { pair: Pair; status: Status | null }): VNode {
         <span class="arrow" />
       </div>
       <dl class="link-facts">
-        <div><dt>RTT</dt><dd>{format.seconds(status?.link.rtt_seconds)}</dd></div>
-        <div><dt>Loss</dt><dd>{format.percent(status?.link.loss_ratio)}</dd></div>
-        <div><dt>Log</dt><dd>{format.bytes(status?.log_rate.bytes_per_second, true)}</dd></div>
+        <div><dt>RTT</dt><dd>{format.seconds(heard ? status?.link.rtt_seconds : null)}</dd></div>
+        <div><dt>Loss</dt><dd>{format.percent(heard ? status?.link.loss_ratio : null)}</dd></div>
+        <div><dt>Log</dt><dd>{format.bytes(heard ? status?.log_rate.bytes_per_second : null, true)}</dd></div>
       </dl>
     </div>
   );

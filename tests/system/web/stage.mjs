@@ -64,8 +64,6 @@ export class Stage {
     writeFileSync(this.path("web.toml"), `[listen]
 address = "127.0.0.1:${this.port ?? 0}"
 tls = true
-certificate = "${this.path("cert.pem")}"
-key = "${this.path("key.pem")}"
 [state]
 directory = "${this.path("state")}"
 [control]
@@ -73,7 +71,7 @@ directories = ["${this.path("run", "a")}", "${this.path("run", "b")}"]
 [access]
 loopback_read = ${this.loopbackRead}
 `);
-    this.run(["init"]);
+    this.run(["init"]);  // which also makes the certificate
     for (const [name, role] of [["ann", "admin"], ["otto", "operator"], ["dora", "drill_operator"], ["vera", "viewer"]]) {
       this.run(["user", "add", name, "--role", role], kPassword + "\n");
     }

@@ -48,8 +48,6 @@ class Stage:
             file.write(f"""[listen]
 address = "127.0.0.1:0"
 tls = {str(self.tls).lower()}
-certificate = "{self.path('cert.pem')}"
-key = "{self.path('key.pem')}"
 [state]
 directory = "{self.path('state')}"
 [control]
@@ -91,7 +89,7 @@ loopback_read = {str(self.loopback_read).lower()}
         if not self.tls:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         # The certificate that it made for itself, and no other.
-        context = ssl.create_default_context(cafile=self.path("cert.pem"))
+        context = ssl.create_default_context(cafile=self.path("state", "certificate.pem"))
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context)
 
 

@@ -26,7 +26,7 @@ class FakePair::Handler : public control::ControlHandler {
                 "counter\n"
                 "antipode_vm_exits_total{{kind=\"pio\"}} {}\n",
                 pair_.exits_);
-            return control::json::object{{"text", text}};
+            return control::json::value(text);
         }
         if (auto answer = pair_.sides_[site_].journal.answer(method, params)) {
             return std::move(*answer);

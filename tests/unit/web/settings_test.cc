@@ -52,6 +52,24 @@ write_seconds = 5
     EXPECT_EQ(settings->server.write_limit, std::chrono::seconds(5));
 }
 
+TEST(WebSettings, TheCertificateIsOursToMakeOrTheCustomers) {
+    const auto ours = parse_settings(
+        "[listen]\naddress = '0.0.0.0:8443'\ntls = true\n[state]\ndirectory = '/s'\n", "web.toml");
+    ASSERT_TRUE(ours) << ours.error().to_string();
+    EXPECT_EQ(ours->https.certificate, "/s/certificate.pem");
+    EXPECT_EQ(ours->https.key, "/s/key.pem");
+    EXPECT_TRUE(ours->https_is_ours);
+    EXPECT_EQ(ours->tls_least, TlsLeast::v1_3);
+    const auto theirs = parse_settings(
+        "[listen]\ntls = true\ncertificate = 'c'\nkey = 'k'\ntls_minimum = '1.2'\n", "web.toml");
+    ASSERT_TRUE(theirs);
+    EXPECT_EQ(theirs->https.certificate, "c");
+    EXPECT_FALSE(theirs->https_is_ours);
+    EXPECT_EQ(theirs->tls_least, TlsLeast::v1_2);
+    EXPECT_EQ(database_path(*ours), "/s/web.db");
+    EXPECT_EQ(database_path(*theirs), ":memory:");
+}
+
 TEST(WebSettings, MistakesAreNamedWithTheirLine) {
     const std::pair<const char*, const char*> cases[] = {
         {"[listen]\nadress = 'x'\n", "web.toml:2: listen.adress: no such setting"},
@@ -66,6 +84,13 @@ TEST(WebSettings, MistakesAreNamedWithTheirLine) {
         {"[control]\ndirectories = []\n", "control.directories: expected an array"},
         {"[control]\ndirectories = ['x', 3]\n", "control.directories: expected a string in each"},
         {"[listen\n", "web.toml:1:"},
+        {"[listen]\naddress = '0.0.0.0:8443'\n", "0.0.0.0 is not loopback, and listen.tls is off"},
+        {"[listen]\ntls = true\n", "listen.tls: needs listen.certificate and listen.key, or state"},
+        {"[listen]\ntls = true\nkey = 'k'\n", "give both or neither"},
+        {"[listen]\ntls = 'yes'\n", "listen.tls: expected true or false"},
+        {"[listen]\ntls_minimum = '1.1'\n", "listen.tls_minimum: expected"},
+        {"[access]\nloopback_read = 1\n", "access.loopback_read: expected true or false"},
+        {"[state]\nfolder = 'x'\n", "state.folder: no such setting"},
     };
     for (const auto& [text, message] : cases) {
         const auto refused = parse_settings(text, "web.toml");

@@ -85,7 +85,8 @@ function Alerts(props: { pair: Pair }): VNode | null {
         <li class={`alert severity-${alert.severity}`}>
           <Icon name={alert.severity} label={alert.severity} />
           <span>{alert.text}</span>
-          <span class="muted">for {format.since(alert.since_unix_ms, nowUnixMs())}</span>
+          {alert.since_unix_ms > 0
+            ? <span class="muted">for {format.since(alert.since_unix_ms, nowUnixMs())}</span> : null}
         </li>
       ))}
     </ul>

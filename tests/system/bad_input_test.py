@@ -12,8 +12,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, credentials, guests, netns, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 
-requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
-                     None if paths.has_program("antipode-replicator") else "antipode-replicator is not built")
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
 
 class BadInput(case.Case):

@@ -8,10 +8,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, paths, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 
-requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
-                     None if paths.has_program("antipode-replicator") else "antipode-replicator is not built")
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 COUNT = int(os.environ.get("ANTIPODE_FAILOVERS", "20"))
 SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
 

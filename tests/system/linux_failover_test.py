@@ -5,10 +5,9 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, paths, requirements, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, guests, requirements, world  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
-                     None if paths.has_program("antipode-replicator") else "antipode-replicator is not built",
                      None if guests.linux() else "the Linux guest is not built (tests/guests/linux/build)")
 
 

@@ -182,8 +182,8 @@ Result<HostPort> parse_host_port(std::string_view text, const std::string& where
     if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
     const std::string_view port = text.substr(colon + 1);
     const auto parsed = std::from_chars(port.data(), port.data() + port.size(), result.port);
-    if (host.empty() || parsed.ec != std::errc() || parsed.ptr != port.data() + port.size() ||
-        result.port == 0) {
+    if (host.empty() || host.find_first_of("[]") != std::string_view::npos ||
+        parsed.ec != std::errc() || parsed.ptr != port.data() + port.size() || result.port == 0) {
         return failure();
     }
     result.host = host;

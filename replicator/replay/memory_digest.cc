@@ -17,6 +17,13 @@ void for_each_bit(const std::vector<uint64_t>& bitmap, uint64_t limit, Function 
     }
 }
 
+// A bit for each page, and none beyond the last.
+std::vector<uint64_t> bits_of_all(uint64_t pages) {
+    std::vector<uint64_t> bitmap((pages + 63) / 64, ~uint64_t{0});
+    if (pages % 64 != 0) bitmap.back() >>= 64 - pages % 64;
+    return bitmap;
+}
+
 }  // namespace
 
 uint64_t MemoryDigest::hash_page(const vmm::GuestMemory& memory, uint64_t page) {
@@ -27,7 +34,7 @@ uint64_t MemoryDigest::hash_page(const vmm::GuestMemory& memory, uint64_t page) 
 Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory) {
     const size_t words = (memory.page_count() + 63) / 64;
     scratch_.assign(words, 0);
-    if (unhashed_.empty()) unhashed_.assign(words, ~uint64_t{0});
+    if (unhashed_.empty()) unhashed_ = bits_of_all(memory.page_count());
     changed_.resize(words);
     FT_TRY_VOID(vm.collect_dirty(scratch_));
     auto& ours = memory.vmm_dirty();
@@ -57,7 +64,7 @@ Result<uint64_t> MemoryDigest::update(vmm::Vm& vm, vmm::GuestMemory& memory) {
 
 Result<std::vector<uint64_t>> MemoryDigest::take_unsent(vmm::Vm& vm, vmm::GuestMemory& memory) {
     const size_t words = (memory.page_count() + 63) / 64;
-    if (unsent_.empty()) unsent_.assign(words, ~uint64_t{0});
+    if (unsent_.empty()) unsent_ = bits_of_all(memory.page_count());
     FT_TRY_VOID(collect(vm, memory));
     std::vector<uint64_t> bitmap(words, 0);
     bitmap.swap(unsent_);

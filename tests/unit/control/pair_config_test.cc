@@ -129,10 +129,10 @@ TEST(PairConfigTest, EachSectionThatIsMissingIsNamed) {
 
 TEST(PairConfigTest, WhatIsNotKnownIsNamedWithItsLine) {
     EXPECT_EQ(problem(with("role =", "rolle = 1\nrole =")), "5: pair.rolle is not a setting");
-    EXPECT_EQ(problem(std::string(kFull) + "[extra]\n"), "29: [extra] is not a section");
+    EXPECT_EQ(problem(std::string(kFull) + "[extra]\n"), "27: [extra] is not a section");
     EXPECT_EQ(problem(std::string("x = 1\n") + kFull), "1: [x] is not a section");
     EXPECT_EQ(problem(std::string(kFull) + "[replay]\nspeed = 1\n"),
-              "30: replay.speed is not a setting");
+              "28: replay.speed is not a setting");
     EXPECT_EQ(problem(std::string("control = 1\n") + with("[control]", "[replay]")),
               " control is not a section");
 }
@@ -140,7 +140,7 @@ TEST(PairConfigTest, WhatIsNotKnownIsNamedWithItsLine) {
 TEST(PairConfigTest, WhatIsNoToml) {
     EXPECT_EQ(problem("[pair").rfind("1: ", 0), 0u);
     EXPECT_EQ(problem("[pair]\n\nname = \n").rfind("3: ", 0), 0u);
-    EXPECT_EQ(problem(std::string(kFull) + "[pair]\n").rfind("29: ", 0), 0u);  // twice
+    EXPECT_EQ(problem(std::string(kFull) + "[pair]\n").rfind("27: ", 0), 0u);  // twice
     EXPECT_EQ(problem(with("name =", "name = \"a\"\nname =")).rfind("3: ", 0), 0u);
     EXPECT_EQ(problem(std::string("\xff\xfe")).rfind("1: ", 0), 0u);
 }
@@ -157,7 +157,7 @@ TEST(PairConfigTest, WhatHasTheWrongType) {
             << bad;
     }
     EXPECT_EQ(problem(std::string(kFull) + "[replay]\nlog_buffer_mib = 3\n"),
-              "30: replay.log_buffer_mib is not a whole number from 4 to 4096");
+              "28: replay.log_buffer_mib is not a whole number from 4 to 4096");
 }
 
 TEST(PairConfigTest, NamesAndRoles) {

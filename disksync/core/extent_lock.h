@@ -1,8 +1,8 @@
-// ExtentLock: who is at which bytes of a disk. Changes hold their range alone; readers that need a block
-// to stand still (resync, verify) share theirs with each other.
+// ExtentLock: who is at which bytes of a disk. Changes hold their range alone; readers that need a
+// block to stand still (resync, verify) share theirs with each other.
 //
-// Nothing waits here: try_lock() says yes or no, and the owner asks again when something was unlocked.
-// Pure. One owner. Linear in the number of holders, of which there are a few hundred.
+// Nothing waits here: try_lock() says yes or no, and the owner asks again when something was
+// unlocked. Pure. One owner. Linear in the number of holders, of which there are a few hundred.
 //
 // INVARIANT: no two holders overlap unless both are readers.
 #pragma once

@@ -1,26 +1,28 @@
-// Node: one site's half of a group of replicated disks (a VM's), as a pure state machine. Two Nodes, a
-// connection between them, a store and a metadata file under each disk make a replicated disk.
+// Node: one site's half of a group of replicated disks (a VM's), as a pure state machine. Two
+// Nodes, a connection between them, a store and a metadata file under each disk make a replicated
+// disk.
 //
-// Inputs are the public functions; each may add to the outputs, which take_outputs() hands over. The
-// owner executes them: store operations in any order, file operations of a disk in the order given (all
-// writes, then one sync), frames in order. Every LocalIo and FileIo is answered exactly once.
+// Inputs are the public functions; each may add to the outputs, which take_outputs() hands over.
+// The owner executes them: store operations in any order, file operations of a disk in the order
+// given (all writes, then one sync), frames in order. Every LocalIo and FileIo is answered exactly
+// once.
 //
-// One side sends, the other applies. A sending side that is primary serves a VM; what the VM writes goes
-// to the local store and, in one order, to the peer. The frames carry a barrier number that rises when an
-// answer has been given to the VM since the last frame: the peer may apply what has the same number in
-// any order, and applies what has a higher one afterwards, so that it always holds a crash-consistent
-// state of the disks, of all disks of the group together.
+// One side sends, the other applies. A sending side that is primary serves a VM; what the VM writes
+// goes to the local store and, in one order, to the peer. The frames carry a barrier number that
+// rises when an answer has been given to the VM since the last frame: the peer may apply what has
+// the same number in any order, and applies what has a higher one afterwards, so that it always
+// holds a crash-consistent state of the disks, of all disks of the group together.
 //
 // INVARIANTS
-//   - A write is given to the store only when its extents are durably in the activity log and, if the
-//     peer does not get it, when a generation of which the peer has none is durable.
-//   - A block in which the copies may differ is marked, or its write is in the window of frames that the
-//     peer has not made durable (and so in the activity log).
-//   - A mark is taken away only when the peer has made durable what was sent for the block after the
-//     mark was set.
+//   - A write is given to the store only when its extents are durably in the activity log and, if
+//     the peer does not get it, when a generation of which the peer has none is durable.
+//   - A block in which the copies may differ is marked, or its write is in the window of frames
+//     that the peer has not made durable (and so in the activity log).
+//   - A mark is taken away only when the peer has made durable what was sent for the block after
+//     the mark was set.
 //   - A target is `inconsistent`, durably, before the first block of a resync is written to it, and
-//     stays so until everything has arrived and is durable. With an undo log, what a resync overwrites
-//     is durably in the log before.
+//     stays so until everything has arrived and is durable. With an undo log, what a resync
+//     overwrites is durably in the log before.
 //   - An answer to the VM means what the mode says (node_types.h).
 //   - A primary that learns of a higher epoch stops: its writes are refused from then on.
 //
@@ -167,6 +169,7 @@ class Node {
     void on_adopted(const SyncFrame& frame);
     void on_failed(const SyncFrame& frame);
     void on_read_answer(const SyncFrame& frame);
+    void dispatch(wire::SyncFrame&& frame);
     void protocol_error(const std::string& what);
     void window_lost();
     void mark(Disk& disk, BlockRange blocks);

@@ -211,8 +211,8 @@ void Node::greet_done() {
     }
     Epoch highest;
     for (const Disk& disk : disks_) highest = std::max(highest, disk.peer.epoch);
-    // A primary that learns of a higher epoch has been taken over from. It stops, and meets the peer
-    // again as what it is then.
+    // A primary that learns of a higher epoch has been taken over from. It stops, and meets the
+    // peer again as what it is then.
     const Epoch own = disks_.front().record.superblock().epoch;
     const bool was_primary = is_primary();
     raise_epoch(highest);
@@ -433,6 +433,11 @@ void Node::received(SyncFrame&& frame) {
         event(NodeEvent::Weight::warn, frame.disk, "stale-epoch", text);
         return drop_link(text);
     }
+    dispatch(std::move(frame));
+    pump();
+}
+
+void Node::dispatch(SyncFrame&& frame) {
     switch (frame.type) {
         case SyncType::hello:
             on_hello(frame);
@@ -484,7 +489,6 @@ void Node::received(SyncFrame&& frame) {
         case SyncType::pong:
             break;
     }
-    pump();
 }
 
 void Node::on_ack(const wire::SyncAck& ack) {
@@ -551,7 +555,8 @@ void Node::settle_sent(const Sent& sent) {
     }
 }
 
-// The peer has taken over our generation: it is up to date, and stays so as long as it gets everything.
+// The peer has taken over our generation: it is up to date, and stays so as long as it gets
+// everything.
 void Node::on_adopted(const SyncFrame& frame) {
     Disk& disk = disks_[frame.disk];
     const Superblock& superblock = disk.record.superblock();
@@ -572,7 +577,8 @@ void Node::on_adopted(const SyncFrame& frame) {
     disk.record.write_bitmap();
     disk.peer.state = DiskState::up_to_date;
     disk.peer.generations.current = next.generations.current;
-    // Marked since `end` was sent (a write that failed here): the peer stays whole while it is mended.
+    // Marked since `end` was sent (a write that failed here): the peer stays whole while it is
+    // mended.
     if (disk.record.bitmap().count() != 0) start_resync(frame.disk, false);
 }
 

@@ -53,7 +53,8 @@ struct NodeSource {
     uint64_t digests_equal = 0;
     Instant began{};
 
-    // Full sync: what is a hole. Valid for [region_first, region_end), minus what was written since.
+    // Full sync: what is a hole. Valid for [region_first, region_end), minus what was written
+    // since.
     bool extents_asked = false;
     uint64_t region_first = 0;
     uint64_t region_end = 0;

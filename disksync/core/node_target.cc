@@ -64,8 +64,8 @@ void Node::on_begin(const SyncFrame& frame) {
     event(NodeEvent::Weight::info, 0, "link", "connected, receiving");
 }
 
-// Nothing is overwritten before it is on record that this copy is in the middle of a resync, and that
-// what it was is kept.
+// Nothing is overwritten before it is on record that this copy is in the middle of a resync, and
+// that what it was is kept.
 void Node::begin_resync(uint16_t index, const wire::SyncBegin& begin, bool full) {
     Disk& disk = disks_[index];
     const Superblock& superblock = disk.record.superblock();

@@ -100,7 +100,8 @@ struct LocalDone {
     std::vector<StoreExtent> extents;
 };
 
-// To be done on one of the disk's side files: all writes, then one sync. In the order of the tickets.
+// To be done on one of the disk's side files: all writes, then one sync. In the order of the
+// tickets.
 struct FileIo {
     enum class File : uint8_t { metadata = 1, undo = 2 };
     Ticket ticket = 0;

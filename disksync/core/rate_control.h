@@ -1,12 +1,13 @@
-// RateControl: how fast a resync may go. It has a cap of its own, and it yields to the VM: when the VM's
-// answers get slower than they are without a resync, the resync slows down; when the VM is quiet, it
-// speeds up again.
+// RateControl: how fast a resync may go. It has a cap of its own, and it yields to the VM: when the
+// VM's answers get slower than they are without a resync, the resync slows down; when the VM is
+// quiet, it speeds up again.
 //
-// Intuition: the lowest recent delay of the VM's writes is what the disk and the line can do; twice that
-// and 2 ms is what a resync may cost. Multiplicative decrease, gentle increase, a floor so that a resync
-// always ends.
+// Intuition: the lowest recent delay of the VM's writes is what the disk and the line can do; twice
+// that and 2 ms is what a resync may cost. Multiplicative decrease, gentle increase, a floor so
+// that a resync always ends.
 //
-// Pure: time is an argument. One owner. INVARIANT: rate() is between the floor and the cap (0 = none).
+// Pure: time is an argument. One owner. INVARIANT: rate() is between the floor and the cap (0 =
+// none).
 #pragma once
 
 #include <algorithm>

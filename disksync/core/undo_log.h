@@ -1,18 +1,18 @@
-// UndoLog: what a resync has overwritten, so that a copy can go back to its last consistent point, or be
-// read as of then, while the resync is under way or after it has broken off.
+// UndoLog: what a resync has overwritten, so that a copy can go back to its last consistent point,
+// or be read as of then, while the resync is under way or after it has broken off.
 //
-// An append-only file beside the metadata. A batch of old blocks is appended and synced before any of
-// them is overwritten. A batch is a 4096-byte header that lists its blocks, then their data, zero blocks
-// left out.
+// An append-only file beside the metadata. A batch of old blocks is appended and synced before any
+// of them is overwritten. A batch is a 4096-byte header that lists its blocks, then their data,
+// zero blocks left out.
 //
 //   offset 0   file header: magic, version, disk id, the generation to go back to, checksum
 //   4096       batch, batch, ...
 //
-// This class knows the format and which block lies where; it does no I/O. append() says what to write;
-// load() takes in what a reader read. Life of the file: made at the start of a resync of a consistent
-// copy, removed when the resync has ended and the metadata says so. If you see
-//   a last batch that is torn, header or data   it was never synced, so its blocks are not overwritten:
-//                                               it is left out
+// This class knows the format and which block lies where; it does no I/O. append() says what to
+// write; load() takes in what a reader read. Life of the file: made at the start of a resync of a
+// consistent copy, removed when the resync has ended and the metadata says so. If you see
+//   a last batch that is torn, header or data   it was never synced, so its blocks are not
+//                                               overwritten: it is left out
 //   a wrong digest in an earlier batch          the medium rotted: Errc::corrupt, never guessed
 //
 // Pure. One owner. INVARIANT: a block is in the log at most once: only its oldest content counts.
@@ -52,8 +52,8 @@ class UndoLog {
     static Result<UndoLog> load(env::Storage& storage, DiskId disk);
 
     MetaWrite header() const;
-    // The writes of a batch, at most kBlocksPerBatch blocks, none of them in the log. The blocks are in
-    // the log at once; they are safe when the writes have been synced.
+    // The writes of a batch, at most kBlocksPerBatch blocks, none of them in the log. The blocks
+    // are in the log at once; they are safe when the writes have been synced.
     std::vector<MetaWrite> append(std::span<const OldBlock> blocks);
 
     bool contains(uint64_t block) const { return places_.count(block) != 0; }

@@ -1,5 +1,5 @@
-// BandwidthSchedule: how much of the line bulk (resync, seeding) may use, by weekday and hour. Text,
-// one rule a line or separated by ';', the last that fits a moment counts:
+// BandwidthSchedule: how much of the line bulk (resync, seeding) may use, by weekday and hour.
+// Text, one rule a line or separated by ';', the last that fits a moment counts:
 //
 //     always 50MB                  MB, kB, GB a second (powers of ten); 0 or "none": no cap
 //     mon-fri 08:00-18:00 5MB

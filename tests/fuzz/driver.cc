@@ -1,11 +1,11 @@
-// What stands in for libFuzzer where there is none: runs the seeds of a directory, then mutations of
-// them that are the same in every run.
+// What stands in for libFuzzer where there is none: runs the seeds of a directory, then mutations
+// of them that are the same in every run.
 //
 //   fuzz_NAME [--mutations N] [--seed S] DIRECTORY
 //   fuzz_NAME [--seed S] --only I --save FILE DIRECTORY      writes input I and runs it alone
 //
-// The inputs run in a child process. If it dies, the parent knows which input it was and says how to
-// run that one again.
+// The inputs run in a child process. If it dies, the parent knows which input it was and says how
+// to run that one again.
 #include <algorithm>
 #include <array>
 #include <cstdint>

@@ -1,6 +1,6 @@
-// A guest made of bytes: each input is a list of things that a guest, the clock, the network and the
-// disk do. Among them are whole steps of a driver (start a device, send a request), so that inputs
-// get behind the first checks.
+// A guest made of bytes: each input is a list of things that a guest, the clock, the network and
+// the disk do. Among them are whole steps of a driver (start a device, send a request), so that
+// inputs get behind the first checks.
 #pragma once
 
 #include "tests/fuzz/byte_source.h"

@@ -1,5 +1,5 @@
-// A hostile guest against the whole machine: nothing it does may crash, reach outside of its memory,
-// or make the two sites differ.
+// A hostile guest against the whole machine: nothing it does may crash, reach outside of its
+// memory, or make the two sites differ.
 #include "tests/fuzz/vmm_guest.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

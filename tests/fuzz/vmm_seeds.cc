@@ -180,8 +180,10 @@ void config(const std::filesystem::path& directory) {
     const std::string_view text = R"({
   "boot-source": {"kernel_image_path": "vmlinux", "initrd_path": "/i", "boot_args": "quiet"},
   "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
-  "drives": [{"drive_id": "a", "path_on_host": "nbd://h/x", "is_root_device": true, "is_read_only": false}],
-  "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "unix:s", "guest_mac": "06:00:AC:10:00:02"}]
+  "drives": [{"drive_id": "a", "path_on_host": "nbd://h/x", "is_root_device": true,
+              "is_read_only": false}],
+  "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "unix:s",
+                          "guest_mac": "06:00:AC:10:00:02"}]
 })";
     write(directory, "full", std::as_bytes(std::span(text)));
 }

@@ -22,6 +22,7 @@ MODULES = [
     ("replicator/control/control_api.h", "control_api"),
     ("replicator/control/", "control"),
     ("replicator/main.cc", "control"),
+    ("replicator/dump_main.cc", "control"),
     ("disksync/", "disksync"),
     ("tiebreaker/", "tiebreaker"),
     ("web/", "web"),

@@ -7,7 +7,8 @@ namespace antipode::disksync {
 
 using std::chrono::milliseconds;
 
-// Whether a write is on a site's disk: each of its sectors shows it, or something that is not older.
+// Whether a write is on a site's disk: each of its sectors shows it, or something that is not
+// older.
 bool SimWorld::has(size_t site, const Write& write, const Session& session) {
     for (uint64_t sector = write.first_sector; sector < write.first_sector + write.sectors;
          ++sector) {

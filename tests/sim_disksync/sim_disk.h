@@ -1,9 +1,10 @@
-// SimDisk: a disk's store under virtual time. Every sector holds one 64-bit number (0 = zeroes), repeated;
-// so a disk of any size is a small map, and a sector that mixes two writes is seen at once.
+// SimDisk: a disk's store under virtual time. Every sector holds one 64-bit number (0 = zeroes),
+// repeated; so a disk of any size is a small map, and a sector that mixes two writes is seen at
+// once.
 //
 // A write reaches the cache when it completes; a flush makes durable what had completed when it was
-// submitted. A killed process leaves the cache as it is, and of writes under way any sectors; a power
-// failure takes, of what was not flushed, any sectors away.
+// submitted. A killed process leaves the cache as it is, and of writes under way any sectors; a
+// power failure takes, of what was not flushed, any sectors away.
 //
 // One thread.
 #pragma once

@@ -1,5 +1,5 @@
-// SimSite: one site of a simulated pair: a Node, its disks, its side files, and what of them survives the
-// end of its process or of its machine.
+// SimSite: one site of a simulated pair: a Node, its disks, its side files, and what of them
+// survives the end of its process or of its machine.
 #pragma once
 
 #include <functional>

@@ -236,8 +236,8 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
         event.disk == 0) {
         ++counts_.promotions;
         begin_session(site);
-        // With a peer that stays connected or was in sync, its contents belong to this session only if
-        // nothing is marked; the first resync or agreement will tell.
+        // With a peer that stays connected or was in sync, its contents belong to this session only
+        // if nothing is marked; the first resync or agreement will tell.
         replica_of_ = {0, 0};
     }
     if (event.key == "resync" && event.text.rfind("to generation", 0) == 0) {

@@ -1,12 +1,12 @@
-// SimWorld: two sites, a line between them, and a VM that writes at the primary; with crashes, power
-// failures, cuts and promotions at random moments. What must hold is checked from outside, against a
-// history of everything that the VM asked for and was answered:
+// SimWorld: two sites, a line between them, and a VM that writes at the primary; with crashes,
+// power failures, cuts and promotions at random moments. What must hold is checked from outside,
+// against a history of everything that the VM asked for and was answered:
 //
-//   - a replica that says it is whole holds a crash-consistent state of the VM's disks: with every write
-//     in it also everything that was answered before that write was issued (after a power failure:
-//     everything answered before the last flush that was answered before it)
-//   - in sync mode, what was answered while the peer was up to date is on the peer; what a flush covered,
-//     also after a power failure there
+//   - a replica that says it is whole holds a crash-consistent state of the VM's disks: with every
+//     write in it also everything that was answered before that write was issued (after a power
+//     failure: everything answered before the last flush that was answered before it)
+//   - in sync mode, what was answered while the peer was up to date is on the peer; what a flush
+//     covered, also after a power failure there
 //   - what was answered before a flush that was answered is on the local disk, after any crash
 //   - a resync that breaks off can be undone to exactly the copy that was there before
 //   - in the end, with everything healed, the copies are equal, and nothing is marked

@@ -207,6 +207,40 @@ void fields(V& v, typename V::template Of<Operation>& operation) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<DrillOptions>& options) {
+    v("network", options.network);
+    v("overlay_bytes_max", options.overlay_bytes_max);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<DrillStatus>& drill) {
+    v("id", drill.id);
+    v("state", drill.state);
+    v("network", drill.network);
+    v("text", drill.text);
+    v("actor", drill.actor);
+    v("started_unix_ms", drill.started_unix_ms);
+    v("ends_unix_ms", drill.ends_unix_ms);
+    v("ended_unix_ms", drill.ended_unix_ms);
+    v("copied_unix_ms", drill.copied_unix_ms);
+    v("epoch", drill.epoch);
+    v("log_index", drill.log_index);
+    v("lag_seconds", drill.lag_seconds);
+    v("copy_seconds", drill.copy_seconds);
+    v("live_seconds", drill.live_seconds);
+    v("vcpu", drill.vcpu);
+    v("uptime_seconds", drill.uptime_seconds);
+    v("exits", drill.exits);
+    v("memory_bytes", drill.memory_bytes);
+    v("overlay_bytes", drill.overlay_bytes);
+    v("overlay_bytes_max", drill.overlay_bytes_max);
+    v("sent_frames", drill.sent_frames);
+    v("received_frames", drill.received_frames);
+    v("taps", drill.taps);
+    v("console_tail", drill.console_tail);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<Versions>& versions) {
     v("software", versions.software);
     v("api", versions.api);
@@ -237,6 +271,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("disks", status.disks);
     v("tiebreaker", status.tiebreaker);
     v("vm", status.vm);
+    v("drill", status.drill);
     v("operations", status.operations);
     v("alerts", status.alerts);
     v("events", status.events);
@@ -525,49 +560,7 @@ std::optional<double> as_double(std::optional<uint64_t> value) {
     return static_cast<double>(*value);
 }
 
-// Length of the valid UTF-8 sequence at the start of `bytes`; 0 = none.
-size_t utf8_length(std::string_view bytes) {
-    const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
-    const unsigned char lead = at(0);
-    if (lead < 0x80) return 1;
-    const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || bytes.size() < length) return 0;
-    for (size_t i = 1; i < length; ++i) {
-        if ((at(i) & 0xc0) != 0x80) return 0;
-    }
-    // Overlong forms, surrogates, and what lies beyond U+10FFFF.
-    if ((lead == 0xe0 && at(1) < 0xa0) || (lead == 0xed && at(1) > 0x9f) ||
-        (lead == 0xf0 && at(1) < 0x90) || (lead == 0xf4 && at(1) > 0x8f)) {
-        return 0;
-    }
-    return length;
-}
-
 }  // namespace
-
-std::string printable(std::string_view bytes, size_t bytes_max) {
-    if (bytes.size() > bytes_max) {
-        bytes.remove_prefix(bytes.size() - bytes_max);
-        // Not from the middle of a character.
-        while (!bytes.empty() && (static_cast<unsigned char>(bytes[0]) & 0xc0) == 0x80) {
-            bytes.remove_prefix(1);
-        }
-    }
-    std::string out;
-    out.reserve(bytes.size());
-    while (!bytes.empty()) {
-        const size_t length = utf8_length(bytes);
-        const auto first = static_cast<unsigned char>(bytes[0]);
-        if (length == 0) {
-            out += "\xef\xbf\xbd";
-        } else if (length > 1 || (first >= 0x20 && first != 0x7f) || first == '\t' ||
-                   first == '\n' || first == '\r') {
-            out += bytes.substr(0, length);
-        }
-        bytes.remove_prefix(length == 0 ? 1 : length);
-    }
-    return out;
-}
 
 Sample sample_of(const Status& status) {
     Sample sample;
@@ -593,6 +586,12 @@ json::value to_json(const Status& value) {
     return Writer::encode(value);
 }
 json::value to_json(const Operation& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const DrillStatus& value) {
+    return Writer::encode(value);
+}
+json::value to_json(const DrillOptions& value) {
     return Writer::encode(value);
 }
 json::value to_json(const EventsReply& value) {
@@ -674,6 +673,17 @@ Result<ConsoleReply> parse_console_reply(const json::value& value) {
 }
 Result<ConsoleRequest> parse_console_request(const json::value& value) {
     return parse_value<ConsoleRequest>(value);
+}
+Result<DrillStatus> parse_drill_status(const json::value& value) {
+    return parse_value<DrillStatus>(value);
+}
+Result<DrillOptions> parse_drill_options(std::string_view text) {
+    if (text.empty()) return DrillOptions{};
+    auto value = parse_json(text);
+    if (!value) return fail(std::move(value).error().within("options"));
+    auto options = parse_value<DrillOptions>(*value);
+    if (!options) return fail(std::move(options).error().within("options"));
+    return options;
 }
 Result<ActionRequest> parse_action_request(const json::value& value) {
     return parse_value<ActionRequest>(value);

@@ -74,6 +74,17 @@ enum class DiskState {
 enum class RecordMode { none = 1, paired, solo };  // the tiebreaker's record of the pair
 enum class OperationState { running = 1, succeeded, failed, cancelled };
 enum class ReplayMode { lockstep = 1, checkpoint };
+// A drill: a copy of the backup's VM, run live beside it in a network of its own.
+enum class DrillState {
+    starting = 1,  // waits for an exit of the backup's VM at which to be copied
+    running,
+    ended,   // by drill_stop or at its time; its files are kept until drill_clean or the next drill
+    failed,  // `text` says why
+};
+enum class DrillNetwork {
+    none = 1,  // what the copy sends is counted and dropped
+    isolated,  // the TAPs that [drill] of pair.toml names
+};
 
 // Stable: hooks, alerts and documents name them. Never renumber or reuse a word.
 enum class EventCode {
@@ -128,6 +139,8 @@ enum class Method {
     console,
     operation,
     methods,
+    drill,          // the drill that runs or the last one
+    drill_console,  // what the drill's copy printed; takes ConsoleRequest
     // Acting. Each takes ActionRequest.
     pause,
     resume,
@@ -141,11 +154,16 @@ enum class Method {
     verify,     // compare the disks of both sites, and the memory at the next digest
     resync,     // resynchronise one disk, or all
     resolve,    // settle a split brain: `keep` names the site whose data stay
-    shutdown,   // stop the VM (guest reset port or hard) and the pair with it
+    shutdown,   // stop the VM, as by its power button held down, and the pair with it
+    reset,      // as by its reset button: it boots again from its disk, at both sites
+    nmi,        // a non-maskable interrupt; a Linux guest can be set to dump and panic on it
+    sysrq,      // `text`: the key. A break on the guest's console, then that key
     console_input,
     cancel,  // cancel an operation
     drill_start,
     drill_stop,
+    drill_clean,   // remove the files of a drill that has ended
+    drill_input,   // types into the console of the drill's copy
     inject_fault,  // guarded, with an automatic end
     reload,        // read the pair's settings again
 };
@@ -291,6 +309,40 @@ struct Operation {  // a long action; web shows it as a task
     std::optional<int64_t> ended_unix_ms;
 };
 
+// What drill_start takes in ActionRequest::options, a JSON object as text.
+struct DrillOptions {
+    DrillNetwork network = DrillNetwork::none;
+    uint64_t overlay_bytes_max = uint64_t{4}
+                                 << 30;  // what both sides may write; then the drill ends
+};
+
+struct DrillStatus {
+    uint64_t id = 0;  // from 1, over the life of the process; also the id of its operation
+    DrillState state = DrillState::starting;
+    DrillNetwork network = DrillNetwork::none;
+    std::string text;  // why it ended or failed
+    std::string actor;
+    int64_t started_unix_ms = 0;
+    int64_t ends_unix_ms = 0;  // at the latest
+    std::optional<int64_t> ended_unix_ms;
+    std::optional<int64_t> copied_unix_ms;  // the moment that the copy is of
+    Epoch epoch{0};                         // at which it was taken
+    LogIndex log_index{0};                  // the copy holds everything up to this entry
+    std::optional<double> lag_seconds;      // of the backup, at that moment
+    std::optional<double> copy_seconds;     // the backup's replay stood for it
+    std::optional<double> live_seconds;     // from drill_start until the copy ran
+    VcpuState vcpu = VcpuState::none;       // of the copy, as are all below
+    std::optional<double> uptime_seconds;
+    uint64_t exits = 0;
+    uint64_t memory_bytes = 0;   // written by it or by the backup since: held twice
+    uint64_t overlay_bytes = 0;  // its disk writes, and what the backup's have replaced
+    uint64_t overlay_bytes_max = 0;
+    uint64_t sent_frames = 0;
+    uint64_t received_frames = 0;
+    std::vector<std::string> taps;  // of the isolated network, in the order of the VM's interfaces
+    std::string console_tail;
+};
+
 struct Versions {
     std::string software;
     uint32_t api = kApiVersion;
@@ -320,6 +372,7 @@ struct Status {
     std::vector<DiskStatus> disks;
     TiebreakerStatus tiebreaker;
     VmStatus vm;
+    std::optional<DrillStatus> drill;   // the one that runs, or the last one
     std::vector<Operation> operations;  // running ones and the last few
     std::vector<Alert> alerts;
     std::vector<Event> events;  // the newest few, newest last
@@ -388,9 +441,9 @@ struct ActionRequest {
     std::string keep;           // resolve: the site whose data stay
     std::string fault;  // inject_fault: link_cut | link_degrade | tiebreaker_cut | kill_primary
     std::optional<double> duration_seconds;  // inject_fault, drill_start
-    std::string text;                        // console_input
+    std::string text;                        // console_input, drill_input, sysrq
     uint64_t operation = 0;                  // cancel
-    std::string options;                     // drill_start: a JSON object as text
+    std::string options;                     // drill_start: DrillOptions as text
 };
 
 struct Finding {                         // of a preflight
@@ -409,6 +462,8 @@ struct ActionReply {
 
 json::value to_json(const Status& value);
 json::value to_json(const Operation& value);
+json::value to_json(const DrillStatus& value);
+json::value to_json(const DrillOptions& value);
 json::value to_json(const EventsReply& value);
 json::value to_json(const EventsRequest& value);
 json::value to_json(const HistoryReply& value);
@@ -422,6 +477,9 @@ json::value methods_json();
 
 Result<Status> parse_status(const json::value& value);
 Result<Operation> parse_operation(const json::value& value);
+Result<DrillStatus> parse_drill_status(const json::value& value);
+// `text`: ActionRequest::options; empty = the defaults.
+Result<DrillOptions> parse_drill_options(std::string_view text);
 Result<EventsReply> parse_events_reply(const json::value& value);
 Result<EventsRequest> parse_events_request(const json::value& value);
 Result<HistoryReply> parse_history_reply(const json::value& value);

@@ -75,6 +75,16 @@ constexpr auto kReplayModes = std::to_array<Entry<ReplayMode>>({
     {ReplayMode::lockstep, "lockstep"},
     {ReplayMode::checkpoint, "checkpoint"},
 });
+constexpr auto kDrillStates = std::to_array<Entry<DrillState>>({
+    {DrillState::starting, "starting"},
+    {DrillState::running, "running"},
+    {DrillState::ended, "ended"},
+    {DrillState::failed, "failed"},
+});
+constexpr auto kDrillNetworks = std::to_array<Entry<DrillNetwork>>({
+    {DrillNetwork::none, "none"},
+    {DrillNetwork::isolated, "isolated"},
+});
 constexpr auto kAccesses = std::to_array<Entry<Access>>({
     {Access::read, "read"},
     {Access::drill, "drill"},
@@ -156,6 +166,9 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::console, "console", Access::read, false, "what the guest printed"},
     {Method::operation, "operation", Access::read, false, "one operation, by its id"},
     {Method::methods, "methods", Access::read, false, "this list"},
+    {Method::drill, "drill", Access::read, false, "the drill that runs, or the last one"},
+    {Method::drill_console, "drill_console", Access::read, false,
+     "what the copy of a drill printed"},
     {Method::pause, "pause", Access::operate, true, "pause the VM at an exit"},
     {Method::resume, "resume", Access::operate, false, "let a paused VM go on"},
     {Method::switchover, "switchover", Access::operate, true,
@@ -173,10 +186,17 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::resync, "resync", Access::operate, true, "resynchronise the peer's disks from here"},
     {Method::resolve, "resolve", Access::admin, true, "settle a split brain"},
     {Method::shutdown, "shutdown", Access::operate, true, "stop the VM and its pair"},
+    {Method::reset, "reset", Access::operate, true, "reset the VM: it boots again from its disk"},
+    {Method::nmi, "nmi", Access::operate, true, "send the VM a non-maskable interrupt"},
+    {Method::sysrq, "sysrq", Access::operate, true, "send a break and a key to the VM's console"},
     {Method::console_input, "console_input", Access::operate, false, "type into the console"},
     {Method::cancel, "cancel", Access::operate, false, "cancel a running operation"},
     {Method::drill_start, "drill_start", Access::drill, true, "start a drill at the backup"},
     {Method::drill_stop, "drill_stop", Access::drill, false, "end the running drill"},
+    {Method::drill_clean, "drill_clean", Access::drill, false,
+     "remove the files of a drill that has ended"},
+    {Method::drill_input, "drill_input", Access::drill, false,
+     "type into the console of the drill's copy"},
     {Method::inject_fault, "inject_fault", Access::drill, true,
      "cut or degrade something, with an automatic end"},
     {Method::reload, "reload", Access::admin, false, "read the pair's settings again"},
@@ -219,6 +239,8 @@ ANTIPODE_WORDS(DiskState, kDiskStates)
 ANTIPODE_WORDS(RecordMode, kRecordModes)
 ANTIPODE_WORDS(OperationState, kOperationStates)
 ANTIPODE_WORDS(ReplayMode, kReplayModes)
+ANTIPODE_WORDS(DrillState, kDrillStates)
+ANTIPODE_WORDS(DrillNetwork, kDrillNetworks)
 ANTIPODE_WORDS(Access, kAccesses)
 ANTIPODE_WORDS(EventCode, kEventCodes)
 ANTIPODE_WORDS(Errc, kErrcs)

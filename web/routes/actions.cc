@@ -56,6 +56,8 @@ bool is_meant(Method method, State state) {
         case Method::failover:
         case Method::drill_start:
         case Method::drill_stop:
+        case Method::drill_clean:
+        case Method::drill_input:
             return state == State::backup;
         case Method::force:
             return state == State::waiting;

@@ -35,6 +35,30 @@ Status full_status() {
     TiebreakerRecord record{RecordMode::solo, Epoch(8), "site-a", status.members};
     status.tiebreaker = {true, "10.0.0.3:7200", "fine", 1.5, 0.02, record};
     status.vm = {"web1", VcpuState::waiting, ReplayMode::checkpoint, 3600, 1 << 28, 1, "login:"};
+    status.drill = DrillStatus{4,
+                               DrillState::ended,
+                               DrillNetwork::isolated,
+                               "time is up",
+                               "admin",
+                               5,
+                               6,
+                               7,
+                               8,
+                               Epoch(8),
+                               LogIndex(9),
+                               0.25,
+                               0.5,
+                               0.75,
+                               VcpuState::running,
+                               1.5,
+                               10,
+                               11,
+                               12,
+                               13,
+                               14,
+                               15,
+                               {"drill0"},
+                               "login:"};
     status.operations = {{3, Method::verify, OperationState::failed, 0.5, "t", "admin", 1, 2}};
     status.alerts = {{EventCode::tiebreaker_lost, Severity::warning, "no tiebreaker", 5}};
     status.events = {{9, 10, EventCode::went_live, Severity::warning, "went live"}};
@@ -227,6 +251,23 @@ TEST(ControlCodec, ActionsKeepTheirArguments) {
     auto back = parse_action_reply(to_json(reply));
     ASSERT_TRUE(back);
     EXPECT_EQ(to_json(*back), to_json(reply));
+}
+
+TEST(ControlCodec, DrillOptionsAreTextThatNamesWhatIsWrong) {
+    const auto defaults = parse_drill_options("");
+    ASSERT_TRUE(defaults);
+    EXPECT_EQ(defaults->network, DrillNetwork::none);
+    EXPECT_GT(defaults->overlay_bytes_max, 0u);
+    const auto isolated = parse_drill_options(R"({"network":"isolated","overlay_bytes_max":4096})");
+    ASSERT_TRUE(isolated);
+    EXPECT_EQ(isolated->network, DrillNetwork::isolated);
+    EXPECT_EQ(isolated->overlay_bytes_max, 4096u);
+    EXPECT_EQ(parse_drill_options(json::serialize(to_json(*isolated)))->overlay_bytes_max, 4096u);
+    const auto wrong = parse_drill_options(R"({"network":"production"})");
+    ASSERT_FALSE(wrong);
+    EXPECT_THAT(wrong.error().to_string(), HasSubstr("options"));
+    EXPECT_THAT(wrong.error().to_string(), HasSubstr("network"));
+    EXPECT_FALSE(parse_drill_options("{"));
 }
 
 TEST(ControlCodec, PrintableIsAlwaysUtf8) {

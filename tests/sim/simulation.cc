@@ -14,8 +14,9 @@ constexpr Duration kProtectedFor = 700ms;
 
 }  // namespace
 
-Simulation::Simulation(uint64_t seed, Coverage& coverage, Verbose verbose)
+Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbose)
     : world_(seed),
+      profile_(Profile::draw(world_, mix)),
       checker_(world_),
       coverage_(coverage),
       network_(world_),
@@ -23,7 +24,10 @@ Simulation::Simulation(uint64_t seed, Coverage& coverage, Verbose verbose)
       image_(checker_.lineage.boot(NodeId::none)) {
     world_.verbose = verbose == Verbose::yes;
     checker_.start_from(image_);
-    choose_profile();
+    network_.settings = profile_.network;
+    tiebreaker_.keeps_identity_on_restore =
+        failover::bug(failover::Bug::restored_store_keeps_identity);
+    world_.say("-- mix {}", to_string(profile_.mix));
     const Name names[2] = {Name::literal("site-a"), Name::literal("site-b")};
     for (size_t i = 0; i < 2; ++i) {
         failover::Config config;
@@ -34,43 +38,15 @@ Simulation::Simulation(uint64_t seed, Coverage& coverage, Verbose verbose)
         sites_[i] =
             std::make_unique<Site>(world_, network_, checker_, coverage_, i, config, image_);
         Site::Settings& settings = sites_[i]->settings;
-        settings.crash_at_write = profile_.write_crashes ? 0.03 : 0;
-        settings.kill_at_change = profile_.crashes && world_.chance(0.3) ? 0.05 : 0;
-        if (world_.chance(0.15)) settings.write_time_max = 250ms;
+        settings.crash_at_write = profile_.write_crashes ? profile_.crash_at_write : 0;
+        const bool kills = profile_.crashes && world_.chance(0.3);
+        settings.kill_at_change = kills ? profile_.kill_at_change : 0;
+        if (world_.chance(0.15)) settings.write_time_max = profile_.slow_write_max;
         if (world_.chance(0.25)) settings.apply_time_max = 1500ms;
         settings.undo_overlay = world_.chance(0.5) ? 1 : 0;
         settings.seed_time_max = world_.between(50ms, 1500ms);
     }
     wire_up();
-}
-
-void Simulation::choose_profile() {
-    World& w = world_;
-    profile_.chaos = w.between(3s, 15s);
-    profile_.faults_per_second = 0.3 + 2.5 * w.random.unit();
-    profile_.partitions = w.chance(0.8);
-    profile_.crashes = w.chance(0.8);
-    profile_.stray_frames = w.chance(0.3);
-    profile_.power_losses = w.chance(0.3);
-    profile_.write_crashes = w.chance(0.3);
-    profile_.tiebreaker_losses = w.chance(0.12);
-    profile_.guest_stops = w.chance(0.1);
-    profile_.operator_actions = w.chance(0.4);
-    profile_.operator_mistakes = w.chance(0.1);
-    profile_.clocks = w.chance(0.3);
-    profile_.slow = w.chance(0.4);
-    network_.settings.latency = w.between(500us, 60ms);
-    network_.settings.jitter = w.between(0ms, 15ms);
-    network_.settings.tiebreaker_latency = w.between(1ms, 60ms);
-    network_.settings.loss = 0.02 * w.random.unit();
-    network_.settings.duplication = w.chance(0.5) ? 0.01 : 0;
-    network_.settings.break_after = w.between(200ms, 3s);
-    network_.settings.stray = profile_.stray_frames ? 0.01 : 0;
-    client_interval_ = w.between(8ms, 60ms);
-    excused_ = profile_.power_losses || profile_.write_crashes || profile_.tiebreaker_losses ||
-               profile_.operator_mistakes;
-    tiebreaker_.keeps_identity_on_restore =
-        failover::bug(failover::Bug::restored_store_keeps_identity);
 }
 
 void Simulation::wire_up() {
@@ -127,7 +103,8 @@ SimulationResult Simulation::run() {
 }
 
 void Simulation::client() {
-    world_.after(world_.between(client_interval_ / 2, client_interval_ * 3 / 2), [this] {
+    const Duration mean = profile_.client_interval;
+    world_.after(world_.between(mean / 2, mean * 3 / 2), [this] {
         // Clients find the VM wherever it answers; a site that runs it although it should not gets
         // requests as well, and what it makes of them must not leave.
         for (const auto& site : sites_) site->client_request();
@@ -173,7 +150,7 @@ void Simulation::await_protection() {
     if (!checker_.lineage.has(sites_[1 - primary]->log_tail(), checker_.seen())) {
         return checker_.violation("protected, but the backup lacks what has left");
     }
-    if (operator_helped_ && !excused_) {
+    if (operator_helped_ && !profile_.excused()) {
         return checker_.violation("an operator was needed although nothing was lost");
     }
     done_ = true;

@@ -10,6 +10,7 @@
 #include "tests/sim/checker.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/network.h"
+#include "tests/sim/profile.h"
 #include "tests/sim/site.h"
 #include "tests/sim/tiebreaker.h"
 
@@ -32,27 +33,10 @@ enum class Verbose : uint8_t { no = 1, yes };
 
 class Simulation {
   public:
-    Simulation(uint64_t seed, Coverage& coverage, Verbose verbose);
+    Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbose);
     SimulationResult run();
 
   private:
-    // What this seed does; chosen at its start, so that seeds differ in kind (swarm testing).
-    struct Profile {
-        Duration chaos = 12s;
-        double faults_per_second = 1.5;
-        bool stray_frames = false;
-        bool power_losses = false;
-        bool write_crashes = false;
-        bool tiebreaker_losses = false;
-        bool guest_stops = false;
-        bool operator_actions = false;
-        bool operator_mistakes = false;
-        bool clocks = false;
-        bool slow = false;
-        bool partitions = true;
-        bool crashes = true;
-    };
-    void choose_profile();
     void wire_up();
 
     // faults.cc
@@ -77,16 +61,15 @@ class Simulation {
     void client();
 
     World world_;
+    Profile profile_;
     Checker checker_;
     Coverage& coverage_;
     Network network_;
     Tiebreaker tiebreaker_;
     NodeId image_;
     std::array<std::unique_ptr<Site>, 2> sites_;
-    Profile profile_;
     bool healing_ = false;
     bool done_ = false;
-    bool excused_ = false;  // an operator may be needed in this seed
     Instant healed_at_{};
     Instant protected_since_ = Instant::max();
     uint64_t outputs_when_protected_ = 0;
@@ -94,7 +77,6 @@ class Simulation {
     uint64_t faults_ = 0;
     uint64_t cut_number_ = 0;
     bool operator_helped_ = false;
-    Duration client_interval_ = 20ms;
 };
 
 }  // namespace antipode::sim

@@ -301,11 +301,16 @@ constexpr Row kRows[] = {
 
     // ---- The tiebreaker ----
     {E::tiebreaker_up, {S::seeding}, kHandled, {S::pairing}, {}},
-    {E::tiebreaker_up, kAll.without({S::seeding, S::stopped}), kHandled, {}, {}},
+    // A force that waits for the tiebreaker is over with each of these; an idle site then sees to
+    // its peer.
+    {E::tiebreaker_up, kIdle, kHandled, {S::rejoining}, {}},
+    {E::tiebreaker_up, kAll.without(kIdle).without({S::seeding, S::stopped}), kHandled, {}, {}},
     {E::tiebreaker_up, kStopped, kIgnored, {}, "this process has ended its part"},
-    {E::tiebreaker_down, kAll.without(kStopped), kHandled, {}, {}},
+    {E::tiebreaker_down, kIdle, kHandled, {S::rejoining}, {}},
+    {E::tiebreaker_down, kAll.without(kIdle).without(kStopped), kHandled, {}, {}},
     {E::tiebreaker_down, kStopped, kIgnored, {}, "this process has ended its part"},
-    {E::record_none, kAll.without(kStopped), kHandled, {}, {}},
+    {E::record_none, kIdle, kHandled, {S::rejoining}, {}},
+    {E::record_none, kAll.without(kIdle).without(kStopped), kHandled, {}, {}},
     {E::record_none, kStopped, kIgnored, {}, "this process has ended its part"},
     {E::record_refused, kIdle, kHandled, {S::rejoining}, {}},
     {E::record_refused, kAll.without(kStopped).without(kIdle), kHandled, {}, {}},

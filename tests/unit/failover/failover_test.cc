@@ -367,6 +367,30 @@ TEST(Force, GoesThroughTheTiebreakerWhenItAnswers) {
     EXPECT_EQ(b.core.epoch(), forced);
 }
 
+TEST(Force, ThatTheTiebreakerNeverAnsweredMakesRoomForRejoiningAVmThatRuns) {
+    for (const bool comes_back : {false, true}) {
+        Core a(site_a(), site_b());
+        a.to_paired_primary();
+        a.step(PeerSuspected{});
+        a.answer(a.solo(2, site_b()), AnswerKind::denied);
+        a.step(VmHalted{});
+        a.step(SessionDown{});
+        ASSERT_EQ(a.state(), State::halted);
+        a.step(Command{CommandKind::force, "web1"});
+        ASSERT_NE(a.asked(RequestKind::force), nullptr);
+        a.step(PeerTrusted{});
+        a.step(SessionUp{});
+        a.hello(State::solo, 2, 2);
+        EXPECT_EQ(a.state(), State::halted) << "the force may yet be decided";
+        if (comes_back) {
+            a.step(TiebreakerUp{kStore});
+        } else {
+            a.step(TiebreakerDown{});
+        }
+        EXPECT_EQ(a.state(), State::rejoining);
+    }
+}
+
 TEST(Force, WithoutTheTiebreakerItIsToldLater) {
     Core b(site_b(), site_a());
     b.to_paired_backup();

@@ -292,16 +292,17 @@ Result<> Authority::load() {
         }
         index_.push_back(std::move(*entry));
     }
-    // A revocation whose CRL was not written any more is written now.
-    struct stat index_info {};
-    struct stat crl_info {};
-    const bool crl_there = ::stat(crl_path().c_str(), &crl_info) == 0;
-    if (::stat(index_path.c_str(), &index_info) != 0) return fail_errno(errno, "{}", index_path);
-    const auto older = [](const timespec& a, const timespec& b) {
-        return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec;
-    };
-    if (!crl_there || older(crl_info.st_mtim, index_info.st_mtim)) return write_crl();
+    if (!crl_has_every_revocation()) return write_crl();
     return {};
+}
+
+// By content, not by the files' times: those are no finer than the kernel's tick, and clocks step.
+bool Authority::crl_has_every_revocation() const {
+    const auto listed = env::revoked_serials(crl_path());
+    return listed.has_value() &&
+           std::all_of(index_.begin(), index_.end(), [&](const IndexEntry& entry) {
+               return !entry.revoked() || entry.not_after < now() || listed->contains(entry.serial);
+           });
 }
 
 Result<> Authority::write_index() const {

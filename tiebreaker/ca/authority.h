@@ -7,7 +7,7 @@
 // CRL and certificate first and the key last, so that a directory without ca.key is no authority
 // and init may be run again. A certificate is entered in the index before it is handed out: an
 // issued certificate that nobody knows of cannot be revoked. A revocation is in the index before it
-// is in the CRL; open() makes the CRL anew if it is older than the index.
+// is in the CRL; open() makes the CRL anew if a revocation of the index is missing in it.
 //
 // Threads: one; other processes are kept out by a lock while an Authority lives.
 // INVARIANTS: serial numbers are random and unique; a revoked certificate stays in the CRL until it
@@ -92,6 +92,7 @@ class Authority {
         : directory_(std::move(directory)), lock_(std::move(lock)) {}
     Result<> load();
     Result<> write_index() const;
+    bool crl_has_every_revocation() const;
     Result<std::string> sign(const Subject& subject, EVP_PKEY* public_key,
                              const std::string& serial, std::chrono::sys_seconds from,
                              std::chrono::sys_seconds to) const;

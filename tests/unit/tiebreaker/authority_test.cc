@@ -132,6 +132,28 @@ TEST_F(AuthorityTest, ARevocationThatMissedTheListIsMadeUpFor) {
     EXPECT_EQ(*env::revoked_serials(authority_->crl_path()), std::set{a->serial});
 }
 
+// The files' times say nothing: a clock that was set back made the old list the younger file.
+TEST_F(AuthorityTest, AnOldListThatLooksYoungerIsMadeAnew) {
+    const auto a = authority_->issue(site("site-a"), make_key().get(), Authority::Days(9));
+    ASSERT_TRUE(a);
+    const std::string old_crl = *read_file(authority_->crl_path(), 1 << 20);
+    ASSERT_TRUE(authority_->revoke(a->serial, "unspecified"));
+    ASSERT_TRUE(write_file(authority_->crl_path(), old_crl, 0644, Existing::replace));
+    open_again();
+    EXPECT_EQ(*env::revoked_serials(authority_->crl_path()), std::set{a->serial});
+}
+
+TEST_F(AuthorityTest, ALostOrDamagedListIsMadeAnew) {
+    const auto a = authority_->issue(site("site-a"), make_key().get(), Authority::Days(9));
+    ASSERT_TRUE(a && authority_->revoke(a->serial, "unspecified"));
+    ASSERT_EQ(::unlink(authority_->crl_path().c_str()), 0);
+    open_again();
+    EXPECT_EQ(*env::revoked_serials(authority_->crl_path()), std::set{a->serial});
+    ASSERT_TRUE(write_file(authority_->crl_path(), "no list", 0644, Existing::replace));
+    open_again();
+    EXPECT_EQ(*env::revoked_serials(authority_->crl_path()), std::set{a->serial});
+}
+
 TEST_F(AuthorityTest, RequestCarriesNamesAndProvesItsKey) {
     const Subject subject = site("site-a", {"web1"});
     const KeyPointer key = make_key();

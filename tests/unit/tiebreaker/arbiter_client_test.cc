@@ -71,12 +71,13 @@ class ArbiterClientTest : public ::testing::Test {
     template <typename Done>
     void run_until(Done done) {
         boost::asio::steady_timer limit(loop_, std::chrono::seconds(20));
-        bool late = false;
-        limit.async_wait([&](const boost::system::error_code& error) { late = !error; });
-        while (!done() && !late) loop_.run_one();
+        // Of its own, since a cancelled wait's handler runs when the loop goes on, after this.
+        const auto late = std::make_shared<bool>(false);
+        limit.async_wait([late](const boost::system::error_code& error) { *late = !error; });
+        while (!done() && !*late) loop_.run_one();
         limit.cancel();
         loop_.restart();
-        ASSERT_FALSE(late) << "what the test waits for did not happen";
+        ASSERT_FALSE(*late) << "what the test waits for did not happen";
     }
     wire::Answer ask(ArbiterClient& client, const wire::Request& asked) {
         std::optional<Result<wire::Answer>> got;

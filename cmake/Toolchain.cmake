@@ -59,7 +59,9 @@ function(antipode_pch name)
         return()
     endif()
     if(NOT TARGET antipode_pch)
-        file(WRITE ${CMAKE_BINARY_DIR}/pch.cc "")
+        if(NOT EXISTS ${CMAKE_BINARY_DIR}/pch.cc)  # each write would build it again
+            file(WRITE ${CMAKE_BINARY_DIR}/pch.cc "")
+        endif()
         add_library(antipode_pch OBJECT ${CMAKE_BINARY_DIR}/pch.cc)
         target_precompile_headers(antipode_pch PRIVATE
             <algorithm> <array> <atomic> <bit> <chrono> <compare> <concepts> <cstddef> <cstdint> <cstring>

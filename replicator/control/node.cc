@@ -233,6 +233,7 @@ void Node::shutdown(const std::string& reason) {
     boost::system::error_code ignored;
     bridge_event_.close(ignored);
     ports_.clear();
+    if (disks_) disks_->attach(nullptr);  // a disk thread may be telling the engine of a read
     engine_.reset();
     if (disks_) disks_->close();
     if (shutdown_hook_) shutdown_hook_();

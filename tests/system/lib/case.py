@@ -2,6 +2,7 @@
 code that ctest understands (77: nothing could run here)."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -10,17 +11,31 @@ import unittest
 from . import requirements
 
 
+SANITIZER = re.compile(r"(Thread|Address|Leak|UndefinedBehavior)Sanitizer|: runtime error: ")
+
+
 class Case(unittest.TestCase):
     LOG_TAIL_LINES = 40
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="antipode-test-")
         self.addCleanup(self._keep_or_remove)
+        self.addCleanup(self._nothing_from_a_sanitizer)  # once everything has ended
 
     def _failed(self):
         outcome = getattr(self, "_outcome", None)
         result = getattr(outcome, "result", None)
         return any(test is self for test, _ in (result.failures + result.errors)) if result else True
+
+    def _logs(self):
+        for folder, _, names in sorted(os.walk(self.folder)):
+            yield from (os.path.join(folder, name) for name in sorted(names) if name.endswith(".log"))
+
+    def _nothing_from_a_sanitizer(self):
+        for path in self._logs():
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found = next((line for line in file if SANITIZER.search(line)), None)
+            self.assertIsNone(found, path)
 
     def _keep_or_remove(self):
         # Runs last, after everything started by the test has been ended.
@@ -28,10 +43,8 @@ class Case(unittest.TestCase):
         if not failed:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        for folder, _, names in sorted(os.walk(self.folder)):
-            for name in sorted(names):
-                if name.endswith(".log"):
-                    self._show_tail(os.path.join(folder, name))
+        for path in self._logs():
+            self._show_tail(path)
         print(f"--- everything is kept in {self.folder}", flush=True)
 
     def _show_tail(self, path):

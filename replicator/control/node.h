@@ -159,6 +159,11 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void receive_seed_progress(std::span<const std::byte> payload);
     bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
 
+    // node_switch.cc: a planned change of roles, as people see it.
+    Result<ActionReply> switch_over(const ActionRequest& request);
+    void switch_began();
+    void switch_ended(OperationState state, const std::string& text);
+
     // node_status.cc
     Status status() const;
     void fill_link(Status& status) const;
@@ -248,6 +253,10 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SeedReceiver> seed_in_;
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;
+
+    // A switchover that this site began as the primary.
+    std::optional<uint64_t> switch_operation_;
+    std::optional<Instant> switch_stood_;  // the guest has stood since
 
     // For people.
     std::string digest_trouble_;

@@ -157,6 +157,7 @@ void Node::run_vm(const failover::RunVm& order) {
         }
         case RunFrom::memory:
             engine_->resume();
+            switch_ended(OperationState::failed, "the VM goes on here: " + core_.reason());
             break;
     }
     if (order.from != RunFrom::memory) outbox_.restart_after(engine_->applied());
@@ -182,6 +183,7 @@ void Node::follow_vm(const failover::FollowVm& order) {
             // What is held was made before the hand-over: the new primary has made it too, and
             // releases it.
             engine_->follow();
+            switch_ended(OperationState::succeeded, fmt::format("epoch {}", order.epoch));
             return;
     }
 }
@@ -231,6 +233,9 @@ void Node::announce_state(const failover::StateChanged& change) {
     logger("failover").info("{}", text);
     event(EventCode::state_changed, text);
     state_since_unix_ms_ = unix_ms();
+    if (change.to == wire::SiteState::halting) {
+        switch_ended(OperationState::failed, "this site halts: " + change.reason);
+    }
 }
 
 void Node::raise_alarm(const failover::Alarm& alarm) {

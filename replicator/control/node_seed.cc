@@ -38,6 +38,7 @@ void Node::begin_seed(const failover::BeginSeed& order) {
 // The recorder stands at an exit: for a switchover, or for the cut of a seed.
 void Node::on_standing(VcpuBridge::Standing standing) {
     if (!standing.state) {
+        switch_began();
         flush_log();
         return feed(failover::VmPaused{outbox_.last()});
     }

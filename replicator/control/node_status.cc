@@ -304,6 +304,10 @@ Result<json::value> Node::act(Method method, const json::object& params) {
                     config_.pair.pair);
     }
     ActionReply reply;
+    if (method == Method::switchover) {
+        FT_TRY(reply, switch_over(request));
+        return to_json(reply);
+    }
     if (const auto kind = command_of(method)) {
         FT_TRY(reply, command(*kind, request));
         return to_json(reply);

@@ -32,6 +32,8 @@ void Engine::close_log() {
 void Engine::go_live(uint64_t guest_clock_ns) {
     guest_clock_base_ns_ =
         MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
+    // Exits are counted anew; whoever asks from here on must not see those of the time before.
+    passed_.store(0, std::memory_order_release);
     live_wanted_ = true;
     wake();
 }

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Planned changes of roles under load: the VM moves to the other site and back without a copy, and nothing that the client
+saw acknowledged is missing. ANTIPODE_SWITCHOVERS sets how many (10), `switchover_test.py --count 50` as well."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
+COUNT = int(os.environ.get("ANTIPODE_SWITCHOVERS", "10"))
+
+
+class Switchover(case.Case):
+    DELAY_MS = 5
+
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=self.DELAY_MS))
+
+    def switch(self, pair):
+        """The VM moves; (the site it came from, the pause that the new primary measured, in ms)."""
+        old = pair.primary()
+        new = pair.other(old)
+        epoch = old.status()["epoch"]
+        control.call(old.socket, "switchover", confirm=pair.name, actor="test")
+        new.wait_for_state("primary")
+        old.wait_for_state("backup")
+        self.assertGreater(new.status()["epoch"], epoch)
+        pair.wait_until_protected()
+        return old
+
+    def back_and_forth(self, guest, count, **client_options):
+        pair = self.world.pair(guest)
+        pair.start()
+        client = self.world.client(pair, **client_options)
+        client.wait_for_acknowledged(20)
+        incarnations = {site.name: site.status()["incarnation"] for site in (pair.a, pair.b)}
+        for _ in range(count):
+            self.switch(pair)
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+        for site in (pair.a, pair.b):
+            self.assertEqual(site.status()["incarnation"], incarnations[site.name], "a process was replaced")
+            self.assertEqual(site.status()["digest"]["mismatches"], 0)
+        code, summary = client.stop()
+        self.assertEqual(code, 0, client.process.output())
+        pauses = self.pauses(pair)
+        self.assertEqual(len(pauses), count)
+        survivor = pair.primary()
+        pair.other(survivor).process.stop()
+        acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
+        print(f"{count} switchovers of {guest.name}: acknowledged={acknowledged} lost=0 duplicated={duplicated} "
+              f"pause_ms median={sorted(pauses)[count // 2]:.1f} worst={max(pauses):.1f} rtt_ms={2 * self.DELAY_MS} "
+              f"silence_ms={summary['longest_silence_ms']}", flush=True)
+
+    @staticmethod
+    def pauses(pair):
+        """How long the guest stood, as the sites measured it, in ms."""
+        found = []
+        for site in (pair.a, pair.b):
+            for event in control.call(site.socket, "events", limit=256)["events"]:
+                if event["code"] == "switchover_finished" and "pause_ms=" in event["text"]:
+                    found.append(float(event["text"].split("pause_ms=")[1].split()[0]))
+        return found
+
+    def test_back_and_forth(self):
+        self.back_and_forth(guests.udp_echo(), COUNT, options=["--window", "4"])
+
+    def test_linux_keeps_its_connection(self):
+        guest = guests.linux()
+        if guest is None:
+            self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
+        self.back_and_forth(guest, max(2, COUNT // 3), options=["--interval-ms", "5"])
+
+    def test_refused_without_a_backup(self):
+        pair = self.world.pair(guests.counter())
+        pair.start()
+        pair.b.kill()
+        pair.a.wait_for_state("solo")
+        with self.assertRaises(control.Refused):
+            control.call(pair.a.socket, "switchover", confirm=pair.name)
+        with self.assertRaises(control.Refused) as refused:
+            control.call(pair.a.socket, "switchover", confirm="another")
+        self.assertIn(pair.name, refused.exception.message)
+
+    def test_either_site_dies_in_the_middle(self):
+        """kill -9 of the site that hands over or of the one that takes, right after the request."""
+        for index, victim in enumerate(("old", "new", "old", "new")):
+            pair = self.world.pair(guests.udp_echo(), name=f"vm{index}")
+            pair.start()
+            client = self.world.client(pair)
+            client.wait_for_acknowledged(20)
+            control.call(pair.a.socket, "switchover", confirm=pair.name)
+            killed, survivor = (pair.a, pair.b) if victim == "old" else (pair.b, pair.a)
+            if index >= 2:  # a little later: the hand-over is on its way, or done
+                wait.until("the hand-over has begun", lambda: pair.a.status()["state"] != "primary", 5, interval=0.001)
+            killed.kill()
+            survivor.wait_for_state("solo")
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+            client.stop()
+            world.assert_nothing_lost(self, survivor, [client])
+            pair.close()
+
+
+if __name__ == "__main__":
+    if "--count" in sys.argv:
+        at = sys.argv.index("--count")
+        COUNT = int(sys.argv[at + 1])
+        del sys.argv[at:at + 2]
+    case.main()

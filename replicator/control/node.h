@@ -91,6 +91,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         lag_report = 4,
         seed_piece = 5,
         seed_progress = 6,
+        resend = 20,  // from the backup: entries were dropped here that are wanted now
     };
 
     Node(boost::asio::io_context& context, NodeConfig config);
@@ -136,6 +137,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void schedule_flush(bool now);
     void flush_log();
     void resend_if_stalled();
+    void resend_all();
+    void ask_to_resend();
     void release_outputs();
     void emit(const vmm::Output& output);
     void receive_batch(Epoch epoch, std::span<const std::byte> payload);
@@ -158,6 +161,11 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void start_loaded(const SeedEnd& end);
     void receive_seed_progress(std::span<const std::byte> payload);
     bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
+
+    // node_operate.cc: what operators do to the VM.
+    std::optional<Result<ActionReply>> operate(Method method, const ActionRequest& request);
+    Result<ActionReply> control_vm(Method method, const ActionRequest& request);
+    Result<ActionReply> type(const ActionRequest& request);
 
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
@@ -232,6 +240,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool flush_armed_ = false;
     bool channel_full_ = false;
     LogIndex last_produced_;
+    Instant next_resend_request_{};
     LogIndex stall_position_;
     Instant stall_since_{};
     LagMeter lag_;
@@ -244,6 +253,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<failover::Acknowledge> owed_acknowledgement_;
     boost::asio::steady_timer backlog_timer_;
     bool backlog_timer_armed_ = false;
+    uint64_t log_clock_ns_ = 0;             // the guest's clock when the newest batch was made
     std::optional<Duration> clock_offset_;  // primary's guest clock minus our monotonic clock
     Instant next_lag_report_{};
 

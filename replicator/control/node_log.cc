@@ -15,6 +15,7 @@ constexpr Duration kBacklogRetry = std::chrono::milliseconds(2);
 constexpr Duration kLagReportInterval = std::chrono::milliseconds(50);
 constexpr size_t kItemsPerTurnMax = 4096;  // then heartbeats and timers get their turn
 constexpr Duration kResendAfter = std::chrono::seconds(1);
+constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
 constexpr size_t kIndexBytes = 8;
 
 std::array<std::byte, kIndexBytes> encode_index(LogIndex index) {
@@ -125,6 +126,7 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
             return;
         case replay::StopReason::guest_reset:
         case replay::StopReason::guest_halted:
+        case replay::StopReason::powered_off:
             event(EventCode::vm_stopped, text);
             if (recording_) {
                 flush_log();
@@ -191,9 +193,23 @@ void Node::resend_if_stalled() {
     if (!recording_ || !peer_ || *peer_ != partner_) return;
     const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
     if (now - stall_since_ < kResendAfter + 4 * round_trip) return;
-    stall_since_ = now;
+    resend_all();
+}
+
+void Node::resend_all() {
+    stall_since_ = MonotonicClock::now();
     outbox_.rewind();
     flush_log();
+}
+
+// Entries that this backup did not take are missing now. One request a round trip is enough.
+void Node::ask_to_resend() {
+    const Instant now = MonotonicClock::now();
+    if (now < next_resend_request_ || !peer_ || *peer_ != partner_) return;
+    const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
+    next_resend_request_ = now + std::max(kResendRequestInterval, round_trip + round_trip / 2);
+    (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::resend), epoch_,
+                         encode_index(core_.log_end()));
 }
 
 void Node::release_outputs() {
@@ -238,12 +254,17 @@ void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
     const Duration offset = Duration(static_cast<int64_t>(batch->guest_clock_ns)) -
                             MonotonicClock::now().time_since_epoch();
     const LogIndex first = batch->first;
+    const uint64_t guest_clock_ns = batch->guest_clock_ns;
     offered_ = std::move(*batch);
     feed(failover::LogReceived{epoch, *peer_, me_, first, last});
     if (offered_) {
         batches_dropped_total_.add();  // the core did not want it
         offered_.reset();
+        if (core_.state() == wire::SiteState::paired_backup && first > core_.log_end().next()) {
+            ask_to_resend();
+        }
     } else {
+        log_clock_ns_ = guest_clock_ns;
         clock_offset_ = clock_offset_ ? std::max(*clock_offset_, offset) : offset;
     }
 }
@@ -368,6 +389,9 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
         case Message::lag_report:
             if (const auto index = decode_index(payload)) return lag_.applied(*index);
             break;
+        case Message::resend:
+            if (epoch == epoch_ && recording_ && *peer_ == partner_) resend_all();
+            return;
         case Message::seed_piece:
             if (seed_in_) seed_in_->receive(payload);
             return;

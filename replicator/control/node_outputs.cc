@@ -129,6 +129,7 @@ void Node::make_engine() {
     }
     replay::EngineOptions options;
     options.digest_interval = config_.pair.digest_interval;
+    options.reset = replay::EngineOptions::Reset::reboots;
     engine_ = std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_,
                                                bridge_, metrics_);
     disks_->attach(engine_.get());
@@ -151,7 +152,8 @@ void Node::run_vm(const failover::RunVm& order) {
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
             engine_->resume();
-            engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())));
+            engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())),
+                             log_clock_ns_);
             event(EventCode::went_live, fmt::format("epoch {}", order.epoch));
             break;
         }
@@ -233,6 +235,11 @@ void Node::announce_state(const failover::StateChanged& change) {
     logger("failover").info("{}", text);
     event(EventCode::state_changed, text);
     state_since_unix_ms_ = unix_ms();
+    // What came while it asked was dropped.
+    if (change.from == wire::SiteState::asking_backup &&
+        change.to == wire::SiteState::paired_backup) {
+        ask_to_resend();
+    }
     if (change.to == wire::SiteState::halting) {
         switch_ended(OperationState::failed, "this site halts: " + change.reason);
     }

@@ -21,8 +21,11 @@ void Node::begin_seed(const failover::BeginSeed& order) {
             .has_value();
     };
     hooks.on_ready = [this, attempt] { feed(failover::SeedReady{attempt}); };
-    hooks.on_cut = [this, attempt](LogIndex position) {
-        event(EventCode::seed_finished, "the copy is cut; what is left is on its way");
+    hooks.on_cut = [this, attempt](LogIndex position, Duration stood) {
+        const std::chrono::duration<double, std::milli> pause = stood;
+        event(EventCode::seed_finished,
+              fmt::format("the copy is cut; what is left is on its way. pause_ms={:.1f}",
+                          pause.count()));
         feed(failover::SeedCut{attempt, position});
     };
     hooks.on_failed = [this, attempt](const std::string& text) {
@@ -109,6 +112,7 @@ void Node::start_loaded(const SeedEnd& end) {
     for (const auto& held : end.held) {
         gate_.hold({held.number, LogIndex(), held.output, MonotonicClock::now()});
     }
+    log_clock_ns_ = end.state.guest_clock_ns;
     clock_offset_ = Duration(static_cast<int64_t>(end.state.guest_clock_ns)) -
                     MonotonicClock::now().time_since_epoch();
     seed_in_.reset();

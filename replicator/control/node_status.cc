@@ -205,7 +205,8 @@ void Node::fill_execution(Status& status) const {
     if (engine_stopped_) {
         status.vm.vcpu = VcpuState::stopped;
     } else {
-        status.vm.vcpu = engine_->paused() ? VcpuState::paused : VcpuState::running;
+        const bool stands = engine_->paused() || engine_->held();
+        status.vm.vcpu = stands ? VcpuState::paused : VcpuState::running;
     }
     if (recording_) {
         status.vm.uptime_seconds = static_cast<double>(engine_->guest_clock_ns(now)) / 1e9;
@@ -312,15 +313,8 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, command(*kind, request));
         return to_json(reply);
     }
-    if (method == Method::console_input) {
-        if (!recording_ || !engine_) {
-            return fail(Errc::busy, "the VM does not run at {}", config_.pair.site);
-        }
-        const auto bytes = std::as_bytes(std::span(request.text));
-        if (!request.check && !engine_->console_input({bytes.begin(), bytes.end()})) {
-            return fail(Errc::busy, "the guest does not read its console");
-        }
-        reply.consequence = fmt::format("{} bytes go to the guest's console", bytes.size());
+    if (auto done = operate(method, request)) {
+        FT_TRY(reply, std::move(*done));
         return to_json(reply);
     }
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);

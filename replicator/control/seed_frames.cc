@@ -9,6 +9,8 @@ namespace {
 using vmm::StateReader;
 using vmm::StateWriter;
 
+constexpr unsigned kInHalt = 1;
+constexpr unsigned kHeld = 2;  // paused by an operator
 constexpr uint8_t kVersion = 1;
 constexpr size_t kStateBytesMax = 4 << 20;
 constexpr uint32_t kHeldMax = 1 << 16;
@@ -53,7 +55,8 @@ struct Encoder {
         }
         out.put(piece.state.exit.value());
         out.put(piece.state.output.value());
-        out.put<uint8_t>(piece.state.in_halt ? 1 : 0);
+        out.put<uint8_t>(static_cast<uint8_t>((piece.state.in_halt ? kInHalt : 0u) |
+                                              (piece.state.held ? kHeld : 0u)));
         out.put(piece.state.guest_clock_ns);
         out.put_bytes(piece.state.cpu);
         out.put_bytes(piece.state.machine);
@@ -113,7 +116,10 @@ Result<SeedPiece> decode_end(StateReader& in, uint64_t attempt) {
     }
     piece.state.exit = ExitNumber(in.get<uint64_t>());
     piece.state.output = OutputNumber(in.get<uint64_t>());
-    piece.state.in_halt = in.get<uint8_t>() != 0;
+    const auto flags = in.get<uint8_t>();
+    if (flags > (kInHalt | kHeld)) return broken("a flag is not known");
+    piece.state.in_halt = (flags & kInHalt) != 0;
+    piece.state.held = (flags & kHeld) != 0;
     in.get(piece.state.guest_clock_ns);
     piece.state.cpu = in.get_bytes(replay::DeltaState::kCpuBytesMax);
     piece.state.machine = in.get_bytes(kStateBytesMax);

@@ -176,8 +176,11 @@ void SeedSender::pump() {
 void SeedSender::leave_cut() {
     phase_ = Phase::finishing;
     disks_.stop_tracking();
+    const uint64_t now_ns = engine_.guest_clock_ns(MonotonicClock::now());
     engine_.resume();
-    hooks_.on_cut(end_->position);
+    // The guest's clock goes on while it stands.
+    const Duration stood(static_cast<int64_t>(now_ns - end_->state.guest_clock_ns));
+    hooks_.on_cut(end_->position, stood);
 }
 
 // Everything of a round is on its way. What was written meanwhile decides what comes next.

@@ -39,7 +39,7 @@ class SeedSender {
         std::function<bool(std::span<const std::byte>)>
             send;  // false: not now, pump() is called again
         std::function<void()> on_ready;
-        std::function<void(LogIndex position)> on_cut;
+        std::function<void(LogIndex position, Duration stood)> on_cut;  // the guest stood so long
         std::function<void(const std::string&)> on_failed;
     };
 

@@ -27,6 +27,8 @@ const char* to_string(StopReason reason) {
             return "failed";
         case StopReason::diverged:
             return "diverged";
+        case StopReason::powered_off:
+            return "powered-off";
     }
     return "unknown";
 }
@@ -54,7 +56,8 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
                                        "Times the guest waited for room in the log")),
       deltas_total_(metrics.counter("antipode_deltas_total",
                                     "Stretches of execution sent as state instead of replayed")),
-      delta_pages_total_(metrics.counter("antipode_delta_pages_total", "Pages sent in deltas")) {}
+      delta_pages_total_(metrics.counter("antipode_delta_pages_total", "Pages sent in deltas")),
+      resets_total_(metrics.counter("antipode_resets_total", "Times the VM was reset")) {}
 
 Engine::~Engine() {
     stop();
@@ -63,6 +66,7 @@ Engine::~Engine() {
 void Engine::start_recording(uint64_t guest_clock_ns) {
     guest_clock_base_ns_ =
         MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
+    clock_pacer_.start(guest_clock_ns);
     start(Mode::recording);
 }
 
@@ -179,7 +183,9 @@ Engine::Step Engine::run_guest() {
     if (exit.is_counted()) return handle_exit(exit);
     switch (exit.kind) {
         case vmm::Exit::Kind::shutdown:
-            return finish(StopReason::guest_reset, "triple fault");
+            ++exit_;  // counted like one that we asked for: both sides come by here
+            exit_seen_.store(exit_, std::memory_order_relaxed);
+            return guest_reset("triple fault");
         case vmm::Exit::Kind::failure:
             return finish(StopReason::failed, exit.detail);
         default:
@@ -206,12 +212,12 @@ Engine::Step Engine::handle_exit(const vmm::Exit& exit) {
     const bool dead = in_halt_ && vcpu_.shared().if_flag == 0;
     if (observer_) observer_(ExitNumber(exit_), *vm_, exit);
     if (!reset && !dead) return Step::go_on;
+    if (reset) return guest_reset("the guest asked for a reset");
     if (mode_ == Mode::recording) {
         append(Passed{});
         passed_.store(exit_, std::memory_order_release);
     }
-    return reset ? finish(StopReason::guest_reset, "the guest asked for a reset")
-                 : finish(StopReason::guest_halted, "HLT with interrupts off");
+    return finish(StopReason::guest_halted, "HLT with interrupts off");
 }
 
 // The last act at an exit, the same on both sides: a function of machine and vCPU alone.

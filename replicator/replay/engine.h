@@ -38,6 +38,7 @@
 #include "common/base/clock.h"
 #include "common/base/metrics.h"
 #include "common/base/spsc_queue.h"
+#include "replicator/replay/clock_pacer.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/replay/memory_digest.h"
 #include "replicator/replay/ports.h"
@@ -58,6 +59,9 @@ struct EngineOptions {
     // Frames waiting for an exit; more are dropped, as by a network card.
     size_t frames_pending_max = 1024;
     size_t log_entries_pending_max = 1 << 16;
+    // What a reset by the guest does: the VM boots again, or it has ended.
+    enum class Reset : uint8_t { ends, reboots };
+    Reset reset = Reset::ends;
 };
 
 // For tests: sees the VM at each counted exit, after events were applied and before injection.
@@ -76,6 +80,8 @@ class Engine final : private vmm::InputSource {
     // Recording: what happened outside. False = dropped (full, or the guest has no buffer).
     bool frame_received(uint32_t interface, std::vector<std::byte> bytes);  // one thread only
     bool console_input(std::vector<std::byte> bytes);
+    // An operator's act, at the next exit. False = too many wait.
+    bool control(VmControl::Kind kind);
     // Both: a request of DiskPort::submit has ended.
     void block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
                     std::vector<std::byte> data);
@@ -86,7 +92,9 @@ class Engine final : private vmm::InputSource {
     // No more entries will come; OwnerPort::drained() follows.
     void close_log();
     // After drained(): become the recorder, with the guest's clock at `guest_clock_ns`.
-    void go_live(uint64_t guest_clock_ns);
+    // `seen_ns`: what it showed when the log ended.
+    void go_live(uint64_t guest_clock_ns, uint64_t seen_ns);
+    void go_live(uint64_t guest_clock_ns) { go_live(guest_clock_ns, guest_clock_ns); }
 
     // Anywhere, between two instructions.
     void pause();
@@ -115,6 +123,8 @@ class Engine final : private vmm::InputSource {
     }
     LogIndex applied() const { return LogIndex(applied_seen_.load(std::memory_order_relaxed)); }
     uint64_t guest_clock_ns(Instant now) const;
+    // Paused by an operator; at both sites.
+    bool held() const { return held_seen_.load(std::memory_order_relaxed); }
     bool paused() const { return paused_seen_.load(std::memory_order_relaxed); }
 
     // Before start: called on the vCPU thread.
@@ -177,6 +187,14 @@ class Engine final : private vmm::InputSource {
     Step record_kick();
     Step record_delta();
 
+    // engine_control.cc
+    Step record_control();
+    Step apply_control(VmControl::Kind kind);
+    Step wait_while_held();
+    Step guest_reset(const std::string& text);
+    Step reboot();
+    Step wait_for_disks();
+
     // engine_replay.cc
     Step replay_events();
     bool fetch_entry();
@@ -208,6 +226,8 @@ class Engine final : private vmm::InputSource {
     bool in_halt_ = false;  // that exit is a HLT: the guest needs an interrupt to go on
     uint64_t output_number_ = 0;
     TimerSchedule timer_;
+    ClockPacer clock_pacer_;
+    uint64_t clock_seen_ns_ = 0;  // by go_live(), for become_live()
     MemoryDigest memory_digest_;
     Instant next_digest_time_{};
     uint64_t next_digest_exit_ = 0;
@@ -224,7 +244,9 @@ class Engine final : private vmm::InputSource {
     bool drained_reported_ = false;
     std::deque<uint32_t> own_outputs_;           // replaying: checksums not yet met by their mark
     std::vector<DeltaPages::Page> delta_pages_;  // replaying: of a delta that is not complete yet
-    std::string input_error_;                    // set by read() when the log does not fit
+    std::deque<VmControl::Kind> controls_pending_;  // recording: not applied yet
+    bool held_ = false;                             // paused by an operator
+    std::string input_error_;                       // set by read() when the log does not fit
 
     // Between threads.
     Wakeup wakeup_;
@@ -233,6 +255,8 @@ class Engine final : private vmm::InputSource {
     std::mutex inbox_mutex_;  // producers of the two below; the vCPU thread swaps them out
     std::vector<BlockCompletion> inbox_blocks_;
     std::vector<std::vector<std::byte>> inbox_console_;
+    std::vector<VmControl::Kind> inbox_controls_;
+    std::atomic<bool> held_seen_{false};
     std::atomic<bool> inbox_any_{false};
     std::deque<std::vector<std::byte>> console_pending_;
     std::atomic<bool> stop_wanted_{false};
@@ -258,6 +282,7 @@ class Engine final : private vmm::InputSource {
     Counter& log_waits_total_;
     Counter& deltas_total_;
     Counter& delta_pages_total_;
+    Counter& resets_total_;
 
     std::thread thread_;
     std::thread kicker_;

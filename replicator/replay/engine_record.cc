@@ -31,7 +31,7 @@ uint64_t Engine::sample(vmm::InputKind kind) {
     const Instant now = MonotonicClock::now();
     switch (kind) {
         case vmm::InputKind::pm_timer: {
-            const uint64_t ns = guest_clock_ns(now);
+            const uint64_t ns = clock_pacer_.reading(guest_clock_ns(now));
             const uint64_t seconds = ns / kNanosecondsASecond;
             const uint64_t rest = ns % kNanosecondsASecond;
             return (seconds * vmm::layout::kPmTimerHz +
@@ -61,10 +61,12 @@ void Engine::drain_completions() {
     if (!inbox_any_.load(std::memory_order_acquire)) return;
     std::vector<BlockCompletion> blocks;
     std::vector<std::vector<std::byte>> console;
+    std::vector<VmControl::Kind> controls;
     {
         const std::lock_guard lock(inbox_mutex_);
         blocks.swap(inbox_blocks_);
         console.swap(inbox_console_);
+        controls.swap(inbox_controls_);
         inbox_any_.store(false, std::memory_order_relaxed);
     }
     for (auto& block : blocks) {
@@ -75,12 +77,18 @@ void Engine::drain_completions() {
             own_completions_.insert_or_assign(key, std::move(block));
         }
     }
+    controls_pending_.insert(controls_pending_.end(), controls.begin(), controls.end());
     for (auto& text : console) console_pending_.push_back(std::move(text));
 }
 
 // One event at most; true in `applied` if there was one.
 Engine::Step Engine::record_one_event(Instant now, bool& applied) {
     applied = true;
+    if (!controls_pending_.empty()) return record_control();
+    if (held_) {
+        applied = false;
+        return Step::go_on;
+    }
     if (!completions_.empty()) {
         const BlockCompletion done = std::move(completions_.front());
         completions_.pop_front();
@@ -113,6 +121,7 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
     }
     if (timer_.due(now) && !machine_.timer_pending()) {
         append(TimerTick{});
+        clock_pacer_.tick(guest_clock_ns(now));
         machine_.timer_tick();
         timer_.delivered(now);
         timer_.follow(machine_.timer_schedule(), now);
@@ -131,6 +140,7 @@ Engine::Step Engine::record_events() {
         if (record_one_event(now, applied) == Step::stop) return Step::stop;
         if (tick) break;  // at most one tick an exit
     }
+    if (held_) return wait_while_held();
     if (in_halt_ && !machine_.interrupt_pending()) {
         // The exit is not over: more events may be applied to it.
         wakeup_.wait(timer_.next(),
@@ -144,9 +154,9 @@ Engine::Step Engine::record_events() {
 }
 
 bool Engine::events_wait(Instant now) const {
-    return !completions_.empty() || inbox_any_.load() || !frames_.empty() ||
-           !console_pending_.empty() || (timer_.due(now) && !machine_.timer_pending()) ||
-           machine_.interrupt_pending();
+    return !completions_.empty() || !controls_pending_.empty() || inbox_any_.load() ||
+           !frames_.empty() || !console_pending_.empty() ||
+           (timer_.due(now) && !machine_.timer_pending()) || machine_.interrupt_pending();
 }
 
 // The guest was interrupted at no exit. If it has not exited since the last time, and something
@@ -156,7 +166,10 @@ Engine::Step Engine::record_kick() {
     const bool busy = exit_at_kick_ == exit_;
     exit_at_kick_ = exit_;
     if (stop_wanted_.load() || pause_wanted_.load()) return Step::go_on;
-    if (!stand_wanted()) {
+    drain_completions();
+    // What stands the VM or acts on it must come through, whatever the guest does.
+    const bool forced = stand_wanted() || !controls_pending_.empty();
+    if (!forced) {
         if (!busy || options_.kick_deadline <= Duration::zero()) return Step::go_on;
         if (!events_wait(MonotonicClock::now())) return Step::go_on;
     } else if (!busy) {
@@ -168,7 +181,7 @@ Engine::Step Engine::record_kick() {
     if (exit.is_counted()) return handle_exit(exit);
     if (exit.kind != vmm::Exit::Kind::kicked) return finish(StopReason::failed, exit.detail);
     // With interrupts off nothing could be delivered: let it run on.
-    if (!stand_wanted() && !vcpu_.can_inject()) return Step::go_on;
+    if (!forced && !vcpu_.can_inject()) return Step::go_on;
     return record_delta();
 }
 

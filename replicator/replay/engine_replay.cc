@@ -29,7 +29,9 @@ void Engine::close_log() {
     wake();
 }
 
-void Engine::go_live(uint64_t guest_clock_ns) {
+void Engine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
+    clock_seen_ns_ =
+        std::min(seen_ns, guest_clock_ns);  // read by the vCPU thread after the store below
     guest_clock_base_ns_ =
         MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
     // Exits are counted anew; whoever asks from here on must not see those of the time before.
@@ -119,6 +121,8 @@ Engine::Step Engine::apply(const Indexed& next) {
         machine_.receive_frame(frame->interface, frame->bytes);
     } else if (const auto* input = std::get_if<ConsoleInput>(&body)) {
         (void)machine_.console_input(input->bytes);
+    } else if (const auto* act = std::get_if<VmControl>(&body)) {
+        return apply_control(act->kind);
     } else if (const auto* digest_mark = std::get_if<DigestMark>(&body)) {
         return apply_digest(next.entry.exit, *digest_mark);
     } else if (const auto* pages = std::get_if<DeltaPages>(&body)) {
@@ -286,6 +290,7 @@ Engine::Step Engine::become_live() {
     exit_seen_.store(0, std::memory_order_relaxed);
     passed_.store(0, std::memory_order_release);
     timer_.follow(machine_.timer_schedule(), MonotonicClock::now());
+    clock_pacer_.start(clock_seen_ns_);
     owner_.live(ExitNumber(reached_));
     return Step::go_on;
 }

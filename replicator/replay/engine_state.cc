@@ -56,6 +56,7 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
     state->exit = ExitNumber(exit_);
     state->output = OutputNumber(output_number_);
     state->in_halt = in_halt_;
+    state->held = held_;
     state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
     return state;
 }
@@ -75,6 +76,8 @@ Result<void> Engine::restore(const VmState& state, LogIndex position) {
     remember_reissued();
     reissue_ = machine_.reissue_block_requests();
     in_halt_ = state.in_halt;
+    held_ = state.held;
+    held_seen_ = held_;
     at_exit_ = true;
     return {};
 }

@@ -20,6 +20,7 @@ enum class Kind : uint8_t {
     passed = 8,
     delta_pages = 9,
     delta_state = 10,
+    vm_control = 11,
 };
 
 constexpr uint8_t kVersion = 1;
@@ -186,6 +187,10 @@ struct BodyWriter {
         write_header(out, Kind::delta_state, delta);
         out.data(body.cpu);
     }
+    void operator()(const VmControl& body) const {
+        write_header(out, Kind::vm_control, delta);
+        out.byte(static_cast<uint8_t>(body.kind));
+    }
 };
 
 Result<LogEntry::Body> read_input(Reader& in, Context& context) {
@@ -270,6 +275,13 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
         }
         case Kind::passed:
             return LogEntry::Body(Passed{});
+        case Kind::vm_control: {
+            FT_TRY(const uint8_t act, in.byte());
+            if (act < 1 || act > static_cast<uint8_t>(VmControl::Kind::line_break)) {
+                return in.broken("control operation is not known");
+            }
+            return LogEntry::Body(VmControl{static_cast<VmControl::Kind>(act)});
+        }
         case Kind::delta_pages:
             return read_delta_pages(in);
         case Kind::delta_state: {
@@ -406,9 +418,30 @@ struct Describer {
     std::string operator()(const DeltaState& body) const {
         return fmt::format("delta-state bytes={}", body.cpu.size());
     }
+    std::string operator()(const VmControl& body) const {
+        return fmt::format("control {}", to_string(body.kind));
+    }
 };
 
 }  // namespace
+
+const char* to_string(VmControl::Kind kind) {
+    switch (kind) {
+        case VmControl::Kind::pause:
+            return "pause";
+        case VmControl::Kind::resume:
+            return "resume";
+        case VmControl::Kind::reset:
+            return "reset";
+        case VmControl::Kind::power_off:
+            return "power-off";
+        case VmControl::Kind::nmi:
+            return "nmi";
+        case VmControl::Kind::line_break:
+            return "line-break";
+    }
+    return "unknown";
+}
 
 std::string describe(const LogEntry& entry) {
     return fmt::format("exit {} {}", entry.exit, std::visit(Describer{}, entry.body));

@@ -87,9 +87,24 @@ struct Passed {
     bool operator==(const Passed&) const = default;
 };
 
+// An operator's act on the VM.
+struct VmControl {
+    enum class Kind : uint8_t {
+        pause = 1,  // the guest is not entered until `resume`, and nothing is delivered to it
+        resume,
+        reset,      // back to the image it was started from
+        power_off,  // the VM ends here
+        nmi,
+        line_break,  // on its console
+    };
+    Kind kind = Kind::pause;
+    bool operator==(const VmControl&) const = default;
+};
+const char* to_string(VmControl::Kind kind);
+
 struct LogEntry {
     using Body = std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived,
-                              ConsoleInput, DigestMark, Passed, DeltaPages, DeltaState>;
+                              ConsoleInput, DigestMark, Passed, DeltaPages, DeltaState, VmControl>;
     ExitNumber exit;
     Body body;
     bool operator==(const LogEntry&) const = default;

@@ -36,6 +36,7 @@ struct VmState {
     OutputNumber output;  // the last one made
     bool in_halt = false;
     uint64_t guest_clock_ns = 0;
+    bool held = false;  // paused by an operator
 };
 
 // Why a vCPU thread stopped running the guest.
@@ -45,6 +46,7 @@ enum class StopReason : uint8_t {
     guest_halted = 3,  // HLT with interrupts off: it will never run again
     failed = 4,        // KVM or the host failed; see the text
     diverged = 5,      // replay met an entry that cannot be applied here
+    powered_off = 6,   // by an operator
 };
 const char* to_string(StopReason reason);
 

@@ -21,12 +21,13 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
     FT_TRY(const auto supported, kvm.supported_cpuid());
     FT_TRY_VOID(vcpu.set_cpuid(lockstep_cpuid(supported)));
     auto built = std::make_unique<VirtualMachine>(
-        VirtualMachine{std::move(memory), std::move(vm), std::move(vcpu), nullptr});
+        VirtualMachine{std::move(memory), std::move(vm), std::move(vcpu), nullptr, nullptr});
     built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
     const BootImage image{config.kernel_image_path, config.initrd_path,
                           config.boot_args + built->machine->command_line_suffix()};
     FT_TRY(const uint64_t entry, load_boot_image(image, built->memory));
     FT_TRY_VOID(set_boot_state(built->vcpu, entry));
+    FT_TRY(built->boot, BootSnapshot::take(built->memory, *built->machine, built->vcpu));
     return built;
 }
 

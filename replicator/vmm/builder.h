@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "replicator/vmm/boot_snapshot.h"
 #include "replicator/vmm/config.h"
 #include "replicator/vmm/guest_memory.h"
 #include "replicator/vmm/kvm.h"
@@ -17,6 +18,7 @@ struct VirtualMachine {
     Vm vm;
     Vcpu vcpu;
     std::unique_ptr<Machine> machine;
+    std::shared_ptr<const BootSnapshot> boot;  // what a reset goes back to
 };
 
 // Builds the VM and leaves it at its first instruction. `drive_bytes`: capacity of each drive, in

@@ -187,6 +187,12 @@ size_t Machine::console_input(std::span<const std::byte> data) {
     return taken;
 }
 
+bool Machine::console_break() {
+    const bool taken = uart_.receive_break();
+    update_lines();
+    return taken;
+}
+
 void Machine::flush_console() {
     if (uart_.has_output()) outputs_.push_back({Output::Kind::console, 0, uart_.take_output()});
 }

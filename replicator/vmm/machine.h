@@ -58,6 +58,8 @@ class Machine {
                         std::span<const std::byte> data);
     void receive_frame(uint32_t interface, std::span<const std::byte> frame);
     size_t console_input(std::span<const std::byte> data);
+    // False: the guest has not read its input yet, try again later.
+    bool console_break();
 
     // The guest waits (HLT) or is about to: whatever console text is there becomes an output.
     void flush_console();

@@ -203,6 +203,11 @@ Result<void> Vcpu::inject(uint8_t vector) {
     return {};
 }
 
+Result<void> Vcpu::inject_nmi() {
+    FT_TRY_VOID(kvm_ioctl(fd_.get(), KVM_NMI, nullptr, "KVM_NMI"));
+    return {};
+}
+
 Result<kvm_regs> Vcpu::regs() const {
     kvm_regs value{};
     FT_TRY_VOID(kvm_ioctl(fd_.get(), KVM_GET_REGS, &value, "KVM_GET_REGS"));

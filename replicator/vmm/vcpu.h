@@ -68,6 +68,7 @@ class Vcpu {
 
     bool can_inject() const;
     Result<void> inject(uint8_t vector);
+    Result<void> inject_nmi();
 
     // Makes a run() in progress, or the next one, return Kind::kicked. Any thread.
     void kick();

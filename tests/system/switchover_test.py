@@ -21,6 +21,7 @@ class Switchover(case.Case):
 
     def switch(self, pair):
         """The VM moves; (the site it came from, the pause that the new primary measured, in ms)."""
+        pair.wait_until_protected(60)
         old = pair.primary()
         new = pair.other(old)
         epoch = old.status()["epoch"]
@@ -32,7 +33,7 @@ class Switchover(case.Case):
         return old
 
     def back_and_forth(self, guest, count, **client_options):
-        pair = self.world.pair(guest)
+        pair = self.world.pair(guest, heartbeat_ms=100)
         pair.start()
         client = self.world.client(pair, **client_options)
         client.wait_for_acknowledged(20)

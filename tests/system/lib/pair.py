@@ -74,7 +74,8 @@ class Site:
 class Pair:
     """site-a begins as the primary. index keeps the ports, TAPs and addresses of several pairs apart."""
 
-    def __init__(self, topology, wan, folder, guest, credentials, name="vm", index=0, digest_interval_ms=None):
+    def __init__(self, topology, wan, folder, guest, credentials, name="vm", index=0, digest_interval_ms=None,
+                 heartbeat_ms=None):
         self.topology = topology
         self.wan = wan
         self.folder = folder
@@ -83,6 +84,7 @@ class Pair:
         self.name = name
         self.index = index
         self.digest_interval_ms = digest_interval_ms
+        self.heartbeat_ms = heartbeat_ms  # a test of something else than detection survives a busy machine with more
         self.channel_port = FIRST_PORT + PORTS_PER_PAIR * index
         self.heartbeat_port = self.channel_port + 1
         self.tap = f"tap{index}"
@@ -147,6 +149,7 @@ peer_key = "peer.pub"
 listen = "{own}:{self.heartbeat_port}"
 peer = "{wan}:{self.heartbeat_port}"
 key = "heartbeat.key"
+interval_ms = {self.heartbeat_ms or 20}
 [tiebreaker]
 address = "{wan}:{TIEBREAKER_PORT}"
 ca = "ca.pem"

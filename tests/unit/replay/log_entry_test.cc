@@ -80,6 +80,8 @@ std::vector<LogEntry::Body> one_of_each() {
         Passed{},
         DeltaPages{{{0, {}}, {1, std::vector<std::byte>(4096, std::byte{1})}, {1000, {}}}},
         DeltaState{std::vector<std::byte>(300, std::byte{2})},
+        VmControl{VmControl::Kind::pause},
+        VmControl{VmControl::Kind::line_break},
     };
 }
 
@@ -113,6 +115,7 @@ TEST(LogEntryTest, GoldenBytes) {
     EXPECT_EQ(entry_hex(Passed{}), "08");
     EXPECT_EQ(entry_hex(DeltaPages{{{3, {}}, {4, {}}, {100, {}}}}), "09 03 06 00 be 01");
     EXPECT_EQ(entry_hex(DeltaState{bytes_of({9, 8, 7})}), "0a 03 09 08 07");
+    EXPECT_EQ(entry_hex(VmControl{VmControl::Kind::reset}), "0b 03");
     const std::vector<std::byte> page(4096, std::byte{0xee});
     const auto with_page = encode(batch_of(DeltaPages{{{5, page}}}));
     EXPECT_EQ(to_hex(std::span(with_page).first(9)), "01 01 00 00 05 01 09 01 0b");
@@ -318,9 +321,11 @@ TEST(LogEntryTest, NumbersThatAreRefused) {
 TEST(LogEntryTest, EntriesThatAreRefused) {
     const std::string head = "01 01 00 00 05 01 ";
     const auto entry = [&](const std::string& text) { return problem(head + text); };
-    for (const char* kind : {"00", "0b", "0c", "0d", "0e", "0f"}) {
+    for (const char* kind : {"00", "0c", "0d", "0e", "0f"}) {
         EXPECT_EQ(entry(kind), "byte 7: entry kind is not known") << kind;
     }
+    EXPECT_EQ(entry("0b 00"), "byte 8: control operation is not known");
+    EXPECT_EQ(entry("0b 07"), "byte 8: control operation is not known");
     EXPECT_EQ(entry("01 00 00"), "byte 9: input kind is not known");
     EXPECT_EQ(entry("01 04 00"), "byte 9: input kind is not known");
     EXPECT_EQ(entry("01 01 80 80 80 08"), "byte 12: PM timer step is over 24 bits");

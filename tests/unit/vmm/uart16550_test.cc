@@ -237,5 +237,19 @@ TEST_F(Uart16550Test, HiddenBytesAreNotPartOfTheState) {
     EXPECT_EQ(saved(uart_), saved(other));
 }
 
+// What Linux takes for SysRq: a zero byte with the break bit in the line status.
+TEST_F(Uart16550Test, ABreakIsAByteOfItsOwn) {
+    enable_interrupts(0x05);
+    ASSERT_TRUE(uart_.receive_break());
+    EXPECT_TRUE(uart_.interrupt_line());
+    EXPECT_EQ(uart_.read(kInterruptIdentity) & 0x0f, 0x06);
+    EXPECT_EQ(uart_.read(kLineStatus) & 0x11, 0x11);
+    EXPECT_EQ(uart_.receive(bytes_of("h")), 0u) << "the key waits until the break has been read";
+    EXPECT_EQ(uart_.read(kData), 0);
+    EXPECT_EQ(uart_.read(kLineStatus) & 0x11, 0);
+    EXPECT_EQ(uart_.receive(bytes_of("h")), 1u);
+    EXPECT_FALSE(uart_.receive_break()) << "there is input that nobody has read";
+}
+
 }  // namespace
 }  // namespace antipode::vmm

@@ -14,7 +14,11 @@ constexpr uint8_t kFifoEnable = 0x01;
 constexpr uint8_t kDivisorLatch = 0x80;
 constexpr uint8_t kModemLoop = 0x10;
 constexpr uint8_t kModemOut2 = 0x08;
+constexpr uint8_t kEnableLineStatus = 0x04;
+constexpr uint8_t kIdentityLineStatus = 0x06;
 constexpr uint8_t kLineDataReady = 0x01;
+constexpr uint8_t kLineBreak = 0x10;
+constexpr uint8_t kSavedBreak = 0x80;  // in the byte that holds the FIFO's count
 constexpr uint8_t kLineTransmitEmpty = 0x60;
 constexpr size_t kOutputBytesMax = 1 << 20;
 constexpr uint8_t kModemStatusIdle = 0xb0;  // carrier, data set ready, clear to send
@@ -29,6 +33,13 @@ size_t Uart16550::receive(std::span<const std::byte> data) {
     const size_t taken = std::min(data.size(), receive_room());
     for (const std::byte value : data.first(taken)) push(static_cast<uint8_t>(value));
     return taken;
+}
+
+bool Uart16550::receive_break() {
+    if (fifo_count_ > 0) return false;
+    push(0);
+    break_ = true;
+    return true;
 }
 
 void Uart16550::write(unsigned offset, uint8_t value) {
@@ -56,7 +67,10 @@ void Uart16550::write(unsigned offset, uint8_t value) {
             break;
         case 2:
             fifo_control_ = value & 0xc9;
-            if ((value & 0x02) != 0) fifo_count_ = 0;
+            if ((value & 0x02) != 0) {
+                fifo_count_ = 0;
+                break_ = false;
+            }
             break;
         case 3:
             line_control_ = value;
@@ -73,6 +87,7 @@ void Uart16550::write(unsigned offset, uint8_t value) {
 }
 
 uint8_t Uart16550::interrupt_identity() const {
+    if ((interrupt_enable_ & kEnableLineStatus) != 0 && break_) return kIdentityLineStatus;
     if ((interrupt_enable_ & kEnableReceive) != 0 && fifo_count_ > 0) return kIdentityReceive;
     if ((interrupt_enable_ & kEnableTransmit) != 0 && transmit_empty_pending_) {
         return kIdentityTransmit;
@@ -93,6 +108,7 @@ uint8_t Uart16550::read(unsigned offset) {
             const uint8_t value = fifo_[0];
             std::copy(fifo_.begin() + 1, fifo_.end(), fifo_.begin());
             --fifo_count_;
+            break_ = false;
             return value;
         }
         case 1:
@@ -108,7 +124,8 @@ uint8_t Uart16550::read(unsigned offset) {
             return modem_control_;
         case 5:
             return static_cast<uint8_t>(kLineTransmitEmpty |
-                                        (fifo_count_ > 0 ? kLineDataReady : 0));
+                                        (fifo_count_ > 0 ? kLineDataReady : 0) |
+                                        (break_ ? kLineBreak : 0));
         case 6: {
             if ((modem_control_ & kModemLoop) == 0) return kModemStatusIdle;
             const uint8_t m = modem_control_;  // DTR -> DSR, RTS -> CTS, OUT1 -> RI, OUT2 -> DCD
@@ -125,7 +142,7 @@ void Uart16550::save(StateWriter& out) const {
         out.put(value);
     }
     out.put<uint8_t>(transmit_empty_pending_ ? 1 : 0);
-    out.put<uint8_t>(static_cast<uint8_t>(fifo_count_));
+    out.put<uint8_t>(static_cast<uint8_t>(fifo_count_ | (break_ ? kSavedBreak : 0u)));
     for (size_t i = 0; i < kFifoBytes; ++i) out.put<uint8_t>(i < fifo_count_ ? fifo_[i] : 0);
     out.put_bytes(output_);
 }
@@ -136,7 +153,14 @@ void Uart16550::load(StateReader& in) {
         in.get(*value);
     }
     transmit_empty_pending_ = in.get_flag();
-    fifo_count_ = in.get_at_most<uint8_t>(kFifoBytes, "serial port: more input than it can hold");
+    const auto count = in.get<uint8_t>();
+    break_ = (count & kSavedBreak) != 0;
+    fifo_count_ = count & ~kSavedBreak;
+    if (fifo_count_ > kFifoBytes) {
+        in.reject("serial port: more input than it can hold");
+        fifo_count_ = 0;
+    }
+    if (break_ && fifo_count_ != 1) in.reject("serial port: a break is one byte");
     for (size_t i = 0; i < kFifoBytes; ++i) {
         in.get(fifo_[i]);
         if (i >= fifo_count_ && fifo_[i] != 0) in.reject("serial port: bytes behind its input");

@@ -25,7 +25,9 @@ class Uart16550 {
     void write(unsigned offset, uint8_t value);
     uint8_t read(unsigned offset);
     size_t receive(std::span<const std::byte> data);
-    size_t receive_room() const { return kFifoBytes - fifo_count_; }
+    size_t receive_room() const { return break_ ? 0 : kFifoBytes - fifo_count_; }
+    // A break on the line. False: there is input that the guest has not read, try again later.
+    bool receive_break();
     bool interrupt_line() const;
 
     bool has_output() const { return !output_.empty(); }
@@ -49,6 +51,7 @@ class Uart16550 {
     bool transmit_empty_pending_ = false;  // THRE interrupt not yet seen through IIR
     std::array<uint8_t, kFifoBytes> fifo_{};
     size_t fifo_count_ = 0;
+    bool break_ = false;  // the one byte in the FIFO, a zero, is a break
     std::vector<std::byte> output_;
 };
 

@@ -1,0 +1,118 @@
+// What an operator does to the VM, and what a reset is: the same acts at the same exit on both
+// sides.
+#include <set>
+
+#include "common/base/log.h"
+#include "replicator/replay/engine.h"
+
+namespace antipode::replay {
+
+bool Engine::control(VmControl::Kind kind) {
+    constexpr size_t kPendingMax = 16;
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        if (inbox_controls_.size() >= kPendingMax) return false;
+        inbox_controls_.push_back(kind);
+        inbox_any_.store(true, std::memory_order_release);
+    }
+    vcpu_.kick();
+    wake();
+    return true;
+}
+
+// Logged first: an act that ends the VM must be known to the other side as well.
+Engine::Step Engine::record_control() {
+    const auto kind = controls_pending_.front();
+    controls_pending_.pop_front();
+    if (kind == VmControl::Kind::line_break && !machine_.console_break()) {
+        return Step::go_on;  // nobody reads this console: what was typed before is still there
+    }
+    append(VmControl{kind});
+    if (kind == VmControl::Kind::line_break) return Step::go_on;
+    if (kind == VmControl::Kind::power_off) passed_.store(exit_, std::memory_order_release);
+    return apply_control(kind);
+}
+
+Engine::Step Engine::apply_control(VmControl::Kind kind) {
+    switch (kind) {
+        case VmControl::Kind::pause:
+        case VmControl::Kind::resume:
+            held_ = kind == VmControl::Kind::pause;
+            held_seen_ = held_;
+            return Step::go_on;
+        case VmControl::Kind::reset:
+            held_ = false;
+            held_seen_ = false;
+            return reboot();
+        case VmControl::Kind::power_off:
+            return finish(StopReason::powered_off, "an operator has cut its power");
+        case VmControl::Kind::nmi: {
+            const auto injected = vcpu_.inject_nmi();
+            if (!injected) return finish(StopReason::failed, injected.error().to_string());
+            in_halt_ = false;  // it wakes the guest
+            return Step::go_on;
+        }
+        case VmControl::Kind::line_break:
+            (void)machine_.console_break();
+            return Step::go_on;
+    }
+    return Step::go_on;
+}
+
+// Recording: the VM stands at this exit; what happens outside waits, except for more such acts.
+Engine::Step Engine::wait_while_held() {
+    if (stand_wanted()) return Step::go_on;
+    // The backup is to see it standing where this one stands.
+    passed_.store(exit_, std::memory_order_release);
+    wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || command_waits(); });
+    return Step::go_on;
+}
+
+// Port 0x64 or a triple fault: a function of the guest's execution, so the log need not say it.
+Engine::Step Engine::guest_reset(const std::string& text) {
+    if (options_.reset == EngineOptions::Reset::reboots && vm_->boot) return reboot();
+    if (mode_ == Mode::recording) {
+        append(Passed{});
+        passed_.store(exit_, std::memory_order_release);
+    }
+    return finish(StopReason::guest_reset, text);
+}
+
+Engine::Step Engine::reboot() {
+    submit_block_requests();
+    if (wait_for_disks() == Step::stop) return Step::stop;
+    for (;;) {
+        const vmm::Exit exit = vcpu_.complete_access();
+        if (!exit.is_counted()) break;  // what a string instruction had left to do is void
+    }
+    const auto restored = vm_->boot->restore(vm_->memory, machine_, vcpu_);
+    if (!restored) return finish(StopReason::failed, restored.error().to_string());
+    resets_total_.add();
+    logger("replay").info("reset at exit {}", exit_);
+    at_exit_ = true;
+    in_halt_ = false;
+    return Step::go_on;
+}
+
+// Requests that the guest will not hear of any more still change the disk: they end before the
+// machine that made them is gone, so that their numbers can be given again.
+Engine::Step Engine::wait_for_disks() {
+    std::set<RequestKey> waited;
+    for (const auto& request : machine_.reissue_block_requests()) {
+        waited.emplace(request.device, request.number);
+    }
+    for (;;) {
+        drain_completions();
+        for (const auto& done : completions_) waited.erase(RequestKey(done.drive, done.number));
+        for (const auto& [key, done] : own_completions_) waited.erase(key);
+        if (waited.empty()) break;
+        wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || stop_wanted_.load(); });
+        if (stop_wanted_.load()) return finish(StopReason::stopped, "");
+    }
+    completions_.clear();
+    own_completions_.clear();
+    retriable_.clear();
+    return Step::go_on;
+}
+
+}  // namespace antipode::replay

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""What operators do to a protected VM: pause, resume, reset, power off, console keys. The backup follows each of them, and
+what it holds afterwards is the VM: digests agree, and a failover goes on from there."""
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
+OBSERVED_SECONDS = 1.0  # how long it is watched that nothing happens
+
+
+class Operate(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def protected_pair(self, guest, **options):
+        pair = self.world.pair(guest, digest_interval_ms=100, heartbeat_ms=100, **options)
+        pair.start()
+        pair.a.wait_for_console(guest.ready)
+        return pair
+
+    def assert_follows(self, pair):
+        """More digests are compared at the backup, and none differs."""
+        backup = pair.other(pair.primary())
+        checked = backup.status()["digest"]["checked"]
+        wait.until("digests are compared", lambda: backup.status()["digest"]["checked"] > checked + 2, 30)
+        self.assertEqual(backup.status()["digest"]["mismatches"], 0)
+        self.assertEqual(pair.primary().status()["protection"], "protected")
+
+    @staticmethod
+    def act(site, method, **parameters):
+        return control.call(site.socket, method, confirm=site.pair.name, actor="test", **parameters)
+
+    def test_pause_and_resume(self):
+        pair = self.protected_pair(guests.udp_echo())
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        with self.assertRaises(control.Refused):
+            self.act(pair.b, "pause")
+        self.act(pair.a, "pause")
+        wait.until("both stand", lambda: all(site.status()["vm"]["vcpu"] == "paused" for site in (pair.a, pair.b)), 10)
+        with self.assertRaises(control.Refused):
+            self.act(pair.a, "pause")
+        exits = [site.status()["execution"]["exits"] for site in (pair.a, pair.b)]
+        before = client.acknowledged()
+        time.sleep(OBSERVED_SECONDS)
+        self.assertEqual([site.status()["execution"]["exits"] for site in (pair.a, pair.b)], exits)
+        self.assertEqual(exits[0], exits[1], "they stand at the same exit")
+        self.assertEqual(client.acknowledged(), before)
+        self.assertEqual(pair.a.status()["protection"], "protected")
+        self.act(pair.a, "resume")
+        client.wait_for_acknowledged(before + 50)
+        self.assert_follows(pair)
+        client.stop()
+        world.assert_nothing_lost(self, pair.a, [client])
+
+    def test_a_paused_vm_stays_paused_over_a_failover_and_a_switchover(self):
+        pair = self.protected_pair(guests.udp_echo())
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        self.act(pair.a, "pause")
+        wait.until("both stand", lambda: all(site.status()["vm"]["vcpu"] == "paused" for site in (pair.a, pair.b)), 10)
+        self.act(pair.a, "switchover")
+        pair.b.wait_for_state("primary")
+        pair.wait_until_protected()
+        self.assertEqual(pair.b.status()["vm"]["vcpu"], "paused")
+        pair.b.kill()
+        pair.a.wait_for_state("solo")
+        before = client.acknowledged()
+        time.sleep(OBSERVED_SECONDS)
+        self.assertEqual(client.acknowledged(), before)
+        self.act(pair.a, "resume")
+        client.wait_for_acknowledged(before + 20)
+        client.stop()
+        world.assert_nothing_lost(self, pair.a, [client])
+
+    def test_reset_boots_again_at_both_sites(self):
+        for build in (guests.udp_echo, guests.disk_writer):
+            guest = build()
+            pair = self.protected_pair(guest, name=f"reset-{guest.name.replace('_', '-')}")
+            clients = []
+            if guest.network:
+                clients.append(self.world.client(pair, name=f"before-{guest.name}"))
+                clients[0].wait_for_acknowledged(20)
+            for count in (2, 3):
+                self.act(pair.a, "reset")
+                wait.until("it is ready again", lambda n=count: pair.a.console().count(guest.ready) >= n, 30)
+                self.assert_follows(pair)
+            pair.a.kill()
+            pair.b.wait_for_state("solo")
+            for client in clients:
+                before = client.acknowledged()
+                client.wait_for_acknowledged(before + 20)
+                client.stop()
+            if clients:
+                world.assert_nothing_lost(self, pair.b, clients)
+            pair.close()
+
+    def test_power_off_ends_both_sites(self):
+        pair = self.protected_pair(guests.udp_echo())
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        self.act(pair.a, "shutdown")
+        pair.a.wait_for_state("stopped")
+        pair.b.wait_for_state("stopped")
+        for site in (pair.a, pair.b):
+            self.assertEqual(site.status()["vm"]["vcpu"], "stopped")
+        before = client.acknowledged()
+        time.sleep(OBSERVED_SECONDS)
+        self.assertEqual(client.acknowledged(), before)
+        for site in (pair.a, pair.b):
+            self.assertIn(site.status()["state"], ("stopped",))
+            self.assertEqual(site.process.stop(), 0)
+        # Both started again: the VM boots from its disk, and is protected again.
+        pair.start(60)
+        client.wait_for_acknowledged(before + 20)
+        client.stop()
+        world.assert_nothing_lost(self, pair.primary(), [client])
+
+    def test_a_guest_that_never_exits_can_be_reset(self):
+        pair = self.protected_pair(guests.compute())
+        before = pair.a.console().count("units")
+        self.act(pair.a, "reset")
+        self.act(pair.a, "pause")
+        wait.until("both stand", lambda: all(site.status()["vm"]["vcpu"] == "paused" for site in (pair.a, pair.b)), 20)
+        self.act(pair.a, "resume")
+        wait.until("it computes on", lambda: pair.a.console().count("units") > before, 30)
+
+    def test_linux_takes_keys_and_resets(self):
+        guest = guests.linux()
+        if guest is None:
+            self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
+        pair = self.protected_pair(guest)
+        client = self.world.client(pair, transport="udp")
+        client.wait_for_acknowledged(20)
+        self.act(pair.a, "console_input", text="hello\n")
+        with self.assertRaises(control.Refused):
+            self.act(pair.a, "sysrq", text="two")
+        self.act(pair.a, "sysrq", text="h")  # a break is nothing to this kernel, and harms nothing
+        self.assert_follows(pair)
+        self.act(pair.a, "reset")
+        wait.until("it boots again", lambda: pair.a.console().count(guest.ready) >= 2, 60)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 20)
+        self.assert_follows(pair)
+        client.stop()
+
+
+if __name__ == "__main__":
+    case.main()

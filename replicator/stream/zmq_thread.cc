@@ -189,6 +189,8 @@ void ZmqThread::take_link_events(Instant now) {
                            const auto index = static_cast<size_t>(lost.lane);
                            connected_[index] = false;
                            stash_[index].reset();
+                           // What the peer said before it went comes first: a goodbye has a reason.
+                           (void)take_frames(now);
                            log.info("{}: {}", peer_site_, lost.reason);
                            session_.lane_lost(lost.lane, lost.reason, now);
                        },

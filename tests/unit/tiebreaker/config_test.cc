@@ -77,8 +77,8 @@ socket = "/run/x.sock"
 }
 
 TEST_F(ConfigTest, ThePackagedExampleIsGood) {
-    const auto example = read_file("packaging/examples/tiebreaker.toml", 1 << 20);
-    ASSERT_TRUE(example.has_value()) << "run from the top of the tree";
+    const auto example = read_file(ANTIPODE_EXAMPLES "/tiebreaker.toml", 1 << 20);
+    ASSERT_TRUE(example.has_value()) << example.error().context;
     const auto config = load(*example);
     ASSERT_TRUE(config.has_value()) << config.error().context;
 }

@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "replicator/control/node.h"
+#include "replicator/replay/probe.h"
 #include "replicator/stream/curve_keys.h"
 
 namespace antipode {
@@ -19,6 +20,15 @@ constexpr int kExitFailed = 1;
 int report(const Error& error) {
     std::fprintf(stderr, "antipode-replicator: %s\n", error.to_string().c_str());
     return kExitFailed;
+}
+
+enum class Form : uint8_t { text, json };
+
+int probe(const replay::ProbeOptions& options, Form form) {
+    const auto report = replay::probe_host(options);
+    const auto text = form == Form::json ? replay::to_json(report) : replay::to_text(report);
+    std::fputs(text.c_str(), stdout);
+    return replay::exit_code(report);
 }
 
 int run(const std::string& directory) {
@@ -75,6 +85,16 @@ int main(int argc, char** argv) {
     CLI::App app("Antipode replicator: records, streams and replays one protected VM");
     app.set_version_flag("--version", ANTIPODE_VERSION);
     app.require_subcommand(1);
+    auto* probe = app.add_subcommand("probe",
+                                     "Find out what this host can do for a protected VM. Exit code "
+                                     "0: lockstep and checkpoint mode, 10: lockstep only, 11: "
+                                     "checkpoint only, 1: neither");
+    bool json = false;
+    antipode::replay::ProbeOptions probe_options;
+    probe->add_flag("--json", json, "Print JSON");
+    probe->add_option("--runs", probe_options.torture_runs, "Replays of the torture guest")
+        ->check(CLI::Range(1, 100000));
+    probe->add_option("--seed", probe_options.seed, "Of what the torture guest is given");
     std::string directory;
     auto* run = app.add_subcommand("run", "Run the site of a pair described in DIR");
     run->add_option("DIR", directory, "Directory with vm.json and pair.toml")->required();
@@ -83,6 +103,9 @@ int main(int argc, char** argv) {
     auto* keygen = app.add_subcommand("keygen", "Make the keys of a site's channel and heartbeats");
     keygen->add_option("DIR", directory, "Directory to write them to")->required();
     CLI11_PARSE(app, argc, argv);
+    if (probe->parsed()) {
+        return antipode::probe(probe_options, json ? antipode::Form::json : antipode::Form::text);
+    }
     if (run->parsed()) return antipode::run(directory);
     if (check->parsed()) return antipode::check(directory);
     return antipode::keygen(directory);

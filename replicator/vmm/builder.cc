@@ -5,6 +5,27 @@
 
 namespace antipode::vmm {
 
+Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy) {
+    switch (policy) {
+        case TscPolicy::hidden:
+            return {};
+        case TscPolicy::frozen:
+            if (kvm.capability(KVM_CAP_TSC_CONTROL) == 0) {
+                return fail(Errc::unsupported,
+                            "machine-config.tsc: frozen needs a host that scales the TSC "
+                            "(KVM_CAP_TSC_CONTROL), and this one does not; use hidden");
+            }
+            return fail(Errc::unsupported,
+                        "machine-config.tsc: frozen has not been shown to stand still between "
+                        "exits on any host yet; use hidden");
+        case TscPolicy::live:
+            return fail(Errc::unsupported,
+                        "machine-config.tsc: a live TSC cannot be replayed, and checkpoint mode, "
+                        "which could keep it, is not there; use hidden");
+    }
+    return fail(Errc::invalid_argument, "machine-config.tsc is not known");
+}
+
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
                                                  const std::vector<uint64_t>& drive_bytes) {
     for (size_t i = 0; i < drive_bytes.size(); ++i) {
@@ -15,6 +36,7 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
                         VirtioBlock::kSectorBytes);
         }
     }
+    FT_TRY_VOID(check_tsc_policy(kvm, config.tsc));
     FT_TRY(GuestMemory memory, GuestMemory::allocate(config.mem_size_mib << 20));
     FT_TRY(Vm vm, Vm::create(kvm, memory));
     FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));

@@ -21,6 +21,9 @@ struct VirtualMachine {
     std::shared_ptr<const BootSnapshot> boot;  // what a reset goes back to
 };
 
+// Refuses, with the reason, a TSC policy that this host or this VM's mode cannot keep.
+Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy);
+
 // Builds the VM and leaves it at its first instruction. `drive_bytes`: capacity of each drive, in
 // order. On the heap because the devices keep a reference to the memory.
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,

@@ -115,12 +115,22 @@ Result<void> parse_boot(const json::object& object, const std::string& origin, V
     return reader.no_other_keys();
 }
 
+Result<TscPolicy> parse_tsc(const std::string& text, const std::string& origin) {
+    if (text == "hidden") return TscPolicy::hidden;
+    if (text == "frozen") return TscPolicy::frozen;
+    if (text == "live") return TscPolicy::live;
+    return fail(Errc::invalid_argument,
+                "{}: machine-config.tsc is \"{}\", not hidden, frozen or live", origin, text);
+}
+
 Result<void> parse_machine(const json::object& object, const std::string& origin,
                            VmConfig& config) {
     ObjectReader reader(object, origin + ": machine-config");
     FT_TRY(const auto vcpus, reader.number("vcpu_count", 1, 1));
     FT_TRY(config.mem_size_mib, reader.number("mem_size_mib", 2, VmConfig::kMemoryMibMax));
     config.vcpu_count = static_cast<uint32_t>(vcpus);
+    FT_TRY(const auto tsc, reader.text("tsc", "hidden"));
+    FT_TRY(config.tsc, parse_tsc(tsc, origin));
     return reader.no_other_keys();
 }
 

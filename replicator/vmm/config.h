@@ -1,7 +1,7 @@
 // VmConfig: a VM's definition, a JSON file in Firecracker's shape.
 //
 //   { "boot-source": {"kernel_image_path", "initrd_path"?, "boot_args"?},
-//     "machine-config": {"vcpu_count": 1, "mem_size_mib"},
+//     "machine-config": {"vcpu_count": 1, "mem_size_mib", "tsc"?: "hidden"},
 //     "drives": [{"drive_id", "path_on_host", "is_read_only"?, "is_root_device"?}],
 //     "network-interfaces": [{"iface_id", "host_dev_name", "guest_mac"?}] }
 //
@@ -33,6 +33,13 @@ struct NetworkConfig {
     MacAddress guest_mac{};
 };
 
+// What the guest may know of the time-stamp counter (docs/HOSTS.md).
+enum class TscPolicy : uint8_t {
+    hidden,  // nothing: CPUID does not show it, the guest's kernel does not use it
+    frozen,  // it stands still between exits; needs TSC scaling
+    live,    // the host's; cannot be replayed
+};
+
 struct VmConfig {
     // The guest is told that it has 40 bits of physical address (cpuid_policy.cc).
     static constexpr uint64_t kMemoryMibMax = 512 * 1024;
@@ -42,6 +49,7 @@ struct VmConfig {
     std::string boot_args;
     uint32_t vcpu_count = 1;
     uint64_t mem_size_mib = 128;
+    TscPolicy tsc = TscPolicy::hidden;
     std::vector<DriveConfig> drives;
     std::vector<NetworkConfig> networks;
 };

@@ -72,6 +72,7 @@ void Machine::emulate(const Exit& exit, InputSource& inputs) {
             flush_console();
             break;
         case Exit::Kind::kicked:
+        case Exit::Kind::stepped:
         case Exit::Kind::shutdown:
         case Exit::Kind::failure:
             break;

@@ -41,6 +41,8 @@ const char* to_string(Exit::Kind kind) {
             return "msr-write";
         case Exit::Kind::kicked:
             return "kicked";
+        case Exit::Kind::stepped:
+            return "stepped";
         case Exit::Kind::shutdown:
             return "shutdown";
         case Exit::Kind::failure:
@@ -176,6 +178,9 @@ Exit Vcpu::decode() {
         case KVM_EXIT_IRQ_WINDOW_OPEN:
             __atomic_store_n(&run_->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
             return exit;
+        case KVM_EXIT_DEBUG:
+            exit.kind = Exit::Kind::stepped;
+            return exit;
         case KVM_EXIT_SHUTDOWN:
             exit.kind = Exit::Kind::shutdown;
             return exit;
@@ -191,6 +196,13 @@ Exit Vcpu::decode() {
             exit.detail = fmt::format("KVM exit reason {} is not known", run_->exit_reason);
             return exit;
     }
+}
+
+Result<void> Vcpu::single_step(Stepping stepping) {
+    kvm_guest_debug debug{};
+    if (stepping == Stepping::on) debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+    FT_TRY_VOID(kvm_ioctl(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG"));
+    return {};
 }
 
 bool Vcpu::can_inject() const {

@@ -34,6 +34,7 @@ struct Exit {
         msr_read,
         msr_write,
         kicked,    // a signal, or immediate_exit: not counted
+        stepped,   // one instruction (InstructionCounter): not counted
         shutdown,  // triple fault
         failure,   // KVM gave up: `detail` says why
     };
@@ -65,6 +66,10 @@ class Vcpu {
     // Completes a pending access without entering the guest; Kind::kicked when there was nothing
     // more.
     Exit complete_access();
+
+    // Whether run() returns after one instruction, as Kind::stepped.
+    enum class Stepping : uint8_t { off, on };
+    Result<void> single_step(Stepping stepping);
 
     bool can_inject() const;
     Result<void> inject(uint8_t vector);

@@ -139,6 +139,8 @@ TEST(VmConfigTest, WhatHasTheWrongType) {
                   "machine-config.mem_size_mib is not a whole number from 2 to 524288")
             << bad;
     }
+    EXPECT_EQ(problem(vm(kMachine + R"(, "tsc": "slow")")),
+              "machine-config.tsc is \"slow\", not hidden, frozen or live");
     EXPECT_EQ(problem(vm(R"("vcpu_count": 2, "mem_size_mib": 64)")),
               "machine-config.vcpu_count is not a whole number from 1 to 1");
 }

@@ -1,0 +1,65 @@
+// The probe's verdict on this host, and that it notices what it is there to notice.
+#include "replicator/replay/probe.h"
+
+#include <boost/json.hpp>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace antipode::replay {
+namespace {
+
+class Probe : public testing::Test {
+  protected:
+    void SetUp() override {
+        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
+    }
+};
+
+TEST_F(Probe, TortureReplaysAlikeAndTheDirtyLogIsWhole) {
+    const auto kvm = vmm::Kvm::open();
+    ASSERT_TRUE(kvm.has_value());
+    const auto result = run_torture(*kvm, 3, 42);
+    ASSERT_TRUE(result.has_value()) << result.error().to_string();
+    EXPECT_EQ(result->difference, "");
+    EXPECT_EQ(result->runs, 3u);
+    EXPECT_GT(result->exits, 1500u);
+    EXPECT_GT(result->interrupts, 50u);
+    EXPECT_GT(result->kicks, 0u);
+    EXPECT_EQ(result->dirty_missed, 0u);
+    EXPECT_GT(result->dirty_pages, 200u);
+    const auto again = run_torture(*kvm, 1, 42);
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->digest, result->digest);  // the same inputs, the same guest
+    const auto other = run_torture(*kvm, 1, 43);
+    ASSERT_TRUE(other.has_value());
+    EXPECT_NE(other->digest, result->digest);
+}
+
+TEST_F(Probe, SaysTheSameInTextJsonAndExitCode) {
+    const HostReport report = probe_host({2, 7});
+    ASSERT_EQ(report.error, "");
+    const auto parsed = boost::json::parse(to_json(report)).as_object();
+    EXPECT_EQ(parsed.at("lockstep").at("possible").as_bool(), report.lockstep.possible);
+    EXPECT_EQ(parsed.at("checkpoint").at("possible").as_bool(), report.checkpoint.possible);
+    EXPECT_TRUE(report.lockstep.possible) << to_text(report);
+    EXPECT_FALSE(report.tsc_frozen.possible);
+    EXPECT_EQ(exit_code(report), report.checkpoint.possible ? 0 : 10);
+    const auto text = to_text(report);
+    EXPECT_NE(text.find("verdict:\n  lockstep               yes"), std::string::npos) << text;
+}
+
+TEST(ProbeVerdict, NeverGoodWithoutATry) {
+    HostReport report;
+    report.error = "not found: /dev/kvm";
+    EXPECT_EQ(exit_code(report), 1);
+    EXPECT_NE(to_text(report).find("no protected VM can run here"), std::string::npos);
+    report.checkpoint.possible = true;
+    EXPECT_EQ(exit_code(report), 11);
+    report.lockstep.possible = true;
+    EXPECT_EQ(exit_code(report), 0);
+    report.checkpoint.possible = false;
+    EXPECT_EQ(exit_code(report), 10);
+}
+
+}  // namespace
+}  // namespace antipode::replay

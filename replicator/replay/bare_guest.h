@@ -18,11 +18,11 @@ Result<std::unique_ptr<vmm::VirtualMachine>> build_bare_guest(const vmm::Kvm& kv
 
 // Tortures replay: ring-3 arithmetic, SSE, stores and REP, MMIO, a filtered MSR, ring changes by
 // iretq and ud2, interrupts where they are enabled, HLT. What it does with the outside:
-inline constexpr uint16_t kTorturePortIn = 0x10;      // in: an input
-inline constexpr uint16_t kTorturePortResult = 0x11;  // out: what it has computed so far
-inline constexpr uint16_t kTorturePortEnd = 0x12;     // out: it is done
-inline constexpr uint32_t kTortureMsr = 0x10;         // filtered: an input
-inline constexpr uint8_t kTortureVector = 0x20;       // the interrupt it takes
+inline constexpr uint16_t kTorturePortIn = 0x10;        // in: an input
+inline constexpr uint16_t kTorturePortResult = 0x11;    // out: what it has computed so far
+inline constexpr uint16_t kTorturePortEnd = 0x12;       // out: it is done
+inline constexpr uint32_t kTortureMsr = 0x10;           // filtered: an input
+inline constexpr uint8_t kTortureVector = 0x20;         // the interrupt it takes
 inline constexpr uint64_t kTortureRing3Steps = 30'000;  // at least, before its first result
 std::span<const std::byte> torture_guest();
 

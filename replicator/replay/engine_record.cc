@@ -1,7 +1,9 @@
 // Recording: events are applied at exits and logged.
 #include <algorithm>
 #include <chrono>
+#include <sys/random.h>
 
+#include "common/base/check.h"
 #include "common/base/log.h"
 #include "replicator/replay/engine.h"
 #include "replicator/vmm/cpu_state.h"
@@ -44,6 +46,13 @@ uint64_t Engine::sample(vmm::InputKind kind) {
             const auto since = std::chrono::system_clock::now().time_since_epoch();
             return static_cast<uint64_t>(
                 std::chrono::duration_cast<std::chrono::seconds>(since).count());
+        }
+        case vmm::InputKind::entropy: {
+            uint64_t value = 0;
+            // Never a substitute: keys will be made of it.
+            const ssize_t got = getrandom(&value, sizeof value, 0);
+            FT_CHECK(got == sizeof value, "getrandom: {}", got);
+            return value;
         }
     }
     return 0;

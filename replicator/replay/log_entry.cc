@@ -21,6 +21,7 @@ enum class Kind : uint8_t {
     delta_pages = 9,
     delta_state = 10,
     vm_control = 11,
+    pm_timer_far = 12,
 };
 
 constexpr uint8_t kVersion = 1;
@@ -30,6 +31,9 @@ constexpr size_t kConsoleBytesMax = 4096;
 constexpr size_t kDevicesMax = vmm::layout::kVirtioIrqs.size();
 constexpr uint64_t kPageNumberMax = UINT64_MAX / 2;
 constexpr uint64_t kPmTimerMask = 0xffffff;
+// A reading of the PM timer takes at most 4 bytes: as a step of up to 14 bits, else by itself.
+constexpr uint64_t kPmTimerFarStep = 1 << 14;
+constexpr size_t kPmTimerBytes = 3;
 constexpr size_t kPageBytes = vmm::layout::kPageBytes;
 
 class Writer {
@@ -128,15 +132,26 @@ struct BodyWriter {
     uint64_t delta;
 
     void operator()(const InputRead& body) const {
+        if (body.kind == vmm::InputKind::pm_timer) return write_pm_timer(body.value);
         write_header(out, Kind::input_read, delta);
         out.byte(static_cast<uint8_t>(body.kind));
-        if (body.kind == vmm::InputKind::pm_timer) {
-            FT_CHECK(body.value <= kPmTimerMask, "PM timer {}", body.value);
-            out.varint((body.value - context.pm_timer) & kPmTimerMask);
-            context.pm_timer = body.value;
+        if (body.kind == vmm::InputKind::entropy) {
+            out.fixed(body.value, sizeof body.value);
         } else {
             out.varint(body.value);
         }
+    }
+    void write_pm_timer(uint64_t value) const {
+        FT_CHECK(value <= kPmTimerMask, "PM timer {}", value);
+        const uint64_t step = (value - context.pm_timer) & kPmTimerMask;
+        context.pm_timer = value;
+        if (step >= kPmTimerFarStep) {
+            write_header(out, Kind::pm_timer_far, delta);
+            return out.fixed(value, kPmTimerBytes);
+        }
+        write_header(out, Kind::input_read, delta);
+        out.byte(static_cast<uint8_t>(vmm::InputKind::pm_timer));
+        out.varint(step);
     }
     void operator()(const OutputMark& body) const {
         write_header(out, Kind::output_mark, delta);
@@ -195,17 +210,31 @@ struct BodyWriter {
 
 Result<LogEntry::Body> read_input(Reader& in, Context& context) {
     FT_TRY(const uint8_t kind, in.byte());
-    FT_TRY(uint64_t value, in.varint());
-    if (kind < 1 || kind > static_cast<uint8_t>(vmm::InputKind::wall_clock)) {
+    if (kind > static_cast<uint8_t>(vmm::InputKind::wall_clock)) {
         return in.broken("input kind is not known");
     }
-    InputRead body{static_cast<vmm::InputKind>(kind), value};
+    InputRead body{static_cast<vmm::InputKind>(kind), 0};
+    if (body.kind == vmm::InputKind::entropy) {
+        FT_TRY(body.value, in.fixed(sizeof body.value));
+        return LogEntry::Body(body);
+    }
+    FT_TRY(const uint64_t value, in.varint());
+    body.value = value;
     if (body.kind == vmm::InputKind::pm_timer) {
-        if (value > kPmTimerMask) return in.broken("PM timer step is over 24 bits");
+        if (value >= kPmTimerFarStep) return in.broken("PM timer step is over 14 bits");
         body.value = (context.pm_timer + value) & kPmTimerMask;
         context.pm_timer = body.value;
     }
     return LogEntry::Body(body);
+}
+
+Result<LogEntry::Body> read_pm_timer_far(Reader& in, Context& context) {
+    FT_TRY(const uint64_t value, in.fixed(kPmTimerBytes));
+    if (((value - context.pm_timer) & kPmTimerMask) < kPmTimerFarStep) {
+        return in.broken("PM timer is not in its shortest form");
+    }
+    context.pm_timer = value;
+    return LogEntry::Body(InputRead{vmm::InputKind::pm_timer, value});
 }
 
 Result<LogEntry::Body> read_block_done(Reader& in) {
@@ -244,6 +273,8 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
     switch (kind) {
         case Kind::input_read:
             return read_input(in, context);
+        case Kind::pm_timer_far:
+            return read_pm_timer_far(in, context);
         case Kind::output_mark: {
             FT_TRY(const uint64_t checksum, in.fixed(4));
             return LogEntry::Body(OutputMark{static_cast<uint32_t>(checksum)});

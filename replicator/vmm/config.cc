@@ -187,13 +187,17 @@ Result<void> parse_member(std::string_view key, const json::value& value, const 
     if (key == "network-interfaces") {
         return parse_list(value, "network-interfaces", origin, parse_network, config);
     }
-    if (key != "boot-source" && key != "machine-config") {
+    if (key != "boot-source" && key != "machine-config" && key != "entropy") {
         return fail(Errc::invalid_argument, "{}: {} is not a setting", origin, key);
     }
     if (!value.is_object()) {
         return fail(Errc::invalid_argument, "{}: {} is not an object", origin, key);
     }
     if (key == "boot-source") return parse_boot(value.as_object(), origin, config);
+    if (key == "entropy") {
+        config.has_entropy = true;
+        return ObjectReader(value.as_object(), origin + ": entropy").no_other_keys();
+    }
     return parse_machine(value.as_object(), origin, config);
 }
 
@@ -243,9 +247,11 @@ Result<VmConfig> parse_vm_config(std::string_view text, const std::string& origi
         }
     }
     FT_TRY_VOID(check_ids(config, origin));
-    if (config.drives.size() + config.networks.size() > layout::kVirtioIrqs.size()) {
-        return fail(Errc::invalid_argument, "{}: {} devices, {} fit", origin,
-                    config.drives.size() + config.networks.size(), layout::kVirtioIrqs.size());
+    const size_t devices =
+        config.drives.size() + config.networks.size() + (config.has_entropy ? 1 : 0);
+    if (devices > layout::kVirtioIrqs.size()) {
+        return fail(Errc::invalid_argument, "{}: {} devices, {} fit", origin, devices,
+                    layout::kVirtioIrqs.size());
     }
     return config;
 }

@@ -3,7 +3,8 @@
 //   { "boot-source": {"kernel_image_path", "initrd_path"?, "boot_args"?},
 //     "machine-config": {"vcpu_count": 1, "mem_size_mib", "tsc"?: "hidden"},
 //     "drives": [{"drive_id", "path_on_host", "is_read_only"?, "is_root_device"?}],
-//     "network-interfaces": [{"iface_id", "host_dev_name", "guest_mac"?}] }
+//     "network-interfaces": [{"iface_id", "host_dev_name", "guest_mac"?}],
+//     "entropy": {}? }
 //
 // Relative paths are relative to the file. An unknown key is an error that names it: a misspelt
 // setting must not be silently ignored in a product that people trust with their only copy.
@@ -52,6 +53,7 @@ struct VmConfig {
     TscPolicy tsc = TscPolicy::hidden;
     std::vector<DriveConfig> drives;
     std::vector<NetworkConfig> networks;
+    bool has_entropy = false;  // a virtio-rng device
 };
 
 // `origin` is the file's name, for messages and for relative paths.

@@ -12,6 +12,7 @@
 namespace antipode::vmm {
 
 enum class InputKind : uint8_t {
+    entropy = 0,      // 64 bits of chance
     pm_timer = 1,     // ACPI PM timer, 24 bits at 3.579545 MHz
     pit_counter = 2,  // ticks since channel 0's current period began, at 1.193182 MHz
     wall_clock = 3,   // seconds since 1970-01-01 UTC

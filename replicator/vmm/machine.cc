@@ -41,6 +41,10 @@ Machine::Machine(const VmConfig& config, const std::vector<uint64_t>& drive_byte
         interfaces_.push_back(std::make_unique<VirtioNet>(network.iface_id, network.guest_mac));
         virtio_.push_back(interfaces_.back().get());
     }
+    if (config.has_entropy) {
+        rng_ = std::make_unique<VirtioRng>();
+        virtio_.push_back(rng_.get());
+    }
     FT_CHECK(virtio_.size() <= layout::kVirtioIrqs.size(), "{} virtio devices", virtio_.size());
 }
 
@@ -62,7 +66,7 @@ void Machine::emulate(const Exit& exit, InputSource& inputs) {
             break;
         case Exit::Kind::mmio_write:
         case Exit::Kind::mmio_read:
-            emulate_mmio(exit);
+            emulate_mmio(exit, inputs);
             break;
         case Exit::Kind::msr_read:
         case Exit::Kind::msr_write:
@@ -146,7 +150,7 @@ VirtioMmioDevice* Machine::device_at(uint64_t address) {
     return index < virtio_.size() ? virtio_[index] : nullptr;
 }
 
-void Machine::emulate_mmio(const Exit& exit) {
+void Machine::emulate_mmio(const Exit& exit, InputSource& inputs) {
     VirtioMmioDevice* device = device_at(exit.address);
     const uint64_t offset = exit.address % layout::kVirtioMmioBytes;
     if (exit.kind == Exit::Kind::mmio_read) {
@@ -156,6 +160,7 @@ void Machine::emulate_mmio(const Exit& exit) {
         std::fill(exit.data.begin(), exit.data.end(), apic ? std::byte{0xff} : std::byte{0});
     } else if (device != nullptr) {
         device->write(memory_, offset, exit.data);
+        if (rng_) rng_->serve(memory_, inputs);
     }
 }
 

@@ -24,6 +24,7 @@
 #include "replicator/vmm/devices/uart/uart16550.h"
 #include "replicator/vmm/devices/virtio_block/block_device.h"
 #include "replicator/vmm/devices/virtio_net/net_device.h"
+#include "replicator/vmm/devices/virtio_rng/rng_device.h"
 #include "replicator/vmm/guest_memory.h"
 #include "replicator/vmm/inputs.h"
 #include "replicator/vmm/layout.h"
@@ -90,7 +91,7 @@ class Machine {
 
   private:
     void emulate_port(const Exit& exit, InputSource& inputs);
-    void emulate_mmio(const Exit& exit);
+    void emulate_mmio(const Exit& exit, InputSource& inputs);
     void port_write(uint16_t port, uint8_t value);
     uint8_t port_read(uint16_t port, InputSource& inputs);
     static void emulate_msr(const Exit& exit);
@@ -105,7 +106,8 @@ class Machine {
     CmosRtc rtc_;
     std::vector<std::unique_ptr<VirtioBlock>> drives_;
     std::vector<std::unique_ptr<VirtioNet>> interfaces_;
-    std::vector<VirtioMmioDevice*> virtio_;  // drives, then interfaces: by address
+    std::unique_ptr<VirtioRng> rng_;         // if the VM has one
+    std::vector<VirtioMmioDevice*> virtio_;  // drives, interfaces, entropy: by address
     std::vector<Output> outputs_;
     Condition condition_ = Condition::running;
 };

@@ -3,6 +3,7 @@ antipode_fuzz(vmm_kernel SOURCES vmm_kernel.cc DEPENDS replicator_vmm MUTATIONS 
 antipode_fuzz(vmm_cpu_state SOURCES vmm_cpu_state.cc DEPENDS replicator_vmm)
 antipode_fuzz(vmm_machine SOURCES vmm_machine.cc vmm_twin.cc vmm_guest.cc DEPENDS replicator_vmm
     MUTATIONS 5000)
+antipode_fuzz(vmm_entropy SOURCES vmm_entropy.cc vmm_twin.cc DEPENDS replicator_vmm MUTATIONS 5000)
 antipode_fuzz(vmm_state SOURCES vmm_state.cc vmm_twin.cc vmm_guest.cc DEPENDS replicator_vmm
     MUTATIONS 5000)
 

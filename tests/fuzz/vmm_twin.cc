@@ -11,17 +11,18 @@ namespace {
 
 using vmm::GuestPhys;
 
-vmm::VmConfig config() {
+vmm::VmConfig config(Twin::Entropy entropy) {
     vmm::VmConfig made;
     made.drives.push_back({"root", "", false, true});
     made.drives.push_back({"cd", "", true, false});
     made.networks.push_back({"eth0", "", {6, 0, 10, 0, 0, 1}});
+    made.has_entropy = entropy == Twin::Entropy::yes;
     return made;
 }
 
-std::unique_ptr<vmm::Machine> make_machine(vmm::GuestMemory& memory) {
+std::unique_ptr<vmm::Machine> make_machine(vmm::GuestMemory& memory, Twin::Entropy entropy) {
     return std::make_unique<vmm::Machine>(
-        config(), std::vector<uint64_t>(Twin::kDrives, Twin::kDiskBytes), memory);
+        config(entropy), std::vector<uint64_t>(Twin::kDrives, Twin::kDiskBytes), memory);
 }
 
 // Mapped once: an input is over in less time than a mapping takes.
@@ -88,12 +89,13 @@ uint64_t Twin::Replaying::read(vmm::InputKind kind) {
     return entry.value;
 }
 
-Twin::Twin()
-    : first_memory_(static_memory(0)),
+Twin::Twin(Entropy entropy)
+    : entropy_(entropy),
+      first_memory_(static_memory(0)),
       second_memory_(static_memory(1)),
       shadow_(static_shadow()),
-      first_(make_machine(first_memory_)),
-      second_(make_machine(second_memory_)) {
+      first_(make_machine(first_memory_, entropy)),
+      second_(make_machine(second_memory_, entropy)) {
     logger("vmm").set_level(spdlog::level::off);  // a hostile guest would fill the terminal
 }
 
@@ -278,7 +280,7 @@ void Twin::check_requests() {
 
 void Twin::migrate() {
     const auto state = save(*first_);
-    auto fresh = make_machine(second_memory_);
+    auto fresh = make_machine(second_memory_, entropy_);
     vmm::StateReader reader(state);
     const auto loaded = fresh->load(reader);
     FT_CHECK(loaded.has_value(), "own state was refused: {}", loaded.error().to_string());

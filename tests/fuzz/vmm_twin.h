@@ -27,7 +27,9 @@ class Twin {
     static constexpr uint32_t kDrives = 2;  // the second is read-only
     static constexpr uint32_t kDevices = 3;
 
-    Twin();
+    // With an entropy device behind the others, or without.
+    enum class Entropy : uint8_t { no, yes };
+    explicit Twin(Entropy entropy = Entropy::no);
 
     // Puts both into this state; false if it is refused.
     bool load(std::span<const std::byte> state);
@@ -89,6 +91,7 @@ class Twin {
     void check_request(const vmm::BlockRequest& request) const;
     bool known(uint32_t device, uint64_t number) const;
 
+    const Entropy entropy_;
     vmm::GuestMemory& first_memory_;
     vmm::GuestMemory& second_memory_;
     std::vector<std::byte>& shadow_;  // memory as the guest alone would have made it

@@ -35,6 +35,7 @@ PairOptions options_of(const Case& test) {
     options.config.mem_size_mib = 32;
     options.config.drives.push_back({"root", "memory", false, true});
     options.config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
+    options.config.has_entropy = std::string(test.guest) == "entropy";
     if (std::string(test.guest) == "linux") {
         const std::string base = std::getenv("ANTIPODE_LINUX_GUEST");
         options.config.kernel_image_path = base + "/vmlinux";
@@ -144,6 +145,8 @@ constexpr Case kCases[] = {
     {"compute_without_exits", "compute", "antipode.every=1000 antipode.exit=0", "units=", 0, true},
     {"disk_writer", "disk_writer", "", "disk_writer:", 0},
     {"disk_writer_kicked", "disk_writer", "", "disk_writer:", 13},
+    {"entropy", "entropy", "", "entropy: reads=", 0},
+    {"entropy_kicked", "entropy", "", "entropy: reads=", 19},
     {"udp_echo", "udp_echo", "", "udp_echo:", 0},
     {"linux", "linux", "", "ready", 0},
     {"linux_kicked", "linux", "", "ready", 17},

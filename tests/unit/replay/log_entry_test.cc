@@ -71,6 +71,7 @@ std::vector<LogEntry::Body> one_of_each() {
         InputRead{vmm::InputKind::pm_timer, 0xffffff},
         InputRead{vmm::InputKind::pit_counter, UINT64_MAX},
         InputRead{vmm::InputKind::wall_clock, 1735689600},
+        InputRead{vmm::InputKind::entropy, 0x0123456789abcdef},
         OutputMark{0xdeadbeef},
         TimerTick{},
         BlockDone{7, 300, vmm::BlockStatus::unsupported},
@@ -100,7 +101,10 @@ LogBatch big_batch() {
 TEST(LogEntryTest, GoldenBytes) {
     using vmm::InputKind;
     EXPECT_EQ(entry_hex(InputRead{InputKind::pm_timer, 0}), "01 01 00");
-    EXPECT_EQ(entry_hex(InputRead{InputKind::pm_timer, 0xffffff}), "01 01 ff ff ff 07");
+    EXPECT_EQ(entry_hex(InputRead{InputKind::pm_timer, 0x3fff}), "01 01 ff 7f");
+    EXPECT_EQ(entry_hex(InputRead{InputKind::pm_timer, 0x4000}), "0c 00 40 00");
+    EXPECT_EQ(entry_hex(InputRead{InputKind::pm_timer, 0xffffff}), "0c ff ff ff");
+    EXPECT_EQ(entry_hex(InputRead{InputKind::entropy, 5}), "01 00 05 00 00 00 00 00 00 00");
     EXPECT_EQ(entry_hex(InputRead{InputKind::pit_counter, 300}), "01 02 ac 02");
     EXPECT_EQ(entry_hex(InputRead{InputKind::wall_clock, UINT64_MAX}),
               "01 03 ff ff ff ff ff ff ff ff ff 01");
@@ -136,7 +140,7 @@ TEST(LogEntryTest, GoldenBatch) {
     EXPECT_EQ(to_hex(encode(batch)),
               "01 80 01 02 c0 84 3d e8 07 07 "  // version, first, released, clock, exit, count
               "01 01 64 "                       // the clock at 100
-              "01 01 f6 ff ff 07 "              // 10 less: a step of 24 bits
+              "0c 5a 00 00 "                    // 10 less: a step of 24 bits
               "13 e3 "                          // steps of 1 and 14 fit into the first byte
               "f3 00 "                          // one of 15 does not
               "f3 bb 07 "                       // 970 - 15
@@ -204,7 +208,10 @@ TEST(LogEntryTest, DecodeUndoesEncode) {
             case 0:
                 return InputRead{vmm::InputKind::pm_timer, number() & 0xffffff};
             case 1:
-                return InputRead{static_cast<vmm::InputKind>(random.between(2, 3)), number()};
+                return InputRead{random.chance(0.3)   ? vmm::InputKind::entropy
+                                 : random.chance(0.5) ? vmm::InputKind::pit_counter
+                                                      : vmm::InputKind::wall_clock,
+                                 number()};
             case 2:
                 return OutputMark{static_cast<uint32_t>(number())};
             case 3:
@@ -321,14 +328,16 @@ TEST(LogEntryTest, NumbersThatAreRefused) {
 TEST(LogEntryTest, EntriesThatAreRefused) {
     const std::string head = "01 01 00 00 05 01 ";
     const auto entry = [&](const std::string& text) { return problem(head + text); };
-    for (const char* kind : {"00", "0c", "0d", "0e", "0f"}) {
+    for (const char* kind : {"00", "0d", "0e", "0f"}) {
         EXPECT_EQ(entry(kind), "byte 7: entry kind is not known") << kind;
     }
     EXPECT_EQ(entry("0b 00"), "byte 8: control operation is not known");
     EXPECT_EQ(entry("0b 07"), "byte 8: control operation is not known");
-    EXPECT_EQ(entry("01 00 00"), "byte 9: input kind is not known");
-    EXPECT_EQ(entry("01 04 00"), "byte 9: input kind is not known");
-    EXPECT_EQ(entry("01 01 80 80 80 08"), "byte 12: PM timer step is over 24 bits");
+    EXPECT_EQ(entry("01 00 00"), "cut off at byte 9");
+    EXPECT_EQ(entry("01 04 00"), "byte 8: input kind is not known");
+    EXPECT_EQ(entry("01 01 80 80 01"), "byte 11: PM timer step is over 14 bits");
+    EXPECT_EQ(entry("0c ff 3f 00"), "byte 10: PM timer is not in its shortest form");
+    EXPECT_EQ(entry("0c ff 3f"), "cut off at byte 9");
     EXPECT_EQ(entry("04 03 01"), "byte 8: block status is not known");
     EXPECT_EQ(entry("04 80 01"), "byte 8: drive number is too high");
     EXPECT_EQ(entry("05 08 00"), "byte 8: interface number is too high");

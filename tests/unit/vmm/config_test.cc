@@ -119,6 +119,8 @@ TEST(VmConfigTest, WhatIsNotKnown) {
     EXPECT_EQ(problem(vm(kMachine, R"(, "drive": [])")), "drive is not a setting");
     EXPECT_EQ(problem(vm(kMachine, "", R"("kernel_image_path": "k", "initrd": "i")")),
               "boot-source.initrd is not a setting");
+    EXPECT_EQ(problem(vm(kMachine, R"(, "entropy": {"rate_limiter": {}})")),
+              "entropy.rate_limiter is not a setting");
     EXPECT_EQ(problem(vm(kMachine + R"(, "smt": false)")), "machine-config.smt is not a setting");
     EXPECT_EQ(problem(with_drive(R"({"drive_id": "a", "path_on_host": "p", "readonly": true})")),
               "drives[0].readonly is not a setting");

@@ -39,9 +39,9 @@ class InstructionCounter {
     virtual Result<Exit> step() = 0;
 };
 
-// Counts what KVM steps. Where it emulates ring 0 and does not step in ring 3 (the probe finds out), a
-// guest in ring 3 runs on to its next exception or exit, uncounted: then only for guests that stay in
-// ring 0.
+// Counts what KVM steps. Where it emulates ring 0 and does not step in ring 3 (the probe finds
+// out), a guest in ring 3 runs on to its next exception or exit, uncounted: then only for guests
+// that stay in ring 0.
 std::unique_ptr<InstructionCounter> make_single_step_counter(Vcpu& vcpu, uint64_t skid_max,
                                                              uint64_t skid_seed);
 

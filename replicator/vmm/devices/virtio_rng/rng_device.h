@@ -1,8 +1,8 @@
 // virtio-rng (virtio 1.2, section 5.4): chance for the guest, from the host, through the log.
 //
 // A guest without RDRAND has little of its own. What it asks for is answered at the exit that
-// notified the device, by inputs of 8 bytes (InputKind::entropy), which are recorded at one site and
-// read from the log at the other: both guests get the same bytes.
+// notified the device, by inputs of 8 bytes (InputKind::entropy), which are recorded at one site
+// and read from the log at the other: both guests get the same bytes.
 //
 // vCPU thread only.
 //

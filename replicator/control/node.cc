@@ -205,6 +205,7 @@ void Node::detect_faults() {
         }
     }
     send_lag_report();
+    control_lag();
     resend_if_stalled();
     detector_timer_.expires_after(kDetectorInterval);
     detector_timer_.async_wait([this](const boost::system::error_code& error) {
@@ -219,6 +220,8 @@ void Node::shutdown(const std::string& reason) {
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
     seed_out_.reset();
     seed_in_.reset();
+    heal_out_.reset();
+    heal_in_.reset();
     if (engine_) engine_->stop();
     disk_work_.join();
     control_.reset();

@@ -35,6 +35,8 @@
 #include "replicator/control/control_server.h"
 #include "replicator/control/disk_set.h"
 #include "replicator/control/durable_file.h"
+#include "replicator/control/heal_transfer.h"
+#include "replicator/control/lag_controller.h"
 #include "replicator/control/lag_meter.h"
 #include "replicator/control/log_outbox.h"
 #include "replicator/control/net_port.h"
@@ -92,6 +94,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         seed_piece = 5,
         seed_progress = 6,
         resend = 20,  // from the backup: entries were dropped here that are wanted now
+        heal = 16,
     };
 
     Node(boost::asio::io_context& context, NodeConfig config);
@@ -147,6 +150,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void acknowledge(const failover::Acknowledge& order);
     void send_acknowledgement();
     void send_lag_report();
+    void control_lag();
+    Duration execution_lag(Instant now) const;
     void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
     void on_session_down(const std::string& reason) override;
     void on_message(wire::MessageClass message_class, uint8_t type, Epoch epoch,
@@ -171,6 +176,20 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<ActionReply> switch_over(const ActionRequest& request);
     void switch_began();
     void switch_ended(OperationState state, const std::string& text);
+
+    // node_heal.cc: making a backup equal again, and being made so.
+    void on_heal_wanted(VcpuBridge::HealWanted wanted);
+    void on_heal_answered(VcpuBridge::HealAnswered answered);
+    void on_healed(VcpuBridge::Healed healed);
+    void receive_heal(Epoch epoch, std::span<const std::byte> payload);
+    void ask_for_heal();
+    void ask_again_if_stalled();
+    bool send_heal(wire::MessageClass message_class, std::span<const std::byte> bytes);
+    void settle_heal();
+    void forget_heal();
+    void count_heal(uint64_t page_count, const std::string& text);
+    bool replays_badly() const;
+    void write_report(const replay::HealResult& result);
 
     // node_status.cc
     Status status() const;
@@ -244,6 +263,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     LogIndex stall_position_;
     Instant stall_since_{};
     LagMeter lag_;
+    LagController lag_controller_;
+    Instant next_lag_step_{};
 
     // Backup.
     std::optional<replay::LogBatch> offered_;
@@ -267,6 +288,18 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     // A switchover that this site began as the primary.
     std::optional<uint64_t> switch_operation_;
     std::optional<Instant> switch_stood_;  // the guest has stood since
+
+    // Healing.
+    std::unique_ptr<HealSender> heal_out_;
+    std::unique_ptr<HealReceiver> heal_in_;
+    std::unique_ptr<replay::HealRequest> heal_request_;  // while this backup waits for an answer
+    uint64_t heal_attempt_ = 0;
+    uint64_t heal_progress_ = 0;
+    Instant heal_asked_{};
+    bool diverged_ = false;  // from when a difference was noticed until it is healed
+    std::deque<Instant> heal_times_;
+    uint64_t healed_pages_ = 0;
+    uint64_t report_count_ = 0;
 
     // For people.
     std::string digest_trouble_;

@@ -99,10 +99,17 @@ bool Node::take_item(VcpuBridge::Item item) {
             last_ok_exit_ = digest->exit.value();
         } else {
             ++digest_mismatches_;
+            diverged_ = true;
             digest_trouble_ = fmt::format("exit {}: {}", digest->exit, digest->text);
             logger("replay").error("this backup has diverged: {}", digest_trouble_);
             event(EventCode::digest_mismatch, digest_trouble_);
         }
+    } else if (auto* wanted = std::get_if<VcpuBridge::HealWanted>(&item)) {
+        on_heal_wanted(std::move(*wanted));
+    } else if (auto* answered = std::get_if<VcpuBridge::HealAnswered>(&item)) {
+        on_heal_answered(std::move(*answered));
+    } else if (auto* healed = std::get_if<VcpuBridge::Healed>(&item)) {
+        on_healed(std::move(*healed));
     } else if (const auto* trouble = std::get_if<VcpuBridge::DiskTrouble>(&item)) {
         logger("disksync").error("{}; trying again", trouble->text);
         event(EventCode::disk_failed, trouble->text);
@@ -290,6 +297,7 @@ void Node::accept_log(const failover::AcceptLog& order) {
         ++index;
     }
     offered_.reset();
+    if (heal_in_) heal_in_->log_is_at(order.last);
     feed_backlog();
 }
 
@@ -339,6 +347,25 @@ void Node::send_lag_report() {
     const auto bytes = encode_index(engine_->applied());
     (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::lag_report),
                          epoch_, bytes);
+}
+
+Duration Node::execution_lag(Instant now) const {
+    const Duration round_trip =
+        heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
+    return lag_.seconds(now, round_trip);
+}
+
+// A heal holds the backup up and says nothing of its speed.
+void Node::control_lag() {
+    const Instant now = MonotonicClock::now();
+    if (!engine_ || now < next_lag_step_) return;
+    next_lag_step_ = now + LagController::kStep;
+    if (!recording_ || !log_needed()) {
+        lag_controller_.reset();
+    } else if (!diverged_) {
+        lag_controller_.step(execution_lag(now));
+    }
+    engine_->set_run_share(lag_controller_.share());
 }
 
 // ---- The channel ----
@@ -397,6 +424,8 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return;
         case Message::seed_progress:
             return receive_seed_progress(payload);
+        case Message::heal:
+            return receive_heal(epoch, payload);
     }
     logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped",
                           config_.pair.peer_site, type, payload.size());
@@ -405,6 +434,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
 void Node::on_writable() {
     flush_log();
     if (seed_out_) seed_out_->pump();
+    if (heal_out_) heal_out_->pump();
 }
 
 }  // namespace antipode::control

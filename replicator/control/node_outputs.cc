@@ -66,6 +66,7 @@ void Node::carry_out(const failover::Output& output) {
             [this](const FollowVm& order) { follow_vm(order); },
             [this](const ConsumeLog&) {
                 consuming_ = true;
+                settle_heal();
                 engine_->resume();
                 feed_backlog();
             },
@@ -130,6 +131,7 @@ void Node::make_engine() {
     replay::EngineOptions options;
     options.digest_interval = config_.pair.digest_interval;
     options.reset = replay::EngineOptions::Reset::reboots;
+    options.healing = replay::EngineOptions::Healing::on;
     engine_ = std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_,
                                                bridge_, metrics_);
     disks_->attach(engine_.get());
@@ -204,6 +206,7 @@ void Node::halt_vm() {
 }
 
 void Node::drop_vm() {
+    forget_heal();
     if (!engine_) return;
     engine_->stop();
     disks_->attach(nullptr);
@@ -222,6 +225,7 @@ void Node::drop_vm() {
 void Node::use_epoch(const failover::UseEpoch& order) {
     flush_log();
     epoch_ = order.epoch;
+    if (partner_ != order.partner && !(heal_in_ && heal_in_->committed())) forget_heal();
     partner_ = order.partner;
     disks_->set_epoch(order.epoch);
     if (heartbeat_) heartbeat_->set_epoch(order.epoch);

@@ -122,14 +122,16 @@ Status Node::status() const {
     status.members.push_back(member_word(me_));
     if (core_.partner() != Member{}) status.members.push_back(member_word(core_.partner()));
     const bool paired = state == SiteState::paired_primary || state == SiteState::paired_backup;
-    if (paired && digest_mismatches_ == 0 && core_.tiebreaker_usable()) {
+    if (paired && !diverged_ && !replays_badly() && core_.tiebreaker_usable()) {
         status.protection = Protection::protected_;
         status.protection_reason = "the backup acknowledges, and the tiebreaker answers";
     } else if (paired) {
         status.protection = Protection::degraded;
         status.protection_reason =
-            digest_mismatches_ > 0 ? "the backup's digests differ: " + digest_trouble_
-                                   : "the tiebreaker does not answer: a loss would freeze the VM";
+            diverged_ ? "the backup differs and is being healed: " + digest_trouble_
+            : replays_badly()
+                ? "the guest does not replay alike: the backup is healed again and again"
+                : "the tiebreaker does not answer: a loss would freeze the VM";
     } else {
         status.protection_reason = core_.reason();
     }
@@ -196,6 +198,7 @@ void Node::fill_execution(Status& status) const {
     status.output.delay_p99_seconds = finite(output_delay_.quantile(0.99));
     status.digest.checked = digests_checked_;
     status.digest.mismatches = digest_mismatches_;
+    status.digest.healed_pages = healed_pages_;
     status.digest.last_ok_exit = last_ok_exit_;
     status.log_rate.bytes_per_second = log_bytes_rate_;
     status.log_rate.entries_per_second = log_entries_rate_;
@@ -213,10 +216,9 @@ void Node::fill_execution(Status& status) const {
         status.execution.log_index = outbox_.last();
         status.execution.acknowledged = outbox_.acknowledged();
         if (partner_ != Member{}) {
-            const Duration round_trip =
-                heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
             status.execution_lag.seconds =
-                std::chrono::duration<double>(lag_.seconds(now, round_trip)).count();
+                std::chrono::duration<double>(execution_lag(now)).count();
+            status.execution.throttle_ratio = 1 - lag_controller_.share();
             status.execution_lag.entries = lag_.entries();
             status.execution_lag.bytes = outbox_.unacknowledged_bytes();
         }
@@ -251,7 +253,7 @@ void Node::fill_alerts(Status& status) const {
                                  Severity::warning,
                                  fmt::format("{}: {}", failover::to_string(code), text), 0});
     }
-    if (digest_mismatches_ > 0) {
+    if (diverged_ || replays_badly()) {
         status.alerts.push_back({EventCode::digest_mismatch, Severity::error,
                                  fmt::format("{} of {} digests differ: {}", digest_mismatches_,
                                              digests_checked_, digest_trouble_),
@@ -268,12 +270,15 @@ void Node::every_second() {
     log_bytes_rate_ = rate(log_bytes_total_.value(), last_log_bytes_);
     log_entries_rate_ = rate(log_entries_total_.value(), last_log_entries_);
     exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
+    ask_again_if_stalled();
     const Status now = status();
     journal_.add_sample(sample_of(now));
     metrics_.gauge("antipode_epoch", "Epoch of this site")
         .set(static_cast<double>(now.epoch.value()));
     metrics_.gauge("antipode_execution_lag_seconds", "Backup's execution behind the primary's")
         .set(now.execution_lag.seconds.value_or(0));
+    metrics_.gauge("antipode_throttle_ratio", "Part of the time taken from the guest")
+        .set(now.execution.throttle_ratio.value_or(0));
     metrics_.gauge("antipode_outputs_held", "Outputs that wait for the backup")
         .set(static_cast<double>(now.output.held));
     metrics_.gauge("antipode_protected", "1 if a loss of the primary would lose nothing")

@@ -60,6 +60,7 @@ struct Encoder {
         out.put(piece.state.guest_clock_ns);
         out.put_bytes(piece.state.cpu);
         out.put_bytes(piece.state.machine);
+        out.put(piece.state.digest_number);
     }
 };
 
@@ -123,6 +124,7 @@ Result<SeedPiece> decode_end(StateReader& in, uint64_t attempt) {
     in.get(piece.state.guest_clock_ns);
     piece.state.cpu = in.get_bytes(replay::DeltaState::kCpuBytesMax);
     piece.state.machine = in.get_bytes(kStateBytesMax);
+    in.get(piece.state.digest_number);
     return SeedPiece(std::move(piece));
 }
 

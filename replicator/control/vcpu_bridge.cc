@@ -82,6 +82,15 @@ void VcpuBridge::stopped(replay::StopReason reason, const std::string& text) {
 void VcpuBridge::digest_checked(ExitNumber exit, const std::string& text) {
     if (has_room()) notify(DigestChecked{exit, text});
 }
+void VcpuBridge::heal_wanted(std::unique_ptr<replay::HealRequest> request) {
+    notify(HealWanted{std::move(request)});
+}
+void VcpuBridge::heal_answered(std::unique_ptr<replay::HealAnswer> answer) {
+    notify(HealAnswered{std::move(answer)});
+}
+void VcpuBridge::healed(std::unique_ptr<replay::HealResult> result) {
+    notify(Healed{std::move(result)});
+}
 void VcpuBridge::replay_disk_error(const std::string& text) {
     if (has_room()) notify(DiskTrouble{text});
 }

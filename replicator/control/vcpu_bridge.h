@@ -45,8 +45,18 @@ class VcpuBridge final : public replay::LogPort, public replay::OwnerPort {
     struct DiskTrouble {
         std::string text;
     };
+    struct HealWanted {
+        std::unique_ptr<replay::HealRequest> request;
+    };
+    struct HealAnswered {
+        std::unique_ptr<replay::HealAnswer> answer;
+    };
+    struct Healed {
+        std::unique_ptr<replay::HealResult> result;
+    };
     using Item = std::variant<replay::Recorded, replay::ReplayedOutput, Drained, Live, Paused,
-                              Standing, DirtyPages, Stopped, DigestChecked, DiskTrouble>;
+                              Standing, DirtyPages, Stopped, DigestChecked, DiskTrouble, HealWanted,
+                              HealAnswered, Healed>;
 
     explicit VcpuBridge(size_t capacity);
 
@@ -67,6 +77,9 @@ class VcpuBridge final : public replay::LogPort, public replay::OwnerPort {
     void stopped(replay::StopReason reason, const std::string& text) override;
     void digest_checked(ExitNumber exit, const std::string& text) override;
     void replay_disk_error(const std::string& text) override;
+    void heal_wanted(std::unique_ptr<replay::HealRequest> request) override;
+    void heal_answered(std::unique_ptr<replay::HealAnswer> answer) override;
+    void healed(std::unique_ptr<replay::HealResult> result) override;
 
   private:
     static constexpr size_t kReserve = 64;

@@ -12,6 +12,8 @@ namespace antipode::replay {
 namespace {
 
 constexpr uint64_t kRandomKickMicrosecondsMax = 300;
+// Replaying: how often a guest that does not exit is looked at.
+constexpr Duration kStallLook = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -42,6 +44,7 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       log_(log),
       disk_(disk),
       owner_(owner),
+      history_(vm_->memory.page_count()),
       frames_(options.frames_pending_max),
       feed_(options.log_entries_pending_max),
       exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
@@ -57,7 +60,10 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       deltas_total_(metrics.counter("antipode_deltas_total",
                                     "Stretches of execution sent as state instead of replayed")),
       delta_pages_total_(metrics.counter("antipode_delta_pages_total", "Pages sent in deltas")),
-      resets_total_(metrics.counter("antipode_resets_total", "Times the VM was reset")) {}
+      resets_total_(metrics.counter("antipode_resets_total", "Times the VM was reset")),
+      heals_total_(
+          metrics.counter("antipode_heals_total", "Times a backup that differed was made equal")),
+      healed_pages_total_(metrics.counter("antipode_healed_pages_total", "Pages put right")) {}
 
 Engine::~Engine() {
     stop();
@@ -77,6 +83,8 @@ void Engine::start_replaying() {
 void Engine::start(Mode mode) {
     FT_CHECK(!thread_.joinable(), "engine started twice");
     mode_ = mode;
+    // What is in memory before the start is the same at both sites.
+    accept_verified();
     thread_ = std::thread([this] { main(); });
     if (kick_seed_ != 0) kicker_ = std::thread([this] { kicker(); });
 }
@@ -157,11 +165,15 @@ Engine::Step Engine::obey_commands() {
     paused_seen_ = false;
     if (stop_wanted_.load()) return finish(StopReason::stopped, "");
     if (dirty_wanted_.exchange(false)) report_dirty_pages();
-    if (stand_wanted() && at_exit_) return stand();
+    if (heal_asked_.load() && mode_ == Mode::recording && at_exit_) {
+        if (stand_for_heal() == Step::stop) return Step::stop;
+    }
+    if (stand_wanted_.load() && mode_ == Mode::recording && at_exit_) return stand();
     return Step::go_on;
 }
 
 Engine::Step Engine::finish(StopReason reason, std::string text) {
+    finished_early_ = true;
     owner_.stopped(reason, text);
     return Step::stop;
 }
@@ -175,8 +187,10 @@ Engine::Step Engine::step() {
 }
 
 Engine::Step Engine::run_guest() {
-    if (mode_ == Mode::recording && !kick_armed_ && options_.kick_deadline > Duration::zero()) {
-        kick_timer_.arm(options_.kick_deadline);
+    if (mode_ == Mode::recording) throttle();
+    const Duration look = mode_ == Mode::recording ? options_.kick_deadline : kStallLook;
+    if (!kick_armed_ && look > Duration::zero()) {
+        kick_timer_.arm(look);
         kick_armed_ = true;
     }
     const vmm::Exit exit = vcpu_.run();
@@ -187,10 +201,10 @@ Engine::Step Engine::run_guest() {
             exit_seen_.store(exit_, std::memory_order_relaxed);
             return guest_reset("triple fault");
         case vmm::Exit::Kind::failure:
-            return finish(StopReason::failed, exit.detail);
+            return guest_ended(StopReason::failed, exit.detail);
         default:
             kicks_total_.add();
-            return mode_ == Mode::recording ? record_kick() : Step::go_on;
+            return mode_ == Mode::recording ? record_kick() : replay_kick();
     }
 }
 
@@ -198,10 +212,14 @@ Engine::Step Engine::handle_exit(const vmm::Exit& exit) {
     ++exit_;
     exit_seen_.store(exit_, std::memory_order_relaxed);
     exits_total_.add();
+    trace_.add(ExitNumber(exit_), exit);
     in_halt_ = exit.kind == vmm::Exit::Kind::halt;
     machine_.emulate(exit, *this, vcpu_);
-    if (!input_error_.empty()) return diverged(input_error_);
     at_exit_ = true;
+    if (!input_error_.empty()) {
+        const Step step = begin_heal(Trouble::stuck, std::exchange(input_error_, {}));
+        if (step == Step::stop) return step;
+    }
     if (mode_ == Mode::recording) {
         record_outputs();
     } else {
@@ -217,7 +235,23 @@ Engine::Step Engine::handle_exit(const vmm::Exit& exit) {
         append(Passed{});
         passed_.store(exit_, std::memory_order_release);
     }
-    return finish(StopReason::guest_halted, "HLT with interrupts off");
+    return guest_ended(StopReason::guest_halted, "HLT with interrupts off");
+}
+
+// The guest will not run again. In replay that may be a divergence: then the log goes on.
+Engine::Step Engine::guest_ended(StopReason reason, const std::string& text) {
+    if (mode_ == Mode::recording || options_.healing == EngineOptions::Healing::off) {
+        return finish(reason, text);
+    }
+    ended_reason_ = reason;
+    if (healing_) {
+        healing_->trouble = Trouble::ended;
+        return Step::go_on;
+    }
+    ended_text_ = text;
+    ended_ = true;
+    at_exit_ = true;
+    return Step::go_on;
 }
 
 // The last act at an exit, the same on both sides: a function of machine and vCPU alone.
@@ -232,6 +266,7 @@ Engine::Step Engine::inject() {
 
 void Engine::submit_block_requests() {
     for (auto& request : machine_.take_block_requests()) {
+        note_block_request(request);
         if (mode_ == Mode::replaying) {
             vmm::BlockRequest copy{request.device,       request.number,       request.operation,
                                    request.offset_bytes, request.length_bytes, {}};
@@ -265,6 +300,8 @@ Result<DigestMark> Engine::digest() {
     DigestMark mark;
     mark.cpu = XXH3_64bits(&regs, sizeof regs) * 3 + XXH3_64bits(&sregs, sizeof sregs) * 5 +
                XXH3_64bits(&fpu, sizeof fpu);
+    last_registers_ = register_values(regs, sregs);
+    mark.disk = block_hash_;
     vmm::StateWriter state;
     machine_.save(state);
     mark.devices = XXH3_64bits(state.bytes().data(), state.bytes().size());

@@ -38,7 +38,10 @@
 #include "common/base/clock.h"
 #include "common/base/metrics.h"
 #include "common/base/spsc_queue.h"
+#include "replicator/replay/change_history.h"
 #include "replicator/replay/clock_pacer.h"
+#include "replicator/replay/exit_trace.h"
+#include "replicator/replay/heal.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/replay/memory_digest.h"
 #include "replicator/replay/ports.h"
@@ -50,7 +53,8 @@
 namespace antipode::replay {
 
 struct EngineOptions {
-    // A digest is logged when either is reached; zero = never for that reason.
+    // A digest is logged when either is reached; zero = never for that reason. The interval grows
+    // where digests would take more than a hundredth of the guest's time.
     Duration digest_interval = std::chrono::seconds(1);
     uint64_t digest_exits = 0;
     // A guest that has not exited for one to two of these, while events wait for it, gets them by a
@@ -62,6 +66,9 @@ struct EngineOptions {
     // What a reset by the guest does: the VM boots again, or it has ended.
     enum class Reset : uint8_t { ends, reboots };
     Reset reset = Reset::ends;
+    // A replaying VM that differs: off = it goes on differing, or stops where it cannot follow.
+    enum class Healing : uint8_t { off, on };
+    Healing healing = Healing::off;
 };
 
 // For tests: sees the VM at each counted exit, after events were applied and before injection.
@@ -112,6 +119,18 @@ class Engine final : private vmm::InputSource {
     // them.
     enum class Since : uint8_t { last_call, ever };
     void request_dirty_pages(Since since);
+    // Recording: the part of the time, over 0 and at most 1, in which the guest may run.
+    void set_run_share(double share);
+    // Recording: answers a backup that has diverged: OwnerPort::heal_answered() follows, at an
+    // exit. A later request takes the place of one that has not been answered yet.
+    void answer_heal(std::unique_ptr<HealRequest> request);
+    // The answer's chunks have been read: the VM may go on.
+    void heal_answer_taken();
+    // Replaying, after heal_wanted(): the answer, whose chunks are on this site's disks already; it
+    // takes effect behind entry `position`, which has been or will be fed.
+    void heal(std::unique_ptr<HealAnswer> answer, LogIndex position);
+    // There will be no heal, now or later in this log: go on as well as can be.
+    void abandon_heal();
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
     void stop();
     void wake() { wakeup_.wake(); }
@@ -137,6 +156,19 @@ class Engine final : private vmm::InputSource {
   private:
     enum class Mode : uint8_t { recording, replaying };
     enum class Step : uint8_t { go_on, stop };
+    enum class Trouble : uint8_t {
+        differs,  // a digest differs; the log can still be followed
+        stuck,    // the log cannot be followed any more
+        ended,    // the guest has ended here, and not at the primary
+    };
+    struct Healing {
+        Trouble trouble = Trouble::differs;
+        std::string text;
+        bool asked = false;
+        uint64_t skipped = 0;
+        uint64_t position = 0;
+        std::unique_ptr<HealAnswer> answer;
+    };
     struct BlockCompletion {
         uint32_t drive;
         uint64_t number;
@@ -158,9 +190,13 @@ class Engine final : private vmm::InputSource {
     void main();
     void kicker();
     Step obey_commands();
-    bool stand_wanted() const { return stand_wanted_.load() && mode_ == Mode::recording; }
+    bool stand_wanted() const {
+        return (stand_wanted_.load() || heal_asked_.load()) && mode_ == Mode::recording;
+    }
     Step stand();
     Result<std::unique_ptr<VmState>> capture();
+    void forget_comparisons();
+    Result<void> take_state(const VmState& state, LogIndex position);
     void start_following();
     void report_dirty_pages();
     void remember_reissued();
@@ -171,6 +207,7 @@ class Engine final : private vmm::InputSource {
     Step handle_exit(const vmm::Exit& exit);
     Step inject();
     Step finish(StopReason reason, std::string text);
+    Step guest_ended(StopReason reason, const std::string& text);
     void submit_block_requests();
     Result<DigestMark> digest();
     uint64_t read(vmm::InputKind kind) override;
@@ -184,6 +221,7 @@ class Engine final : private vmm::InputSource {
     void record_digest(Instant now);
     void drain_completions();
     bool events_wait(Instant now) const;
+    void throttle();
     Step record_kick();
     Step record_delta();
 
@@ -200,6 +238,7 @@ class Engine final : private vmm::InputSource {
     bool fetch_entry();
     Step apply(const Indexed& next);
     Step apply_block_done(const BlockDone& done);
+    Step apply_output(ExitNumber exit, const OutputMark& mark);
     Step apply_digest(ExitNumber exit, const DigestMark& mark);
     Step collect_delta(const DeltaPages& part);
     Step apply_delta(const DeltaState& state);
@@ -208,6 +247,21 @@ class Engine final : private vmm::InputSource {
     uint64_t replay_input(vmm::InputKind kind);
     Step become_live();
     Step diverged(const std::string& text);
+
+    // engine_heal.cc
+    void note_block_request(const vmm::BlockRequest& request);
+    Step begin_heal(Trouble trouble, const std::string& text);
+    void request_heal();
+    Step heal_step();
+    Step replay_kick();
+    Step give_up_heal();
+    Step apply_heal();
+    Result<void> drop_access();
+    void compare_pages(const HealAnswer& answer, HealResult& result);
+    void put_page(const DeltaPages::Page& page);
+    void accept_verified();
+    Step stand_for_heal();
+    Result<void> make_answer(const HealRequest& request, HealAnswer& answer);
 
     std::unique_ptr<vmm::VirtualMachine> vm_;
     vmm::Machine& machine_;
@@ -231,6 +285,7 @@ class Engine final : private vmm::InputSource {
     MemoryDigest memory_digest_;
     Instant next_digest_time_{};
     uint64_t next_digest_exit_ = 0;
+    std::optional<Instant> slice_begin_;  // throttled: since when the guest has been running
     vmm::KickTimer kick_timer_;
     bool kick_armed_ = false;
     uint64_t exit_at_kick_ = 0;
@@ -247,6 +302,27 @@ class Engine final : private vmm::InputSource {
     std::deque<VmControl::Kind> controls_pending_;  // recording: not applied yet
     bool held_ = false;                             // paused by an operator
     std::string input_error_;                       // set by read() when the log does not fit
+    std::array<uint64_t, 4> last_inputs_{};         // replaying: by kind, what was read last
+
+    // Comparing and healing: the vCPU thread's own.
+    uint64_t digest_number_ = 0;         // digests logged, or met in the log
+    uint64_t verified_number_ = 0;       // replaying: the last that was equal
+    uint64_t disk_verified_number_ = 0;  // the same for disk writes alone
+    uint64_t block_hash_ = 0;            // of the disk writes since the last digest
+    ChunkSet interval_chunks_;           // recording: since the last digest; replaying: since the
+                                         // last whose disk writes were equal
+    ChangeHistory history_;              // recording
+    ExitTrace trace_;
+    std::array<uint64_t, Evidence::kRegisters> last_registers_{};  // at the last digest
+    std::optional<Healing> healing_;
+    uint64_t heal_attempt_ = 0;
+    uint64_t stall_exit_ = 0;  // replaying: seen at the last kick
+    Duration stall_since_{};   // CPU time of this thread when it was first seen
+    bool skip_log_ = false;    // replaying: what is left of the log cannot be followed
+    bool ended_ = false;       // replaying: the guest has ended here; the log says whether rightly
+    StopReason ended_reason_ = StopReason::failed;
+    std::string ended_text_;
+    bool finished_early_ = false;
 
     // Between threads.
     Wakeup wakeup_;
@@ -259,6 +335,14 @@ class Engine final : private vmm::InputSource {
     std::atomic<bool> held_seen_{false};
     std::atomic<bool> inbox_any_{false};
     std::deque<std::vector<std::byte>> console_pending_;
+    std::unique_ptr<HealAnswer> heal_inbox_;  // under inbox_mutex_, as the two below
+    uint64_t heal_position_ = 0;
+    std::unique_ptr<HealRequest> heal_request_;
+    std::atomic<bool> heal_here_{false};
+    std::atomic<bool> heal_abandoned_{false};
+    std::atomic<bool> heal_asked_{false};
+    std::atomic<bool> heal_taken_{false};
+    std::atomic<uint32_t> run_share_permille_{1000};
     std::atomic<bool> stop_wanted_{false};
     std::atomic<bool> pause_wanted_{false};
     std::atomic<bool> stand_wanted_{false};
@@ -283,6 +367,8 @@ class Engine final : private vmm::InputSource {
     Counter& deltas_total_;
     Counter& delta_pages_total_;
     Counter& resets_total_;
+    Counter& heals_total_;
+    Counter& healed_pages_total_;
 
     std::thread thread_;
     std::thread kicker_;

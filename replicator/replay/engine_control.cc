@@ -75,7 +75,7 @@ Engine::Step Engine::guest_reset(const std::string& text) {
         append(Passed{});
         passed_.store(exit_, std::memory_order_release);
     }
-    return finish(StopReason::guest_reset, text);
+    return guest_ended(StopReason::guest_reset, text);
 }
 
 Engine::Step Engine::reboot() {

@@ -12,6 +12,10 @@ namespace antipode::replay {
 namespace {
 
 constexpr uint64_t kNanosecondsASecond = 1'000'000'000;
+constexpr Duration kThrottleSlice = std::chrono::milliseconds(2);
+constexpr Duration kThrottleWaitMax = std::chrono::milliseconds(100);
+constexpr int kDigestCostRatio = 100;  // a digest takes at most a hundredth of the time
+constexpr Duration kDigestIntervalMax = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -56,6 +60,30 @@ uint64_t Engine::sample(vmm::InputKind kind) {
         }
     }
     return 0;
+}
+
+void Engine::set_run_share(double share) {
+    run_share_permille_.store(static_cast<uint32_t>(std::clamp(share, 0.001, 1.0) * 1000),
+                              std::memory_order_relaxed);
+}
+
+// Between two entries of the guest: after each slice that it ran, it waits as long as its share
+// asks. A guest that does not exit is brought here by its kick timer.
+void Engine::throttle() {
+    const uint32_t share = run_share_permille_.load(std::memory_order_relaxed);
+    if (share >= 1000) {
+        slice_begin_.reset();
+        return;
+    }
+    const Instant now = MonotonicClock::now();
+    if (!slice_begin_) slice_begin_ = now;
+    const Duration ran = now - *slice_begin_;
+    if (ran < kThrottleSlice) return;
+    const Instant until = now + std::min<Duration>(ran * (1000 - share) / share, kThrottleWaitMax);
+    while (MonotonicClock::now() < until && !command_waits()) {
+        wakeup_.wait(until, [this] { return command_waits(); });
+    }
+    slice_begin_.reset();
 }
 
 void Engine::record_outputs() {
@@ -154,6 +182,7 @@ Engine::Step Engine::record_events() {
         // The exit is not over: more events may be applied to it.
         wakeup_.wait(timer_.next(),
                      [this] { return inbox_any_.load() || !frames_.empty() || command_waits(); });
+        slice_begin_.reset();  // an idle guest has its share
         return Step::go_on;
     }
     if (stand_wanted()) return Step::go_on;  // obey_commands stands at this exit
@@ -223,14 +252,22 @@ void Engine::record_digest(Instant now) {
     const bool by_time = options_.digest_interval > Duration::zero() && now >= next_digest_time_;
     const bool by_exit = options_.digest_exits > 0 && exit_ >= next_digest_exit_;
     if (!by_time && !by_exit) return;
-    next_digest_time_ = now + options_.digest_interval;
     next_digest_exit_ = exit_ + options_.digest_exits;
     const auto mark = digest();
-    if (!mark) {
-        logger("replay").error("digest at exit {}: {}", exit_, mark.error().to_string());
+    const auto changed = memory_digest_.take_marked(vm_->vm, vm_->memory);
+    const Duration cost = MonotonicClock::now() - now;
+    next_digest_time_ =
+        now + std::clamp<Duration>(cost * kDigestCostRatio, options_.digest_interval,
+                                   std::max(options_.digest_interval, kDigestIntervalMax));
+    if (!mark || !changed) {
+        logger("replay").error("digest at exit {}: {}", exit_,
+                               (!mark ? mark.error() : changed.error()).to_string());
         return;
     }
     append(*mark);
+    trace_.add_point(ExitNumber(exit_), last_registers_);
+    history_.close(++digest_number_, *changed, std::exchange(interval_chunks_, {}));
+    block_hash_ = 0;
 }
 
 }  // namespace antipode::replay

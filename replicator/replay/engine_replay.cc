@@ -67,22 +67,38 @@ Engine::Step Engine::diverged(const std::string& text) {
 }
 
 Engine::Step Engine::replay_events() {
-    while (fetch_entry()) {
+    for (;;) {
+        if (healing_) return heal_step();
+        if (!fetch_entry()) break;
         if (command_waits()) return Step::go_on;
+        if (skip_log_) {
+            applied_index_ = next_entry_->index.value();
+            applied_seen_.store(applied_index_, std::memory_order_relaxed);
+            next_entry_.reset();
+            continue;
+        }
         const uint64_t exit = next_entry_->entry.exit.value();
         if (exit > exit_) {
+            if (ended_) {
+                ended_ = false;
+                return begin_heal(Trouble::ended, "the guest has ended here: " + ended_text_);
+            }
             if (in_halt_ && !machine_.interrupt_pending()) {
-                return diverged("the primary left HLT and nothing has woken this VM");
+                return begin_heal(Trouble::stuck,
+                                  "the primary left HLT and nothing has woken this VM");
             }
             if (!own_outputs_.empty()) {
-                owner_.digest_checked(ExitNumber(exit_), "an output that the primary did not make");
+                const std::string text = "an output that the primary did not make";
+                owner_.digest_checked(ExitNumber(exit_), text);
                 own_outputs_.clear();
+                if (begin_heal(Trouble::differs, text) == Step::stop) return Step::stop;
+                continue;
             }
             return inject();
         }
         if (exit < exit_) {
-            return diverged("the log has an entry for an earlier exit: " +
-                            describe(next_entry_->entry));
+            return begin_heal(Trouble::stuck, "the log has an entry for an earlier exit: " +
+                                                  describe(next_entry_->entry));
         }
         const Indexed next = std::move(*next_entry_);
         next_entry_.reset();
@@ -90,6 +106,7 @@ Engine::Step Engine::replay_events() {
         applied_index_ = next.index.value();
         applied_seen_.store(applied_index_, std::memory_order_relaxed);
     }
+    if (ended_ && log_closed_.load() && feed_.empty()) return finish(ended_reason_, ended_text_);
     if (live_wanted_.load() && log_closed_.load()) return become_live();
     wait_for_log();
     return Step::go_on;
@@ -98,25 +115,15 @@ Engine::Step Engine::replay_events() {
 Engine::Step Engine::apply(const Indexed& next) {
     const LogEntry::Body& body = next.entry.body;
     if (const auto* mark = std::get_if<OutputMark>(&body)) {
-        if (own_outputs_.empty()) {
-            owner_.digest_checked(next.entry.exit,
-                                  "the primary made an output that is missing here");
-            return Step::go_on;
-        }
-        const uint32_t own = own_outputs_.front();
-        own_outputs_.pop_front();
-        if (own != mark->checksum) {
-            owner_.digest_checked(next.entry.exit,
-                                  fmt::format("output checksum is {:08x}, the primary's is {:08x}",
-                                              own, mark->checksum));
-        }
+        return apply_output(next.entry.exit, *mark);
     } else if (std::holds_alternative<TimerTick>(body)) {
         machine_.timer_tick();
     } else if (const auto* done = std::get_if<BlockDone>(&body)) {
         return apply_block_done(*done);
     } else if (const auto* frame = std::get_if<FrameReceived>(&body)) {
         if (frame->interface >= machine_.interface_count()) {
-            return diverged(fmt::format("interface {} does not exist", frame->interface));
+            return begin_heal(Trouble::stuck,
+                              fmt::format("interface {} does not exist", frame->interface));
         }
         machine_.receive_frame(frame->interface, frame->bytes);
     } else if (const auto* input = std::get_if<ConsoleInput>(&body)) {
@@ -130,21 +137,45 @@ Engine::Step Engine::apply(const Indexed& next) {
     } else if (const auto* state = std::get_if<DeltaState>(&body)) {
         return apply_delta(*state);
     } else if (std::holds_alternative<InputRead>(body)) {
-        return diverged("the primary read a clock here, this VM did not");
+        return begin_heal(Trouble::stuck, "the primary read a clock here, this VM did not");
     }
     return Step::go_on;
+}
+
+Engine::Step Engine::apply_output(ExitNumber exit, const OutputMark& mark) {
+    std::string text = "the primary made an output that is missing here";
+    if (!own_outputs_.empty()) {
+        const uint32_t own = own_outputs_.front();
+        own_outputs_.pop_front();
+        if (own == mark.checksum) return Step::go_on;
+        text =
+            fmt::format("output checksum is {:08x}, the primary's is {:08x}", own, mark.checksum);
+    }
+    owner_.digest_checked(exit, text);
+    return begin_heal(Trouble::differs, text);
 }
 
 Engine::Step Engine::apply_digest(ExitNumber exit, const DigestMark& mark) {
     const auto own = digest();
     if (!own) return finish(StopReason::failed, own.error().to_string());
+    ++digest_number_;
+    block_hash_ = 0;
     std::string text;
+    if (own->disk != mark.disk) text += "disk writes ";
     if (own->cpu != mark.cpu) text += "registers ";
     if (own->devices != mark.devices) text += "devices ";
     if (own->memory != mark.memory) text += "memory ";
     if (!text.empty()) text += "differ from the primary's";
     owner_.digest_checked(exit, text);
-    return Step::go_on;
+    if (text.empty()) {
+        accept_verified();
+        return Step::go_on;
+    }
+    if (own->disk == mark.disk && disk_verified_number_ + 1 == digest_number_) {
+        disk_verified_number_ = digest_number_;
+        interval_chunks_.clear();
+    }
+    return begin_heal(Trouble::differs, text);
 }
 
 Engine::Step Engine::collect_delta(const DeltaPages& part) {
@@ -170,16 +201,10 @@ Engine::Step Engine::apply_delta(const DeltaState& state) {
     if (inject() == Step::stop) return Step::stop;
     const vmm::Exit exit = vcpu_.complete_access();
     if (exit.kind != vmm::Exit::Kind::kicked) {
-        return diverged(fmt::format("another exit ({}) before the delta", to_string(exit.kind)));
+        return begin_heal(Trouble::stuck,
+                          fmt::format("another exit ({}) before the delta", to_string(exit.kind)));
     }
-    for (const auto& page : delta_pages_) {
-        const auto target = vm_->memory.mutable_page(page.number);
-        if (page.bytes.empty()) {
-            std::fill(target.begin(), target.end(), std::byte{0});
-        } else {
-            std::copy(page.bytes.begin(), page.bytes.end(), target.begin());
-        }
-    }
+    for (const auto& page : delta_pages_) put_page(page);
     delta_pages_.clear();
     const auto restored = vmm::restore_cpu(vcpu_, *cpu);
     if (!restored) return finish(StopReason::failed, restored.error().to_string());
@@ -193,7 +218,8 @@ Engine::Step Engine::apply_block_done(const BlockDone& done) {
     const RequestKey key(done.drive, done.number);
     const auto request = retriable_.find(key);
     if (request == retriable_.end()) {
-        return diverged(fmt::format("drive {} has no request {}", done.drive, done.number));
+        return begin_heal(Trouble::stuck,
+                          fmt::format("drive {} has no request {}", done.drive, done.number));
     }
     for (;;) {
         drain_completions();
@@ -250,11 +276,18 @@ uint64_t Engine::replay_input(vmm::InputKind kind) {
             const auto* input = std::get_if<InputRead>(&next_entry_->entry.body);
             if (next_entry_->entry.exit.value() != exit_ || input == nullptr ||
                 input->kind != kind) {
-                input_error_ = fmt::format("this VM reads clock {}, the log has: {}",
-                                           static_cast<int>(kind), describe(next_entry_->entry));
-                return 0;
+                // Until it is healed, or goes on without: a clock that does not run backwards,
+                // and chance that nobody else has.
+                if (!healing_ && !skip_log_) {
+                    input_error_ =
+                        fmt::format("this VM reads clock {}, the log has: {}",
+                                    static_cast<int>(kind), describe(next_entry_->entry));
+                }
+                if (kind == vmm::InputKind::entropy) return sample(kind);
+                return last_inputs_[static_cast<size_t>(kind)];
             }
             const uint64_t value = input->value;
+            last_inputs_[static_cast<size_t>(kind)] = value;
             applied_index_ = next_entry_->index.value();
             applied_seen_.store(applied_index_, std::memory_order_relaxed);
             next_entry_.reset();
@@ -285,6 +318,9 @@ Engine::Step Engine::become_live() {
     retriable_.clear();
     own_outputs_.clear();
     delta_pages_.clear();
+    skip_log_ = false;
+    heal_abandoned_ = false;
+    forget_comparisons();
     exit_ = 0;
     next_digest_exit_ = options_.digest_exits;
     exit_seen_.store(0, std::memory_order_relaxed);

@@ -58,11 +58,18 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
     state->in_halt = in_halt_;
     state->held = held_;
     state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    state->digest_number = digest_number_;
+    if (mode_ == Mode::recording) block_hash_ = 0;  // whoever follows from here begins with none
     return state;
 }
 
 Result<void> Engine::restore(const VmState& state, LogIndex position) {
     FT_CHECK(!thread_.joinable(), "restored while it runs");
+    return take_state(state, position);
+}
+
+// Memory is in place. `reissue_` holds what is to be submitted to the disks.
+Result<void> Engine::take_state(const VmState& state, LogIndex position) {
     vmm::StateReader machine_bytes(state.machine);
     FT_TRY_VOID(machine_.load(machine_bytes));
     vmm::StateReader cpu_bytes(state.cpu);
@@ -71,6 +78,10 @@ Result<void> Engine::restore(const VmState& state, LogIndex position) {
     exit_ = state.exit.value();
     exit_seen_.store(exit_, std::memory_order_relaxed);
     output_number_ = state.output.value();
+    digest_number_ = state.digest_number;
+    verified_number_ = digest_number_;
+    disk_verified_number_ = digest_number_;
+    block_hash_ = 0;
     applied_index_ = position.value();
     applied_seen_.store(applied_index_, std::memory_order_relaxed);
     remember_reissued();
@@ -80,6 +91,17 @@ Result<void> Engine::restore(const VmState& state, LogIndex position) {
     held_seen_ = held_;
     at_exit_ = true;
     return {};
+}
+
+// Digests count from here, at both sites.
+void Engine::forget_comparisons() {
+    digest_number_ = 0;
+    verified_number_ = 0;
+    disk_verified_number_ = 0;
+    block_hash_ = 0;
+    interval_chunks_.clear();
+    history_.forget();
+    trace_.forget();
 }
 
 // What was the primary becomes the backup of the site that has consumed its log: both stand at the
@@ -97,6 +119,8 @@ void Engine::start_following() {
     retriable_.clear();
     own_completions_.clear();
     own_outputs_.clear();
+    heal_abandoned_ = false;
+    forget_comparisons();
     remember_reissued();
     for (auto& completion : completions_) {
         const RequestKey key(completion.drive, completion.number);

@@ -179,7 +179,9 @@ struct BodyWriter {
     }
     void operator()(const DigestMark& body) const {
         write_header(out, Kind::digest_mark, delta);
-        for (const uint64_t value : {body.cpu, body.devices, body.memory}) out.fixed(value, 8);
+        for (const uint64_t value : {body.cpu, body.devices, body.memory, body.disk}) {
+            out.fixed(value, 8);
+        }
     }
     void operator()(const Passed&) const { write_header(out, Kind::passed, delta); }
     void operator()(const DeltaPages& body) const {
@@ -302,6 +304,7 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
             FT_TRY(body.cpu, in.fixed(8));
             FT_TRY(body.devices, in.fixed(8));
             FT_TRY(body.memory, in.fixed(8));
+            FT_TRY(body.disk, in.fixed(8));
             return LogEntry::Body(body);
         }
         case Kind::passed:
@@ -367,7 +370,7 @@ std::vector<std::byte> encode(const LogBatch& batch) {
 }
 
 size_t encoded_bytes_max(const LogEntry& entry) {
-    constexpr size_t kFixedMax = 1 + kVarintBytesMax + 24;  // header, delta, the largest fixed body
+    constexpr size_t kFixedMax = 1 + kVarintBytesMax + 32;  // header, delta, the largest fixed body
     if (const auto* frame = std::get_if<FrameReceived>(&entry.body)) {
         return kFixedMax + frame->bytes.size();
     }
@@ -438,8 +441,8 @@ struct Describer {
         return fmt::format("console-input bytes={}", body.bytes.size());
     }
     std::string operator()(const DigestMark& body) const {
-        return fmt::format("digest cpu={:016x} devices={:016x} memory={:016x}", body.cpu,
-                           body.devices, body.memory);
+        return fmt::format("digest cpu={:016x} devices={:016x} memory={:016x} disk={:016x}",
+                           body.cpu, body.devices, body.memory, body.disk);
     }
     std::string operator()(const Passed&) const { return "passed"; }
     std::string operator()(const DeltaPages& body) const {

@@ -61,6 +61,7 @@ struct DigestMark {
     uint64_t cpu = 0;
     uint64_t devices = 0;
     uint64_t memory = 0;
+    uint64_t disk = 0;  // of what was written to the disks since the last digest
     bool operator==(const DigestMark&) const = default;
 };
 // A delta: where a stretch of execution cannot be replayed (the guest did not exit in time), the

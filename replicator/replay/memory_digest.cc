@@ -36,6 +36,7 @@ Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory) {
     scratch_.assign(words, 0);
     if (unhashed_.empty()) unhashed_ = bits_of_all(memory.page_count());
     changed_.resize(words);
+    marked_.resize(words);
     FT_TRY_VOID(vm.collect_dirty(scratch_));
     auto& ours = memory.vmm_dirty();
     for (size_t word = 0; word < words; ++word) {
@@ -43,6 +44,7 @@ Result<void> MemoryDigest::collect(vmm::Vm& vm, vmm::GuestMemory& memory) {
         ours[word] = 0;
         unhashed_[word] |= bits;
         changed_[word] |= bits;
+        marked_[word] |= bits;
         if (!unsent_.empty()) unsent_[word] |= bits;
     }
     return {};
@@ -68,6 +70,18 @@ Result<std::vector<uint64_t>> MemoryDigest::take_unsent(vmm::Vm& vm, vmm::GuestM
     FT_TRY_VOID(collect(vm, memory));
     std::vector<uint64_t> bitmap(words, 0);
     bitmap.swap(unsent_);
+    return bitmap;
+}
+
+Result<std::vector<uint64_t>> MemoryDigest::marked(vmm::Vm& vm, vmm::GuestMemory& memory) {
+    FT_TRY_VOID(collect(vm, memory));
+    return marked_;
+}
+
+Result<std::vector<uint64_t>> MemoryDigest::take_marked(vmm::Vm& vm, vmm::GuestMemory& memory) {
+    FT_TRY_VOID(collect(vm, memory));
+    std::vector<uint64_t> bitmap(marked_.size(), 0);
+    bitmap.swap(marked_);
     return bitmap;
 }
 

@@ -31,17 +31,22 @@ class MemoryDigest {
     // first time.
     void forget_sent() { unsent_.clear(); }
     Result<std::vector<uint64_t>> take_unsent(vmm::Vm& vm, vmm::GuestMemory& memory);
+    // A bitmap of the pages written since the last take_marked().
+    Result<std::vector<uint64_t>> take_marked(vmm::Vm& vm, vmm::GuestMemory& memory);
+    // The same, which goes on being remembered.
+    Result<std::vector<uint64_t>> marked(vmm::Vm& vm, vmm::GuestMemory& memory);
     const std::vector<uint64_t>& page_hashes() const { return page_hashes_; }
     uint64_t pages_hashed() const { return pages_hashed_; }
 
-  private:
-    Result<void> collect(vmm::Vm& vm, vmm::GuestMemory& memory);
     static uint64_t hash_page(const vmm::GuestMemory& memory, uint64_t page);
 
+  private:
+    Result<void> collect(vmm::Vm& vm, vmm::GuestMemory& memory);
     std::vector<uint64_t> page_hashes_;
     std::vector<uint64_t> unhashed_;  // one bit a page: written since it was hashed
     std::vector<uint64_t> unsent_;    // seeding; empty when nobody has asked yet
     std::vector<uint64_t> changed_;   // since the last update() or take_changed()
+    std::vector<uint64_t> marked_;    // since the last take_marked()
     std::vector<uint64_t> scratch_;
     uint64_t digest_ = 0;
     uint64_t pages_hashed_ = 0;

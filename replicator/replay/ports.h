@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "replicator/replay/heal.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/vmm/machine.h"
 
@@ -26,17 +27,6 @@ struct Recorded {
 struct ReplayedOutput {
     OutputNumber number;
     vmm::Output output;
-};
-
-// Everything a VM is at an exit, but for its memory: what another site needs to follow from there.
-struct VmState {
-    std::vector<std::byte> cpu;      // vmm::CpuState
-    std::vector<std::byte> machine;  // vmm::Machine
-    ExitNumber exit;
-    OutputNumber output;  // the last one made
-    bool in_halt = false;
-    uint64_t guest_clock_ns = 0;
-    bool held = false;  // paused by an operator
 };
 
 // Why a vCPU thread stopped running the guest.
@@ -84,6 +74,13 @@ class OwnerPort {
     virtual void digest_checked(ExitNumber exit, const std::string& text) = 0;
     // A disk request fails here but did not at the primary; it is being retried.
     virtual void replay_disk_error(const std::string& text) = 0;
+    // Backup: it stands diverged and needs this, through Engine::heal().
+    virtual void heal_wanted(std::unique_ptr<HealRequest> request) = 0;
+    // Primary: the answer to Engine::answer_heal(). Everything up to here is in the log. With
+    // chunks to read, the VM stands until Engine::heal_answer_taken().
+    virtual void heal_answered(std::unique_ptr<HealAnswer> answer) = 0;
+    // Backup: it is equal again.
+    virtual void healed(std::unique_ptr<HealResult> result) = 0;
 };
 
 }  // namespace antipode::replay

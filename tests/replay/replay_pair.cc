@@ -26,6 +26,7 @@ bool Side::record(Recorded&& step) {
         output_numbers.push_back(step.output_number);
         note(step.output);
     }
+    ++recorded_count;
     log.push_back(std::move(step));
     changed.notify_all();
     return true;
@@ -87,6 +88,26 @@ void Side::replay_disk_error(const std::string& text) {
     changed.notify_all();
 }
 
+void Side::heal_wanted(std::unique_ptr<HealRequest> wanted) {
+    const std::lock_guard lock(mutex);
+    heal_request = std::move(wanted);
+    changed.notify_all();
+}
+
+void Side::heal_answered(std::unique_ptr<HealAnswer> answered) {
+    if (on_answer) on_answer(*answered);
+    const std::lock_guard lock(mutex);
+    heal_answer = std::move(answered);
+    answered_at = recorded_count;
+    changed.notify_all();
+}
+
+void Side::healed(std::unique_ptr<HealResult> result) {
+    const std::lock_guard lock(mutex);
+    heals.push_back(*result);
+    changed.notify_all();
+}
+
 bool Side::wait_until(const std::function<bool()>& condition, Duration deadline) {
     // Not everything a condition may look at notifies: look again now and then.
     constexpr Duration kLook = std::chrono::milliseconds(20);
@@ -107,6 +128,7 @@ Result<std::unique_ptr<Engine>> ReplayPair::make_engine(Side& owner,
     EngineOptions engine_options;
     engine_options.digest_interval = std::chrono::milliseconds(100);
     engine_options.digest_exits = options_.digest_exits;
+    engine_options.healing = options_.healing;
     FT_TRY(auto vm, vmm::build_vm(kvm, options_.config, sizes));
     disk = std::make_unique<MemoryDisk>(options_.disk_bytes, seed);
     auto engine =
@@ -121,6 +143,7 @@ Result<std::unique_ptr<ReplayPair>> ReplayPair::make(const PairOptions& options)
     auto pair = std::unique_ptr<ReplayPair>(new ReplayPair(options));
     const uint64_t seed = options.disk_seed;
     FT_TRY(pair->primary_engine, pair->make_engine(pair->primary, pair->primary_disk, seed));
+    pair->primary.on_answer = [raw = pair.get()](HealAnswer& answer) { raw->copy_chunks(answer); };
     FT_TRY(pair->backup_engine, pair->make_engine(pair->backup, pair->backup_disk, seed + 1));
     return pair;
 }
@@ -195,6 +218,47 @@ bool ReplayPair::send(std::vector<LogEntry> entries, LogIndex first) {
     return true;
 }
 
+// On the primary's vCPU thread: the guest stands.
+void ReplayPair::copy_chunks(HealAnswer& answer) {
+    const auto contents = primary_disk->contents();
+    chunks_.clear();
+    for (const DiskChunk& chunk : answer.chunks) {
+        const auto from = std::min<size_t>(chunk.index * DiskChunk::kBytes, contents.size());
+        const auto to = std::min<size_t>(from + DiskChunk::kBytes, contents.size());
+        chunks_.emplace_back(contents.begin() + static_cast<ptrdiff_t>(from),
+                             contents.begin() + static_cast<ptrdiff_t>(to));
+    }
+    primary_engine->heal_answer_taken();
+}
+
+void ReplayPair::carry_heal() {
+    std::unique_ptr<HealRequest> request;
+    std::unique_ptr<HealAnswer> answer;
+    {
+        const std::lock_guard lock(backup.mutex);
+        request = std::move(backup.heal_request);
+    }
+    if (request) primary_engine->answer_heal(std::move(request));
+    {
+        const std::lock_guard lock(primary.mutex);
+        if (primary.heal_answer && taken_count_ == primary.answered_at) {
+            answer = std::move(primary.heal_answer);
+        }
+    }
+    if (!answer) return;
+    if (!answer->refused.empty()) {
+        pump_error = "heal refused: " + answer->refused;
+        return;
+    }
+    auto contents = backup_disk->contents();
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+        const auto at = static_cast<ptrdiff_t>(answer->chunks[i].index * DiskChunk::kBytes);
+        std::copy(chunks_[i].begin(), chunks_[i].end(), contents.begin() + at);
+    }
+    backup_disk->set_contents(std::move(contents));
+    backup_engine->heal(std::move(answer), LogIndex(next_index_ - 1));
+}
+
 void ReplayPair::pump() {
     uint64_t passed_sent = 0;
     bool last_round = false;
@@ -208,10 +272,12 @@ void ReplayPair::pump() {
             const std::lock_guard lock(primary.mutex);
             size_t bytes = 0;
             while (!primary.log.empty() && entries.size() < LogBatch::kEntriesMax - 1) {
+                if (primary.heal_answer && taken_count_ == primary.answered_at) break;
                 bytes += encoded_bytes_max(primary.log.front().entry);
                 if (bytes > LogBatch::kBytesMax / 2) break;
                 entries.push_back(std::move(primary.log.front().entry));
                 primary.log.pop_front();
+                ++taken_count_;
             }
             emptied = primary.log.empty();
         }
@@ -230,6 +296,7 @@ void ReplayPair::pump() {
         } else if (last_round) {
             return;
         }
+        carry_heal();
         round.unlock();
         last_round = pump_stop_;
         if (!last_round) std::this_thread::sleep_for(kPumpInterval);

@@ -31,6 +31,9 @@ class Side final : public LogPort, public OwnerPort {
     void stopped(StopReason reason, const std::string& text) override;
     void digest_checked(ExitNumber exit, const std::string& text) override;
     void replay_disk_error(const std::string& text) override;
+    void heal_wanted(std::unique_ptr<HealRequest> wanted) override;
+    void heal_answered(std::unique_ptr<HealAnswer> answered) override;
+    void healed(std::unique_ptr<HealResult> result) override;
 
     // False if `condition` did not come true within the deadline.
     bool wait_until(const std::function<bool()>& condition, Duration deadline);
@@ -51,6 +54,12 @@ class Side final : public LogPort, public OwnerPort {
     size_t digests_equal = 0;
     std::vector<std::string> digest_errors;
     std::vector<std::string> disk_errors;
+    std::unique_ptr<HealRequest> heal_request;
+    std::unique_ptr<HealAnswer> heal_answer;
+    uint64_t recorded_count = 0;
+    uint64_t answered_at = 0;  // recorded_count when heal_answer came
+    std::vector<HealResult> heals;
+    std::function<void(HealAnswer&)> on_answer;  // on the vCPU thread
 
   private:
     void note(const vmm::Output& output);
@@ -62,6 +71,7 @@ struct PairOptions {
     uint64_t digest_exits = 500;
     uint64_t kick_seed = 0;  // 0 = no kicks
     uint64_t disk_seed = 1;
+    EngineOptions::Healing healing = EngineOptions::Healing::off;
 };
 
 class ReplayPair {
@@ -96,12 +106,16 @@ class ReplayPair {
                                                 uint64_t seed);
     void pump();
     bool send(std::vector<LogEntry> entries, LogIndex first);
+    void carry_heal();
+    void copy_chunks(HealAnswer& answer);
 
     Registry metrics_;  // of both sides
     const PairOptions options_;
     std::mutex pump_mutex_;  // held while a round of the log is on its way to the backup
     std::thread pump_;
     std::atomic<bool> pump_stop_{false};
+    uint64_t taken_count_ = 0;                    // of the primary's entries
+    std::vector<std::vector<std::byte>> chunks_;  // of the answer under way
     uint64_t next_index_ = 1;  // on the wire: Passed marks of the pump are entries too
 };
 

@@ -72,6 +72,11 @@ def compute():
                  ready="compute: units")
 
 
+def diverge(arguments):
+    """What a lockstep guest must not be: it reads clocks or chance that cannot be hidden."""
+    return Guest("diverge", bare_metal_image("diverge"), arguments, memory_mib=16, disk_bytes=4 * MEBIBYTE, ready="diverge: units")
+
+
 BARE_METAL = {"udp_echo": udp_echo, "counter": counter, "disk_writer": disk_writer, "compute": compute}
 
 

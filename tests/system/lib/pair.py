@@ -63,6 +63,9 @@ class Site:
     def console(self):
         return control.call(self.socket, "console")["text"]
 
+    def events(self):
+        return control.call(self.socket, "events")["events"]
+
     def wait_for_console(self, text, seconds=30):
         return wait.until(f"'{text}' on the console at {self.name}", lambda: self._line(text), seconds)
 

@@ -40,6 +40,7 @@ TEST(SeedFrames, TheEndCarriesTheStateAndWhatIsHeld) {
     end.state.exit = ExitNumber(9);
     end.state.output = OutputNumber(5);
     end.state.in_halt = true;
+    end.state.digest_number = 77;
     const auto back = decode_seed_piece(encode(end));
     ASSERT_TRUE(back.has_value()) << back.error().to_string();
     const auto& got = std::get<SeedEnd>(*back);
@@ -49,6 +50,7 @@ TEST(SeedFrames, TheEndCarriesTheStateAndWhatIsHeld) {
     EXPECT_EQ(got.held[0].output.bytes, bytes_of(60, 2));
     EXPECT_EQ(got.state.machine, end.state.machine);
     EXPECT_TRUE(got.state.in_halt);
+    EXPECT_EQ(got.state.digest_number, 77u);
 }
 
 TEST(SeedFrames, CutOffAnywhereIsRefused) {

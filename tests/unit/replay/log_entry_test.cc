@@ -114,8 +114,9 @@ TEST(LogEntryTest, GoldenBytes) {
     EXPECT_EQ(entry_hex(BlockDone{7, 200, vmm::BlockStatus::io_error}), "04 71 c8 01");
     EXPECT_EQ(entry_hex(FrameReceived{1, bytes_of({0xaa, 0xbb})}), "05 01 02 aa bb");
     EXPECT_EQ(entry_hex(ConsoleInput{bytes_of({'l', 's'})}), "06 02 6c 73");
-    EXPECT_EQ(entry_hex(DigestMark{1, 0x0102030405060708, UINT64_MAX}),
-              "07 01 00 00 00 00 00 00 00 08 07 06 05 04 03 02 01 ff ff ff ff ff ff ff ff");
+    EXPECT_EQ(entry_hex(DigestMark{1, 0x0102030405060708, UINT64_MAX, 5}),
+              "07 01 00 00 00 00 00 00 00 08 07 06 05 04 03 02 01 ff ff ff ff ff ff ff ff "
+              "05 00 00 00 00 00 00 00");
     EXPECT_EQ(entry_hex(Passed{}), "08");
     EXPECT_EQ(entry_hex(DeltaPages{{{3, {}}, {4, {}}, {100, {}}}}), "09 03 06 00 be 01");
     EXPECT_EQ(entry_hex(DeltaState{bytes_of({9, 8, 7})}), "0a 03 09 08 07");
@@ -370,7 +371,7 @@ TEST(LogEntryTest, EntriesDescribeThemselves) {
     EXPECT_EQ(text(ConsoleInput{bytes_of({1})}), "exit 17 console-input bytes=1");
     EXPECT_EQ(text(DigestMark{1, 2, 3}),
               "exit 17 digest cpu=0000000000000001 devices=0000000000000002 "
-              "memory=0000000000000003");
+              "memory=0000000000000003 disk=0000000000000000");
     EXPECT_EQ(text(Passed{}), "exit 17 passed");
     EXPECT_EQ(text(DeltaPages{{{9, {}}}}), "exit 17 delta-pages count=1 first=9");
     EXPECT_EQ(text(DeltaState{bytes_of({1})}), "exit 17 delta-state bytes=1");

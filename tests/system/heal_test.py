@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""A guest that reads the time-stamp counter or random numbers cannot be replayed exactly: it stays protected all the same,
+because the backup is made equal again whenever it differs, and both sites say so."""
+
+import glob
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
+HEALS = 5
+
+
+class Heal(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def heals(self, site):
+        events = site.events()
+        return sum(1 for event in events if event["code"] == "digest_healed")
+
+    def check(self, arguments, name):
+        pair = self.world.pair(guests.diverge(arguments), name=name, digest_interval_ms=200)
+        pair.start()
+        incarnation = pair.b.status()["incarnation"]
+        for site in (pair.a, pair.b):
+            wait.until(f"{HEALS} heals at {site.name}", lambda site=site: self.heals(site) >= HEALS, 60)
+        status = pair.b.status()
+        self.assertEqual(status["incarnation"], incarnation, "the backup was seeded anew, not healed")
+        self.assertGreater(status["digest"]["mismatches"], 0)
+        self.assertGreater(status["digest"]["healed_pages"], 0)
+        self.assertGreater(pair.a.status()["digest"]["healed_pages"], 0)
+        reports = glob.glob(os.path.join(pair.b.state, "divergence", "*.json"))
+        report = wait.until("a report", lambda: self.read(reports[0]) if reports else None, 5)
+        for key in ("what_differs", "backup", "primary", "first_pages"):
+            self.assertIn(key, report)
+        self.assertTrue(report["primary"]["exits"])
+        pair.wait_until_protected(20)
+        last = pair.a.wait_for_console("units=")
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        length = len(pair.b.console())
+        wait.until("the survivor goes on", lambda: len(pair.b.console()) > length, 20)
+        print(f"{name}: healed_pages={status['digest']['healed_pages']} mismatches={status['digest']['mismatches']} "
+              f"last line of the primary: {last}", flush=True)
+        pair.close()
+
+    @staticmethod
+    def read(path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return json.load(file)
+        except (OSError, ValueError):
+            return None
+
+    def test_time_stamp_counter(self):
+        self.check("antipode.every=400", "rdtsc")
+
+    def test_random_numbers_decide(self):
+        self.check("antipode.every=400 antipode.rdrand=1 antipode.branch=1", "rdrand")
+
+
+if __name__ == "__main__":
+    case.main()

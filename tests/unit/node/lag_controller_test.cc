@@ -1,0 +1,69 @@
+// Against a backup that executes at a part of the primary's speed, reported half a round trip late.
+#include "replicator/control/lag_controller.h"
+
+#include <deque>
+#include <gtest/gtest.h>
+
+namespace antipode::control {
+namespace {
+
+struct Course {
+    double lag_seconds_max = 0;
+    double share_mean = 0;  // of the second half
+    double share_min = 1;
+};
+
+// `speed`: guest seconds that the backup executes in a second.
+Course run(double speed, size_t steps, size_t report_delay_steps) {
+    LagController controller;
+    Course course;
+    const double step = std::chrono::duration<double>(LagController::kStep).count();
+    std::deque<double> reports(report_delay_steps + 1, 0.0);
+    std::deque<std::pair<double, double>> marks;  // guest time recorded, and when
+    double recorded = 0;
+    double applied = 0;
+    for (size_t i = 0; i < steps; ++i) {
+        const double now = static_cast<double>(i) * step;
+        recorded += controller.share() * step;
+        marks.emplace_back(recorded, now);
+        applied = std::min(recorded, applied + speed * step);
+        while (!marks.empty() && marks.front().first <= applied + 1e-9) marks.pop_front();
+        const double lag = marks.empty() ? 0 : now - marks.front().second;
+        reports.push_back(lag);
+        reports.pop_front();
+        controller.step(
+            std::chrono::duration_cast<Duration>(std::chrono::duration<double>(reports.front())));
+        course.lag_seconds_max = std::max(course.lag_seconds_max, lag);
+        course.share_min = std::min(course.share_min, controller.share());
+        if (i >= steps / 2) course.share_mean += controller.share() / double(steps - steps / 2);
+    }
+    return course;
+}
+
+TEST(LagController, ABackupThatKeepsUpCostsNothing) {
+    const Course course = run(1.2, 1000, 2);
+    EXPECT_EQ(course.share_min, 1);
+    EXPECT_EQ(course.lag_seconds_max, 0);
+}
+
+TEST(LagController, ABackupAtAnySpeedStaysWithinASecond) {
+    for (const double speed : {0.9, 0.75, 0.5, 0.35}) {
+        for (const size_t delay : {0u, 1u, 3u}) {
+            const Course course = run(speed, 4000, delay);
+            EXPECT_LT(course.lag_seconds_max, 1.0) << speed << " " << delay;
+            EXPECT_GT(course.share_mean, 0.7 * speed) << speed << " " << delay;
+        }
+    }
+}
+
+TEST(LagController, TheTimeIsGivenBack) {
+    LagController controller;
+    for (int i = 0; i < 100; ++i) controller.step(std::chrono::milliseconds(900));
+    EXPECT_LT(controller.share(), 0.2);
+    EXPECT_GE(controller.share(), LagController::kShareMin);
+    for (int i = 0; i < 200; ++i) controller.step(Duration::zero());
+    EXPECT_EQ(controller.share(), 1);
+}
+
+}  // namespace
+}  // namespace antipode::control

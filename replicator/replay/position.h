@@ -8,8 +8,8 @@
 // comparing the registers wherever the count is the wanted one. Never run when that near: what was
 // overshot cannot be taken back.
 //
-// vCPU thread only. Failure: Errc::diverged says that the position does not exist in this execution:
-// the two have diverged.
+// vCPU thread only. Failure: Errc::diverged says that the position does not exist in this
+// execution.
 #pragma once
 
 #include "replicator/vmm/instruction_counter.h"

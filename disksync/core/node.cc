@@ -77,7 +77,23 @@ Node::Node(const NodeConfig& config, std::vector<DiskConfig> disks, uint64_t see
         next.open_for_writing = false;
         change_record(index, next, DiskRecord::Order::after_bitmap);
     }
+    flush_former_life();
     pump();
+}
+
+// What was written before a crash of the process and not flushed is still only in a cache: no mark
+// may be taken away, and nothing called durable, on the strength of it.
+void Node::flush_former_life() {
+    for (uint16_t index = 0; index < disks_.size(); ++index) {
+        if (disks_[index].detached()) continue;
+        LocalAction action;
+        action.kind = LocalAction::Kind::start_flush;
+        action.disk = index;
+        LocalIo io;
+        io.operation = StoreOperation::flush;
+        ++start_flushes_left_;
+        local(std::move(action), std::move(io));
+    }
 }
 
 Node::~Node() = default;
@@ -141,9 +157,9 @@ void Node::log_flush_done(uint16_t index, const Result<>& result) {
 
 void Node::file_done(Ticket ticket, const Result<>& result) {
     if (const auto undo = undo_tickets_.find(ticket); undo != undo_tickets_.end()) {
-        const uint16_t index = undo->second;
+        const auto [index, removes] = undo->second;
         undo_tickets_.erase(undo);
-        undo_written(index, result);
+        if (!removes) undo_written(index, result);
         return pump();
     }
     const auto found = file_tickets_.find(ticket);
@@ -518,7 +534,8 @@ DiskStatus Node::disk_status(uint16_t index) const {
         status.phase = SyncPhase::verify;
         status.blocks_total = source.verify_blocks_total;
         status.blocks_left = source.verify_end - source.verify_cursor + source.verify_in_flight;
-    } else if (streaming_in() && superblock.resync_target != Generation()) {
+    } else if (streaming_in() &&
+               (superblock.resync_target != Generation() || disk.undo.starting)) {
         status.phase = SyncPhase::resync;
     }
     if (status.phase != SyncPhase::idle && status.blocks_total > status.blocks_left) {

@@ -110,6 +110,7 @@ class Node {
     // ---- node.cc: outputs, files, state
     void event(NodeEvent::Weight weight, uint16_t disk, std::string key, std::string text);
     Ticket local(LocalAction&& action, LocalIo&& io);
+    void flush_former_life();
     void pump_files();
     void flush_for_log(uint16_t disk);
     void log_flush_done(uint16_t disk, const Result<>& result);
@@ -238,7 +239,11 @@ class Node {
     Ticket next_ticket_ = 1;
     std::map<Ticket, LocalAction> actions_;
     std::map<Ticket, uint16_t> file_tickets_;  // -> disk; of metadata plans
-    std::map<Ticket, uint16_t> undo_tickets_;
+    struct UndoTicket {
+        uint16_t disk = 0;
+        bool removes = false;
+    };
+    std::map<Ticket, UndoTicket> undo_tickets_;
 
     // The VM.
     std::map<uint64_t, Change> changes_;  // in the order in which they came
@@ -248,6 +253,7 @@ class Node {
     bool demoting_ = false;
     bool promoting_ = false;
     bool fenced_ = false;
+    uint32_t start_flushes_left_ = 0;
 
     // The connection.
     LinkState link_ = LinkState::down;

@@ -377,6 +377,10 @@ void Node::local_done(LocalDone&& done) {
         case LocalAction::Kind::target_flush:
             target_flush_done(std::move(action), std::move(done.result));
             break;
+        case LocalAction::Kind::start_flush:
+            --start_flushes_left_;
+            if (!done.result) target_failed(action.disk, done.result.error());
+            break;
         case LocalAction::Kind::log_flush:
             log_flush_done(action.disk, done.result);
             break;

@@ -96,7 +96,8 @@ void Node::connected() {
 
 // What the former connection brought is done with.
 bool Node::drained() const {
-    return incoming_.empty() && running_ == 0 && !flushing_ && !promoting_;
+    return incoming_.empty() && running_ == 0 && !flushing_ && !promoting_ &&
+           start_flushes_left_ == 0;
 }
 
 void Node::greet_if_drained() {

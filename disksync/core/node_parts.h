@@ -191,6 +191,7 @@ struct NodeAction {
         extents,       // source
         target_write,  // of the incoming frame with sequence id
         target_flush,
+        start_flush,  // what a former life of the process wrote and did not flush
         log_flush,  // before extents leave the activity log
         target_digests,
         old_block,    // for the undo log

@@ -173,6 +173,8 @@ Node::Start Node::start_incoming(size_t index) {
     for (const Disk& disk : disks_) {
         if (disk.begin_sequence != 0) return Start::waits;
     }
+    // Behind an `end` nothing is kept for undo any more, once the end is on record.
+    if (disks_[incoming.frame.disk].adopt_sequence != 0) return Start::waits;
     switch (incoming.frame.type) {
         case SyncType::flush:
             if (index != 0 || running_ != 0) return Start::waits;
@@ -310,7 +312,7 @@ void Node::pop_done() {
         if (incoming.writes()) {
             undurable_bytes_ += incoming.length_bytes;
             if (!undurable_since_) undurable_since_ = now_;
-        } else if (!undurable_since_) {
+        } else if (!undurable_since_ && !flushing_) {
             own_.durable = own_.applied;  // nothing before it waits for a flush
         }
         if ((incoming.frame.flags & wire::sync_flags::kFua) != 0 && incoming.is_change()) {
@@ -486,7 +488,7 @@ void Node::old_block_read(LocalAction&& action, Result<> result) {
 
 void Node::undo_io(uint16_t index, std::vector<MetaWrite> writes, bool remove) {
     const Ticket ticket = next_ticket_++;
-    undo_tickets_.emplace(ticket, index);
+    undo_tickets_.emplace(ticket, UndoTicket{index, remove});
     FileIo io;
     io.ticket = ticket;
     io.disk = index;

@@ -78,12 +78,11 @@ void SimWorld::check_local(size_t site, const Session& session) {
 
 // A copy in the middle of a resync goes back to exactly what it was.
 void SimWorld::check_undo(size_t site) {
-    if (!before_resync_[site]) return;
-    for (size_t index = 0; index < sites_[site]->disk_count(); ++index) {
+    for (const auto& [index, before] : before_resync_[site]) {
         const Superblock record = sites_[site]->record_on_disk(index);
         if (record.state != DiskState::inconsistent || !record.undo_kept) continue;
         ++counts_.undo_checks;
-        ASSERT_EQ(sites_[site]->undone(index), (*before_resync_[site])[index]) << log_;
+        ASSERT_EQ(sites_[site]->undone(index), before) << log_;
     }
 }
 
@@ -115,7 +114,9 @@ void SimWorld::heal() {
         for (size_t index = 0; index < 2; ++index) {
             if (!sites_[index]->alive()) continue;
             Node& node = sites_[index]->node();
-            if (node.status().link != LinkState::halted || connect_scheduled_ || line_.up) continue;
+            if (node.status().link != LinkState::halted || line_.up) continue;
+            if (operator_acted_ == line_.life) continue;
+            operator_acted_ = line_.life;
             // An operator: one side gives way, and if it is primary, it ends that first.
             if (!loser_) {
                 loser_ = random_.below(2);
@@ -137,8 +138,8 @@ void SimWorld::heal() {
     for (size_t index = 0; index < 2; ++index) {
         if (!sites_[index]->alive()) continue;
         const NodeStatus status = sites_[index]->node().status();
-        say(fmt::format("site {}: link {} ({}) state {} marked {} phase {} idle {} in flight {}",
-                        index, to_string(status.link), status.reason,
+        say(fmt::format("site {}: {} link {} ({}) state {} marked {} phase {} idle {} in flight {}",
+                        index, to_string(status.disks[0].role), to_string(status.link), status.reason,
                         to_string(status.disks[0].state), status.disks[0].marked_blocks,
                         static_cast<int>(status.disks[0].phase), sites_[index]->node().idle(),
                         status.changes_in_flight));

@@ -131,8 +131,10 @@ void SimWorld::cut() {
     const std::array<Duration, 2> notice{microseconds(random_.below(4000)),
                                          microseconds(random_.below(4000))};
     for (size_t index = 0; index < 2; ++index) {
-        clock_.at(notice[index],
-                  [this, index] { input(index, [](Node& node) { node.disconnected("cut"); }); });
+        clock_.at(notice[index], [this, index, life = line_.life] {
+            if (life != line_.life) return;
+            input(index, [](Node& node) { node.disconnected("cut"); });
+        });
     }
     clock_.at(milliseconds(5), [this] { connect_later(); });
 }
@@ -167,7 +169,7 @@ void SimWorld::vm_step() {
     ++in_flight_;
     if (random_.chance(0.12)) {
         request.operation = StoreOperation::flush;
-        session_->flushes[request.id].issued = order_++;
+        session_->flushes[request.id] = {request.disk, order_++, 0};
     } else {
         Write write;
         write.id = request.id;
@@ -220,7 +222,7 @@ void SimWorld::vm_answer(size_t site, const NodeAnswer& answer) {
         flush->second.answered = order_++;
         for (auto& [id, each] : session_->writes) {
             if (each.answered == 0 || each.answered > flush->second.issued) continue;
-            each.locally_durable = true;
+            each.locally_durable |= each.disk == flush->second.disk;
             // A write that was answered alone is not the peer's until it has caught up.
             each.promised_durable |= each.promised && sync && peer_whole;
         }
@@ -243,31 +245,25 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
     if (event.key == "resync" && event.text.rfind("to generation", 0) == 0) {
         ++counts_.resyncs;
         counts_.full_resyncs += event.text.find("all") != std::string::npos ? 1 : 0;
-        if (!before_resync_[site]) {
-            std::vector<SimDisk::Sectors> before;
-            for (size_t index = 0; index < sites_[site]->disk_count(); ++index) {
-                before.push_back(sites_[site]->disk(index).contents());
-            }
-            before_resync_[site] = std::move(before);
-        }
+        before_resync_[site].emplace(event.disk, sites_[site]->disk(event.disk).contents());
         replica_of_[site] = 0;
     }
     if (event.key == "link" && event.text == "connected, receiving") {
         // Whole from the start, if no disk is in a resync.
         bool whole = true;
         for (const DiskStatus& disk : sites_[site]->node().status().disks) {
-            whole &= disk.state == DiskState::up_to_date;
+            whole &= disk.state == DiskState::up_to_date && disk.phase == SyncPhase::idle;
         }
         if (whole && session_) replica_of_[site] = session_->number;
-        if (whole) before_resync_[site].reset();
+        if (whole) before_resync_[site].clear();
     }
     if (event.key == "resync-done" && event.text.rfind("up to date", 0) == 0) {
         bool whole = true;
         for (const DiskStatus& disk : sites_[site]->node().status().disks) {
-            whole &= disk.state == DiskState::up_to_date;
+            whole &= disk.state == DiskState::up_to_date && disk.phase == SyncPhase::idle;
         }
         if (whole && session_) replica_of_[site] = session_->number;
-        if (whole) before_resync_[site].reset();
+        before_resync_[site].erase(event.disk);
     }
     if (event.key == "halted" && event.text.find("split-brain") != std::string::npos) {
         ++counts_.split_brains;
@@ -299,6 +295,8 @@ void SimWorld::crash(size_t site, SimSite::Crash how) {
         check_local(site, *session_);
     } else {
         check_replica(site, how);
+        // From here on it is what the power failure left, until it has met the primary again.
+        if (how == SimSite::Crash::power) replica_of_[site] = 0;
     }
     check_undo(site);
 }

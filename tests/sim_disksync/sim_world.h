@@ -69,6 +69,7 @@ class SimWorld {
         bool locally_durable = false;
     };
     struct Flush {
+        uint16_t disk = 0;
         uint64_t issued = 0;
         uint64_t answered = 0;
     };
@@ -137,9 +138,11 @@ class SimWorld {
     uint64_t sessions_ = 0;
     // Of each site as a replica: which session its contents belong to, if it is whole.
     std::array<uint64_t, 2> replica_of_{};
-    std::array<std::optional<std::vector<SimDisk::Sectors>>, 2> before_resync_;
+    // Of each disk of each site, while a resync of it has not ended: what it was before.
+    std::array<std::map<uint16_t, SimDisk::Sectors>, 2> before_resync_;
     std::array<bool, 2> restarting_{};
     std::optional<size_t> loser_;
+    uint64_t operator_acted_ = 0;  // on the line's life of that number
 };
 
 }  // namespace antipode::disksync

@@ -36,6 +36,8 @@ target_link_libraries(deps_url INTERFACE Boost::url)
 # Asio and Beast are compiled once, into this library (BOOST_ASIO_SEPARATE_COMPILATION).
 add_library(deps_asio STATIC ${CMAKE_SOURCE_DIR}/cmake/asio_beast.cc)
 add_library(deps::asio ALIAS deps_asio)
+# Its thread-local variables have to work in the nbdkit plugin, too.
+set_target_properties(deps_asio PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_compile_definitions(deps_asio PUBLIC BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION
     BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
 target_link_libraries(deps_asio PUBLIC Boost::headers OpenSSL::SSL OpenSSL::Crypto Threads::Threads)

@@ -534,8 +534,7 @@ DiskStatus Node::disk_status(uint16_t index) const {
         status.phase = SyncPhase::verify;
         status.blocks_total = source.verify_blocks_total;
         status.blocks_left = source.verify_end - source.verify_cursor + source.verify_in_flight;
-    } else if (streaming_in() &&
-               (superblock.resync_target != Generation() || disk.undo.starting)) {
+    } else if (streaming_in() && (superblock.resync_target != Generation() || disk.undo.starting)) {
         status.phase = SyncPhase::resync;
     }
     if (status.phase != SyncPhase::idle && status.blocks_total > status.blocks_left) {

@@ -192,7 +192,7 @@ struct NodeAction {
         target_write,  // of the incoming frame with sequence id
         target_flush,
         start_flush,  // what a former life of the process wrote and did not flush
-        log_flush,  // before extents leave the activity log
+        log_flush,    // before extents leave the activity log
         target_digests,
         old_block,    // for the undo log
         served_read,  // for a primary without a disk

@@ -139,10 +139,10 @@ void SimWorld::heal() {
         if (!sites_[index]->alive()) continue;
         const NodeStatus status = sites_[index]->node().status();
         say(fmt::format("site {}: {} link {} ({}) state {} marked {} phase {} idle {} in flight {}",
-                        index, to_string(status.disks[0].role), to_string(status.link), status.reason,
-                        to_string(status.disks[0].state), status.disks[0].marked_blocks,
-                        static_cast<int>(status.disks[0].phase), sites_[index]->node().idle(),
-                        status.changes_in_flight));
+                        index, to_string(status.disks[0].role), to_string(status.link),
+                        status.reason, to_string(status.disks[0].state),
+                        status.disks[0].marked_blocks, static_cast<int>(status.disks[0].phase),
+                        sites_[index]->node().idle(), status.changes_in_flight));
     }
     ASSERT_TRUE(settled()) << "not settled\n" << log_;
     check_equal();

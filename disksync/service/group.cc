@@ -1,0 +1,477 @@
+// Group: its life, the stores and side files under the node, and the requests from above.
+#include "disksync/service/group.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <ctime>
+#include <fcntl.h>
+#include <future>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "disksync/disk_metadata.h"
+
+namespace antipode::disksync {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::chrono::milliseconds kBeat(10);
+constexpr std::chrono::microseconds kTickAtMost(200);
+constexpr std::chrono::seconds kDemoteLimit(20);
+constexpr std::chrono::seconds kPeerLimit(4);
+constexpr size_t kEventsKept = 256;
+constexpr off_t kJournalBytesMax = off_t{16} << 20;
+
+StoreOptions options_of(const GroupConfig& config) {
+    StoreOptions options;
+    options.thread_count = config.store_threads;
+    return options;
+}
+
+}  // namespace
+
+// ---- life
+
+Result<std::unique_ptr<Group>> Group::start(const GroupConfig& config) {
+    std::unique_ptr<Group> group(new Group(config));
+    FT_TRY_VOID(group->open());
+    group->thread_ = std::thread([raw = group.get()] { raw->main(); });
+    return group;
+}
+
+Result<Node::DiskConfig> Group::open_disk(uint16_t index) {
+    const DiskPaths& paths = config_.disks[index];
+    StoreSlot& slot = stores_[index];
+    auto file = env::StorageFile::open(paths.metadata);
+    if (!file && file.error().code == Errc::not_found) {
+        return fail(Errc::not_found,
+                    "disk {}: has no metadata at {}; make it with: disksync create {}", paths.name,
+                    paths.metadata, config_.path);
+    }
+    if (!file) return fail(file.error());
+    slot.files = std::make_unique<SideFiles>(std::move(*file), paths.undo);
+    FT_TRY(DiskRecord record, DiskRecord::load(slot.files->metadata()));
+    const Superblock& superblock = record.superblock();
+    if (superblock.pair != config_.node.pair || superblock.disk != paths.name) {
+        return fail(Errc::invalid_argument, "{}: is of disk {} of group {}, expected {} of {}",
+                    paths.metadata, superblock.disk, superblock.pair, paths.name,
+                    config_.node.pair);
+    }
+    FT_TRY(slot.store, open_store(paths.store, options_of(config_)));
+    if (slot.store->size_bytes() < superblock.size_bytes) {
+        return fail(Errc::invalid_argument, "disk {}: {} has {} bytes, its metadata says {}",
+                    paths.name, paths.store, slot.store->size_bytes(), superblock.size_bytes);
+    }
+    sizes_[index] = superblock.size_bytes;
+    Node::DiskConfig disk{std::move(record), std::nullopt};
+    if (!disk.record.superblock().undo_kept) return disk;
+    const auto opened = slot.files->open_undo();
+    if (!opened) {
+        logger("disksync")
+            .warn("disk {}: there is no way back from its resync: {}", paths.name,
+                  opened.error().context);
+        return disk;
+    }
+    FT_TRY(UndoLog undo, UndoLog::load(slot.files->undo(), disk.record.superblock().id));
+    disk.undo = std::move(undo);
+    return disk;
+}
+
+Result<> Group::open() {
+    stores_.resize(config_.disks.size());
+    sizes_.resize(config_.disks.size());
+    FT_TRY(tls_, env::make_mutual_tls(config_.listens ? env::TlsRole::server : env::TlsRole::client,
+                                      config_.tls));
+    std::vector<Node::DiskConfig> disks;
+    for (uint16_t index = 0; index < config_.disks.size(); ++index) {
+        FT_TRY(Node::DiskConfig disk, open_disk(index));
+        disks.push_back(std::move(disk));
+    }
+    journal_ =
+        UniqueFd(::open(config_.journal.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+    if (!journal_) return fail_errno(errno, "journal {}", config_.journal);
+    FT_TRY(control_, ControlSocket::start(context_, config_.control_socket,
+                                          [this](const std::string& line, auto reply) {
+                                              command(line, std::move(reply));
+                                          }));
+    FT_TRY_VOID(open_link());
+    FT_TRY(const uint64_t seed, random_id());
+    node_ = std::make_unique<Node>(config_.node, std::move(disks), seed);
+    return {};
+}
+
+void Group::main() {
+    beat_timer_ = std::make_unique<boost::asio::steady_timer>(context_);
+    beat();
+    context_.run();
+}
+
+Group::~Group() {
+    stop();
+}
+
+void Group::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        stopping_ = true;
+    }
+    if (thread_.joinable()) {
+        // A clean end: everything durable at both sites, nothing open.
+        post([this] {
+            input([](Node& node) { (void)node.demote(); });
+            wait_until(
+                [this]() -> std::optional<Result<>> {
+                    if (node_->is_primary()) return std::nullopt;
+                    return Result<>();
+                },
+                [this](const Result<>&) {
+                    if (link_) link_->close();
+                    context_.stop();
+                },
+                kDemoteLimit);
+        });
+        thread_.join();
+    }
+    for (StoreSlot& slot : stores_) {
+        if (slot.store) (void)slot.store->close();
+        slot.files.reset();
+    }
+    std::deque<Submitted> late;
+    {
+        const std::lock_guard lock(mutex_);
+        late.swap(submitted_);
+    }
+    for (Submitted& each : late) each.done(fail(Errc::closed, "the disk is shut down"), {});
+    for (auto& [id, done] : completions_) done(fail(Errc::closed, "the disk is shut down"), {});
+    completions_.clear();
+}
+
+// ---- the node
+
+void Group::post(std::function<void()> task) {
+    boost::asio::post(context_, std::move(task));
+}
+
+void Group::tick_node() {
+    const Instant now = MonotonicClock::now();
+    if (now - last_tick_ < kTickAtMost) return;
+    last_tick_ = now;
+    node_->tick(now, std::time(nullptr));
+}
+
+void Group::input(const std::function<void(Node&)>& act) {
+    tick_node();
+    act(*node_);
+    run_outputs();
+}
+
+void Group::beat() {
+    beat_timer_->expires_after(kBeat);
+    beat_timer_->async_wait([this](const boost::system::error_code& error) {
+        if (error) return;
+        input([](Node&) {});
+        beat();
+    });
+}
+
+// Executing an output may lead to another input; its outputs are executed after these.
+void Group::run_outputs() {
+    if (std::exchange(running_outputs_, true)) {
+        outputs_again_ = true;
+        return;
+    }
+    do {
+        outputs_again_ = false;
+        NodeOutputs outputs = node_->take_outputs();
+        for (const NodeEvent& event : outputs.events) record(event);
+        for (const VerifyFinding& finding : outputs.findings) record(finding);
+        for (LocalIo& io : outputs.local) run_local(std::move(io));
+        for (FileIo& io : outputs.files) run_file(std::move(io));
+        if (const auto link = link_) {
+            for (SyncFrame& frame : outputs.frames) link->send(std::move(frame));
+        }
+        if (outputs.disconnect) disconnect();
+        for (NodeAnswer& answer : outputs.answers) {
+            const auto found = completions_.find(answer.id);
+            if (found == completions_.end()) continue;
+            const Completion done = std::move(found->second);
+            completions_.erase(found);
+            done(std::move(answer.result), answer.data);
+        }
+    } while (outputs_again_);
+    running_outputs_ = false;
+    settle_waiters();
+    if (const auto link = link_; link && node_->wants_frames()) link->resume();
+}
+
+void Group::wait_until(std::function<std::optional<Result<>>()> settled,
+                       std::function<void(Result<>)> done, Duration limit) {
+    waiters_.push_back({std::move(settled), std::move(done), MonotonicClock::now() + limit});
+    settle_waiters();
+}
+
+void Group::settle_waiters() {
+    for (size_t index = 0; index < waiters_.size();) {
+        std::optional<Result<>> result = waiters_[index].settled();
+        if (!result && MonotonicClock::now() >= waiters_[index].limit) {
+            result = fail(Errc::busy, "it has begun, and has not ended in time; see the status");
+        }
+        if (!result) {
+            ++index;
+            continue;
+        }
+        const auto done = std::move(waiters_[index].done);
+        waiters_.erase(waiters_.begin() + static_cast<ptrdiff_t>(index));
+        done(std::move(*result));
+    }
+}
+
+// ---- stores
+
+void Group::run_local(LocalIo&& io) {
+    StoreSlot& slot = stores_[io.disk];
+    const uint16_t disk = io.disk;
+    const Ticket ticket = io.ticket;
+    if (io.what == LocalIo::What::extents) {
+        slot.files->run([this, disk, ticket, io] {
+            LocalDone done;
+            done.ticket = ticket;
+            auto extents = stores_[disk].store->extents(io.offset_bytes, io.length_bytes);
+            if (extents) {
+                done.extents = std::move(*extents);
+            } else {
+                done.result = fail(extents.error());
+            }
+            local_done(std::move(done), disk);
+        });
+        return;
+    }
+    if (!slot.waiting.empty() ||
+        slot.store->status().requests_in_flight >= slot.store->requests_in_flight_max()) {
+        slot.waiting.push_back(std::move(io));
+        return;
+    }
+    StoreRequest request;
+    request.operation = io.operation;
+    request.offset_bytes = io.offset_bytes;
+    request.length_bytes = io.length_bytes;
+    request.buffer = io.data.writable();
+    request.fua = io.fua;
+    request.keep_allocated = io.keep_allocated;
+    request.done = [this, disk, ticket, data = io.data](Result<> result) {
+        LocalDone done;
+        done.ticket = ticket;
+        done.result = std::move(result);
+        local_done(std::move(done), disk);
+    };
+    auto submitted = slot.store->submit(std::move(request));
+    if (submitted) return;
+    LocalDone done;
+    done.ticket = ticket;
+    done.result = std::move(submitted);
+    local_done(std::move(done), disk);
+}
+
+// Any thread.
+void Group::local_done(LocalDone&& done, uint16_t disk) {
+    const std::lock_guard lock(mutex_);
+    done_.emplace_back(std::move(done), disk);
+    if (std::exchange(posted_, true)) return;
+    post([this] { take_done(); });
+}
+
+void Group::take_done() {
+    std::vector<std::pair<LocalDone, uint16_t>> taken;
+    {
+        const std::lock_guard lock(mutex_);
+        posted_ = false;
+        taken.swap(done_);
+    }
+    take_submitted();
+    if (taken.empty()) return;
+    tick_node();
+    for (auto& [done, disk] : taken) node_->local_done(std::move(done));
+    for (auto& [done, disk] : taken) {
+        std::deque<LocalIo> waiting = std::exchange(stores_[disk].waiting, {});
+        for (LocalIo& io : waiting) run_local(std::move(io));
+    }
+    run_outputs();
+}
+
+void Group::run_file(FileIo&& io) {
+    SideFiles::Removal removal = SideFiles::Removal::remove;
+    if (io.remove) {
+        const NodeStatus status = node_->status();
+        const std::string_view reason = status.disks[io.disk].decision.reason;
+        // What a split brain was decided against stays until an operator removes it.
+        if (reason == "split brain, resolved") removal = SideFiles::Removal::keep;
+    }
+    const Ticket ticket = io.ticket;
+    SideFiles& files = *stores_[io.disk].files;
+    files.submit(std::move(io), removal, [this, ticket](const Result<>& result) {
+        post(
+            [this, ticket, result] { input([&](Node& node) { node.file_done(ticket, result); }); });
+    });
+}
+
+// ---- requests
+
+void Group::submit(Request&& request, Completion done) {
+    const std::lock_guard lock(mutex_);
+    submitted_.push_back({std::move(request), std::move(done)});
+    if (std::exchange(posted_, true)) return;
+    post([this] { take_done(); });
+}
+
+void Group::take_submitted() {
+    std::deque<Submitted> taken;
+    {
+        const std::lock_guard lock(mutex_);
+        taken.swap(submitted_);
+    }
+    if (taken.empty()) return;
+    for (Submitted& each : taken) {
+        NodeRequest request;
+        request.id = next_request_++;
+        request.disk = each.request.disk;
+        request.operation = each.request.operation;
+        request.offset_bytes = each.request.offset_bytes;
+        request.length_bytes = each.request.length_bytes;
+        request.data = std::move(each.request.data);
+        request.fua = each.request.fua;
+        completions_.emplace(request.id, std::move(each.done));
+        node_->request(std::move(request));
+    }
+    input([](Node&) {});
+}
+
+Result<> Group::open_for_writing() {
+    const auto promise = std::make_shared<std::promise<Result<>>>();
+    auto future = promise->get_future();
+    post([this, promise] {
+        bool asked = node_->is_primary();
+        wait_until(
+            [this, asked]() mutable -> std::optional<Result<>> {
+                if (node_->is_primary()) return Result<>();
+                if (!config_.promote_on_open) {
+                    return fail(Errc::denied,
+                                "this site is secondary: promote it first (disksync promote)");
+                }
+                if (asked || node_->status().link != LinkState::streaming) return std::nullopt;
+                asked = true;
+                Result<> promoted;
+                post([this] { input([](Node& node) { (void)node.promote(Node::Force::no); }); });
+                return std::nullopt;
+            },
+            [promise](Result<> result) {
+                if (!result && result.error().code == Errc::busy) {
+                    result = fail(Errc::denied,
+                                  "this site is secondary, and the peer is away, primary, or has "
+                                  "newer data: an operator has to decide (disksync promote)");
+                }
+                promise->set_value(std::move(result));
+            },
+            kPeerLimit);
+    });
+    return future.get();
+}
+
+std::optional<uint16_t> Group::find_disk(std::string_view name) const {
+    for (uint16_t index = 0; index < config_.disks.size(); ++index) {
+        if (config_.disks[index].name.view() == name) return index;
+    }
+    return std::nullopt;
+}
+
+uint64_t Group::size_bytes(uint16_t disk) {
+    const std::lock_guard lock(mutex_);
+    return sizes_[disk];
+}
+
+// ---- events
+
+void Group::append_journal(const std::string& line) {
+    recent_events_.push_back(line);
+    if (recent_events_.size() > kEventsKept) recent_events_.pop_front();
+    struct stat info {};
+    if (::fstat(journal_.get(), &info) == 0 && info.st_size > kJournalBytesMax) {
+        const std::string old = config_.journal + ".1";
+        UniqueFd next;
+        if (::rename(config_.journal.c_str(), old.c_str()) == 0) {
+            next = UniqueFd(
+                ::open(config_.journal.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+        }
+        if (next) journal_ = std::move(next);
+    }
+    const std::string text = line + "\n";
+    if (::write(journal_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+        logger("disksync").warn("journal {}: cannot be written", config_.journal);
+    }
+}
+
+void Group::record(const NodeEvent& event) {
+    const std::string text =
+        fmt::format("disk {}: {}: {}", config_.disks[event.disk].name, event.key, event.text);
+    const auto level = event.weight == NodeEvent::Weight::error  ? spdlog::level::err
+                       : event.weight == NodeEvent::Weight::warn ? spdlog::level::warn
+                                                                 : spdlog::level::info;
+    logger("disksync").log(level, text);
+    append_journal(json::serialize(
+        json::object{{"time", std::time(nullptr)},
+                     {"weight", std::string_view(spdlog::level::to_string_view(level).data())},
+                     {"disk", config_.disks[event.disk].name.view()},
+                     {"event", event.key},
+                     {"text", event.text}}));
+}
+
+void Group::record(const VerifyFinding& finding) {
+    const auto digest = [](const BlockDigest& value) {
+        return fmt::format("{:016x}{:016x}", value[1], value[0]);
+    };
+    append_journal(json::serialize(json::object{{"time", finding.found_seconds},
+                                                {"weight", "error"},
+                                                {"disk", config_.disks[finding.disk].name.view()},
+                                                {"event", "finding"},
+                                                {"block", finding.block},
+                                                {"digest_here", digest(finding.source_digest)},
+                                                {"digest_peer", digest(finding.target_digest)},
+                                                {"repaired", finding.repaired}}));
+}
+
+// ---- creation
+
+Result<> create_group(const GroupConfig& config, FirstContents contents) {
+    for (const DiskPaths& paths : config.disks) {
+        FT_TRY(const auto store, open_store(paths.store, options_of(config)));
+        Superblock first;
+        first.pair = config.node.pair;
+        first.disk = paths.name;
+        first.size_bytes = store->size_bytes();
+        FT_TRY(const uint64_t id, random_id());
+        first.id = DiskId(id);
+        if (contents != FirstContents::blank) first.state = DiskState::up_to_date;
+        if (contents == FirstContents::empty) {
+            first.generations.current = kEmptyGeneration;
+            first.generation_shared = true;
+        } else if (contents == FirstContents::data) {
+            FT_TRY(const uint64_t generation, random_id());
+            first.generations.current = Generation(generation | 2);
+            first.generation_time_seconds = std::time(nullptr);
+        }
+        FT_TRY(std::unique_ptr<env::Storage> file, env::StorageFile::create(paths.metadata));
+        const auto created = DiskMetadata::create(std::move(file), first);
+        if (!created) {
+            ::unlink(paths.metadata.c_str());
+            return fail(created.error());
+        }
+        (void)store->close();
+    }
+    return {};
+}
+
+}  // namespace antipode::disksync

@@ -1,0 +1,155 @@
+#include "disksync/service/metadata_tool.h"
+
+#include <boost/json.hpp>
+#include <unistd.h>
+
+#include "common/env/posix/storage_file.h"
+#include "disksync/core/undo_log.h"
+#include "disksync/disk_metadata.h"
+#include "disksync/local_store.h"
+#include "disksync/service/group_config.h"
+
+namespace antipode::disksync {
+
+namespace json = boost::json;
+
+namespace {
+
+Result<DiskPaths> paths_of(const std::string& config_path, const std::string& disk) {
+    FT_TRY(const GroupConfig config, load_group_config(config_path));
+    for (const DiskPaths& paths : config.disks) {
+        if (paths.name.view() == disk) return paths;
+    }
+    return fail(Errc::not_found, "{}: there is no disk {}", config_path, disk);
+}
+
+std::string hex(Generation generation) {
+    return fmt::format("{:016x}", generation.value());
+}
+
+json::array ranges_of(const DirtyBitmap& bitmap) {
+    json::array ranges;
+    for (auto next = bitmap.next_set(0); next;) {
+        const BlockRange run = bitmap.run_at(*next, bitmap.block_count());
+        ranges.push_back(json::array{run.first, run.count});
+        next = bitmap.next_set(run.first + run.count);
+    }
+    return ranges;
+}
+
+Result<> write_back(env::Storage& storage, const UndoLog& undo, LocalStore& store,
+                    uint64_t size_bytes) {
+    for (const uint64_t block : undo.blocks()) {
+        FT_TRY(std::vector<std::byte> bytes, undo.read(storage, block));
+        StoreRequest request;
+        request.offset_bytes = block * kBlockBytes;
+        request.length_bytes = std::min(kBlockBytes, size_bytes - request.offset_bytes);
+        request.operation = bytes.empty() ? StoreOperation::write_zeroes : StoreOperation::write;
+        if (!bytes.empty()) request.buffer = bytes;
+        FT_TRY_VOID(run_blocking(store, std::move(request)));
+    }
+    StoreRequest flush;
+    flush.operation = StoreOperation::flush;
+    return run_blocking(store, std::move(flush));
+}
+
+}  // namespace
+
+Result<> dump_metadata(const std::string& config_path, const std::string& disk, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto file,
+           env::StorageFile::open(paths.metadata, env::StorageFile::Access::read_only));
+    FT_TRY(const DiskRecord record, DiskRecord::load(*file));
+    const Superblock& superblock = record.superblock();
+    const Generations& generations = superblock.generations;
+    json::array bases;
+    for (const Generation base : generations.bases) {
+        if (base != Generation()) bases.push_back(json::string(hex(base)));
+    }
+    json::array history;
+    for (const Generation old : generations.history) {
+        if (old != Generation()) history.push_back(json::string(hex(old)));
+    }
+    json::array findings;
+    for (const RecordFinding& finding : record.findings()) {
+        findings.push_back(json::string(finding.text));
+    }
+    out << json::serialize(
+               json::object{{"version", kMetadataVersion},
+                            {"group", superblock.pair.view()},
+                            {"disk", superblock.disk.view()},
+                            {"id", fmt::format("{:016x}", superblock.id.value())},
+                            {"peer_id", fmt::format("{:016x}", superblock.peer_id.value())},
+                            {"size_bytes", superblock.size_bytes},
+                            {"epoch", superblock.epoch.value()},
+                            {"role", to_string(superblock.role)},
+                            {"state", to_string(superblock.state)},
+                            {"open_for_writing", superblock.open_for_writing},
+                            {"discard_mine", superblock.discard_mine},
+                            {"sequence", superblock.sequence},
+                            {"generation", hex(generations.current)},
+                            {"generation_shared", superblock.generation_shared},
+                            {"generation_time", superblock.generation_time_seconds},
+                            {"bases", std::move(bases)},
+                            {"history", std::move(history)},
+                            {"resync_target", hex(superblock.resync_target)},
+                            {"undo_kept", superblock.undo_kept},
+                            {"block_bytes", kBlockBytes},
+                            {"marked_blocks", record.bitmap().count()},
+                            {"marked", ranges_of(record.bitmap())},
+                            {"findings", std::move(findings)}})
+        << "\n";
+    return {};
+}
+
+Result<> check_metadata(const std::string& config_path, bool repair, std::ostream& out) {
+    FT_TRY(const GroupConfig config, load_group_config(config_path));
+    bool damaged = false;
+    for (const DiskPaths& paths : config.disks) {
+        FT_TRY(const auto metadata, open_metadata(paths.metadata));
+        DiskRecord& record = metadata->record();
+        for (const RecordFinding& finding : record.findings()) {
+            damaged |= finding.weight == RecordFinding::Weight::repaired;
+            out << paths.name.view() << ": " << finding.text << "\n";
+        }
+        if (!repair) continue;
+        record.write_bitmap();
+        FT_TRY_VOID(metadata->write());
+        // Twice: so that both copies are of now.
+        FT_TRY_VOID(metadata->update(record.superblock()));
+        FT_TRY_VOID(metadata->update(record.superblock()));
+        out << paths.name.view() << ": written back\n";
+    }
+    if (damaged && !repair) {
+        return fail(Errc::corrupt, "{}: see above; check --repair writes back what could be saved",
+                    config_path);
+    }
+    if (!damaged) out << "metadata of " << config.disks.size() << " disks: good\n";
+    return {};
+}
+
+Result<> undo_resync(const std::string& config_path, const std::string& disk, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto metadata, open_metadata(paths.metadata));
+    Superblock next = metadata->superblock();
+    if (!next.undo_kept || next.state != DiskState::inconsistent) {
+        return fail(Errc::invalid_argument, "disk {}: is {}, and no resync of it can be undone",
+                    disk, to_string(next.state));
+    }
+    FT_TRY(const auto file, env::StorageFile::open(paths.undo));
+    FT_TRY(const UndoLog undo, UndoLog::load(*file, next.id));
+    FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
+    FT_TRY_VOID(write_back(*file, undo, *store, next.size_bytes));
+    FT_TRY_VOID(store->close());
+    // The contents are again what the current generation names; the peer has newer ones.
+    next.state = DiskState::outdated;
+    next.resync_target = Generation();
+    next.undo_kept = false;
+    FT_TRY_VOID(metadata->update(next));
+    ::unlink(paths.undo.c_str());
+    out << disk << ": " << undo.count() << " blocks put back; generation "
+        << hex(next.generations.current) << "\n";
+    return {};
+}
+
+}  // namespace antipode::disksync

@@ -1,0 +1,21 @@
+// Tools over the metadata of disks that nothing serves: they take the same locks, and refuse
+// otherwise. One thread; they block.
+#pragma once
+
+#include <ostream>
+#include <string>
+
+#include "common/base/result.h"
+
+namespace antipode::disksync {
+
+// Reads without a lock: also while the disk is served, then as of some moment.
+Result<> dump_metadata(const std::string& config_path, const std::string& disk, std::ostream& out);
+// Says what is wrong, and with `repair` writes back what could be saved. Errc::corrupt if anything
+// is.
+Result<> check_metadata(const std::string& config_path, bool repair, std::ostream& out);
+// Back to the last consistent point, from the undo file. Can be repeated after a crash in the
+// middle.
+Result<> undo_resync(const std::string& config_path, const std::string& disk, std::ostream& out);
+
+}  // namespace antipode::disksync

@@ -1,0 +1,72 @@
+// SyncLink: one TLS connection to the peer that carries SyncFrames, in order, both ways.
+//
+// Everything on the core thread's io_context. Frames to send wait in a queue here; the node is told
+// how many bytes do, and stops reading for a resync when it is too many. Reading stops while the
+// owner does not want frames, so that TCP makes the peer wait.
+//
+// INVARIANTS
+//   - The peer's certificate names a site, and that site is the configured one; else nothing is
+//     read.
+//   - closed() is called once, unless close() came first; after either nothing is called any more.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/env/posix/tls_stream.h"
+#include "common/wire/sync_frames.h"
+
+namespace antipode::disksync {
+
+class SyncLink : public std::enable_shared_from_this<SyncLink> {
+  public:
+    struct Owner {
+        std::function<void()> ready;  // the handshake is done, and the peer is the right one
+        std::function<void(wire::SyncFrame&&)> received;
+        std::function<bool()> wants_frames;
+        std::function<void(uint64_t bytes)> queued;  // fewer bytes than before wait to be sent
+        std::function<void(const std::string& reason)> closed;
+    };
+    SyncLink(std::unique_ptr<env::TlsStream> stream, Name expected_peer, Owner owner);
+
+    void start();
+    void send(wire::SyncFrame&& frame);
+    // The owner wants frames again.
+    void resume();
+    // What has been queued is tried once more; then the connection ends.
+    void close();
+    bool is_ready() const { return ready_; }
+    const std::string& peer_address() const { return stream_->peer_address(); }
+
+  private:
+    void handshake();
+    void read_some();
+    Result<bool> read_once();
+    void write_some();
+    bool fill_buffer();
+    void failed(const std::string& reason);
+
+    std::unique_ptr<env::TlsStream> stream_;
+    const Name expected_peer_;
+    Owner owner_;
+    bool ready_ = false;
+    bool ended_ = false;
+
+    std::array<std::byte, wire::kSyncHeaderBytes> header_{};
+    wire::SharedBytes body_;
+    bool in_body_ = false;
+    size_t got_ = 0;
+    bool read_waiting_ = false;
+    bool reading_ = false;
+
+    std::deque<wire::SyncFrame> frames_;
+    std::string buffer_;
+    size_t written_ = 0;
+    uint64_t queued_bytes_ = 0;
+    bool write_waiting_ = false;
+    bool writing_ = false;
+};
+
+}  // namespace antipode::disksync

@@ -465,9 +465,11 @@ Result<> create_group(const GroupConfig& config, FirstContents contents) {
         }
         FT_TRY(std::unique_ptr<env::Storage> file, env::StorageFile::create(paths.metadata));
         const auto created = DiskMetadata::create(std::move(file), first);
-        if (!created) {
+        // Once more, so that both copies of the superblock are there from the start.
+        const auto written = created ? (*created)->update(first) : Result<>(fail(created.error()));
+        if (!written) {
             ::unlink(paths.metadata.c_str());
-            return fail(created.error());
+            return written;
         }
         (void)store->close();
     }

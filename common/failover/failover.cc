@@ -369,10 +369,12 @@ void Failover::on_tick() {
 void Failover::on_persisted(uint64_t number) {
     FT_CHECK(number <= persist_number_, "persisted {} of {}", number, persist_number_);
     persisted_number_ = std::max(persisted_number_, number);
+    const StoreIdentity store_told = stored_.store;
     while (!writing_.empty() && writing_.front().first <= number) {
         stored_ = writing_.front().second;
         writing_.erase(writing_.begin());
     }
+    if (stored_.store != store_told) hello_due_ = true;  // the peer may be waiting for it
 }
 
 void Failover::enter(State next, std::string reason) {
@@ -435,7 +437,8 @@ PeerMessage Failover::message(PeerMessageKind kind) const {
     const bool kept = vm_ == Vm::stopped_primary || vm_ == Vm::stopped_follower;
     message.memory = kept ? wire::VmMemory::kept : wire::VmMemory::none;
     message.first_role = config_.first_role;
-    message.store = durable_.store;
+    // Not before it is durable: whoever pairs with us relies on our next process knowing it, too.
+    message.store = stored_.store;
     return message;
 }
 

@@ -58,6 +58,25 @@ TEST(FirstStart, ABackupWhosePrimaryDiedBeforeItBeganLearnsFromTheTiebreaker) {
     EXPECT_EQ(b.asked(RequestKind::acquire)->epoch, Epoch(1));
 }
 
+TEST(FirstStart, ASiteNamesItsStoreOnlyOnceThatIsDurable) {
+    Core b(site_b(), site_a());
+    b.hold_writes = true;
+    b.start();
+    b.hello(State::starting, 0);
+    b.finish_writes();
+    b.hold_writes = true;
+    b.refuse(RefusalReason::unknown_pair);
+    ASSERT_EQ(b.last<Persist>()->state.store, kStore);
+    b.clear();
+    b.pass(std::chrono::seconds(2));
+    ASSERT_NE(b.said(PeerMessageKind::hello), nullptr);
+    EXPECT_EQ(b.said(PeerMessageKind::hello)->store, wire::StoreIdentity(0));
+    b.clear();
+    b.finish_writes();
+    ASSERT_NE(b.said(PeerMessageKind::hello), nullptr) << "told as soon as it is durable";
+    EXPECT_EQ(b.said(PeerMessageKind::hello)->store, kStore);
+}
+
 TEST(FirstStart, TwoPrimariesInTheConfigurationAreReported) {
     Core a(site_a(), site_b());
     a.start();

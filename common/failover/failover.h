@@ -105,6 +105,7 @@ class Failover {
         stopped_primary,   // kept; it ran as the primary
         stopped_follower,  // kept; it may have log left to consume
     };
+    enum class PrimaryLive : uint8_t { unknown = 1, yes };
     enum class Target : uint8_t { solo = 1, unprotected, paired, forced };
 
     // failover.cc: dispatch, what follows from the state by itself, small helpers.
@@ -155,7 +156,12 @@ class Failover {
     void settle_halting();
     bool diverges_at(Epoch epoch) const;
     void lose_partner(const std::string& reason);
-    void become_backup(Epoch epoch, const Member& primary, const std::string& reason);
+    void become_backup(Epoch epoch, const Member& primary, PrimaryLive live,
+                       const std::string& reason);
+    void follow_live_primary();
+    void flush();
+    void disk_incomplete();
+    void on_disk_flushed();
     bool resumable() const;
     void try_resume();
     void on_vm_paused(LogIndex last);
@@ -228,6 +234,8 @@ class Failover {
     std::vector<std::pair<uint64_t, Durable>> writing_;  // not confirmed yet, in order
     Epoch disk_fenced_;
     Epoch disk_fence_asked_;
+    uint64_t flushes_under_way_ = 0;
+    bool flush_counts_ = false;  // nothing was begun since that the last flush does not cover
 
     // The peer.
     bool session_up_ = false;

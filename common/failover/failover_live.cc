@@ -20,14 +20,14 @@ void Failover::on_start(const Start& start) {
         durable_ = stored_ = *start.stored;
         // live_epoch was written after the log had been consumed, so only a loss of power can have
         // taken what was written but not flushed.
-        const bool ran =
-            durable_.role == DurableRole::primary || durable_.role == DurableRole::solo;
+        const bool ran = durable_.role == DurableRole::primary ||
+                         durable_.role == DurableRole::solo || durable_.role == DurableRole::halted;
         if (ran && durable_.disk == DiskCopy::incomplete) {
             if (start.host == Host::same_boot) {
-                emit(FlushDisk{});
+                flush();
             } else {
                 durable_.role =
-                    DurableRole::halted;  // so that no later process of this boot trusts it
+                    DurableRole::none;  // so that no later process of this boot trusts it
             }
         }
     } else {
@@ -51,9 +51,7 @@ void Failover::on_local(Event event, const Input& input) {
             disk_fenced_ = std::max(disk_fenced_, std::get<DiskFenced>(input).epoch);
             return;
         case Event::disk_flushed:
-            if (durable_.disk == DiskCopy::complete) return;
-            durable_.disk = DiskCopy::complete;
-            return persist();
+            return on_disk_flushed();
         case Event::log_drained:
             drained_ = true;
             return;
@@ -121,7 +119,7 @@ void Failover::settle_going_live() {
         durable_.role = target_ == Target::paired ? DurableRole::primary : DurableRole::solo;
         durable_.divergence = Divergence::none;
         if (run_from_ == RunFrom::log) {
-            durable_.disk = DiskCopy::incomplete;  // until what the replay wrote is flushed
+            disk_incomplete();  // until what the replay wrote is flushed
         }
         fence();
         persist();
@@ -160,7 +158,26 @@ void Failover::now_live() {
             send_begin();
             break;
     }
-    if (durable_.disk == DiskCopy::incomplete) emit(FlushDisk{});
+    if (durable_.disk == DiskCopy::incomplete) flush();
+}
+
+void Failover::flush() {
+    ++flushes_under_way_;
+    flush_counts_ = true;
+    emit(FlushDisk{});
+}
+
+void Failover::disk_incomplete() {
+    durable_.disk = DiskCopy::incomplete;
+    flush_counts_ = false;
+}
+
+void Failover::on_disk_flushed() {
+    FT_CHECK(flushes_under_way_ > 0, "flushed, but nobody asked");
+    --flushes_under_way_;
+    if (flushes_under_way_ > 0 || !flush_counts_ || durable_.disk == DiskCopy::complete) return;
+    durable_.disk = DiskCopy::complete;
+    persist();
 }
 
 // What an operator's force left behind at this site that nobody inherits: it ran alone, and the new
@@ -206,7 +223,11 @@ void Failover::settle_halting() {
     if (!vm_halted_) return;
     if (!sealed_) {
         sealed_ = true;
-        durable_.role = DurableRole::halted;
+        // A follower's copy stays one: what its replay had not finished will never be on its disk.
+        if (durable_.role == DurableRole::primary || durable_.role == DurableRole::solo) {
+            durable_.role = DurableRole::halted;
+            if (durable_.disk == DiskCopy::incomplete && !flush_counts_) flush();
+        }
         fence();
         persist();
     }
@@ -245,12 +266,14 @@ void Failover::lose_partner(const std::string& reason) {
     }
 }
 
-void Failover::become_backup(Epoch epoch, const Member& primary, const std::string& reason) {
+void Failover::become_backup(Epoch epoch, const Member& primary, PrimaryLive live,
+                             const std::string& reason) {
     const bool from_seed = state_ == State::rejoining;
     const bool from_memory = vm_ == Vm::paused;
     use_epoch(epoch, primary);
     durable_.role = DurableRole::backup;
-    durable_.disk = DiskCopy::incomplete;
+    // A VM that was handed over and has not begun there yet: nothing is replayed here so far.
+    if (!from_memory || live == PrimaryLive::yes) disk_incomplete();
     durable_.divergence = Divergence::none;
     fence();
     persist();
@@ -266,6 +289,13 @@ void Failover::become_backup(Epoch epoch, const Member& primary, const std::stri
     consuming_ = drained_ = handed_over_ = pausing_ = loaded_ = false;
     hand_over_position_.reset();
     enter(State::paired_backup, reason);
+}
+
+// Its log will come, or has: from here on this disk is behind.
+void Failover::follow_live_primary() {
+    if (state_ != State::paired_backup || durable_.disk == DiskCopy::incomplete) return;
+    disk_incomplete();
+    persist();
 }
 
 // The partner is back, in our epoch, and neither of us has been granted anything.

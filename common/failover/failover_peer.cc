@@ -103,6 +103,7 @@ void Failover::on_plain_hello(const PeerMessage& hello) {
         }
         if (gone) return lose_partner("the backup has halted");
     }
+    if (hello.epoch == epoch_ && wire::runs_vm(theirs)) follow_live_primary();
     if (state_ == State::paired_backup && hello.epoch == epoch_ && gone) {
         return lose_partner("the primary has halted");
     }
@@ -184,7 +185,7 @@ void Failover::on_begin(const PeerMessage& begin) {
         fence();
         return persist();
     }
-    become_backup(begin.epoch, begin.from, "the primary begins");
+    become_backup(begin.epoch, begin.from, PrimaryLive::yes, "the primary begins");
 }
 
 void Failover::on_hand_over(const PeerMessage& hand_over) {
@@ -213,6 +214,7 @@ void Failover::on_log(const LogReceived& log) {
         return;
     }
     if (log.first > log_end_.next()) return;  // a gap: it will be sent again
+    follow_live_primary();
     emit(AcceptLog{log_end_.next(), log.last});
     log_end_ = log.last;
     if (hand_over_position_ == log_end_ && state_ == State::paired_backup) start_switching_backup();

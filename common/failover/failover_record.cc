@@ -155,10 +155,11 @@ void Failover::on_paired_backup(const Record& record) {
     switch (state_) {
         case State::starting:
             if (vm_ != Vm::none || durable_.live_epoch > Epoch(0)) return;
-            return become_backup(record.epoch, record.holder, "the pair was created");
+            return become_backup(record.epoch, record.holder, PrimaryLive::unknown,
+                                 "the pair was created");
         case State::rejoining:
             if (!loaded_) return leave_rejoining("paired without a copy");
-            return become_backup(record.epoch, record.holder, "paired");
+            return become_backup(record.epoch, record.holder, PrimaryLive::unknown, "paired");
         case State::switching_primary:
             break;
         case State::asking_primary:
@@ -181,7 +182,7 @@ void Failover::on_paired_backup(const Record& record) {
         default:
             return halt(record.epoch, "the peer is the primary");
     }
-    become_backup(record.epoch, record.holder, "the peer took the VM over");
+    become_backup(record.epoch, record.holder, PrimaryLive::unknown, "the peer took the VM over");
 }
 
 // The record has moved on without us.

@@ -126,7 +126,7 @@ void Failover::abandon_seeding(const std::string& reason) {
 void Failover::enter_rejoining() {
     use_epoch(std::max(epoch_, peer_->epoch), peer_->from);
     durable_.role = DurableRole::joining;
-    durable_.disk = DiskCopy::incomplete;
+    disk_incomplete();
     durable_.divergence = Divergence::none;
     if (peer_->store != wire::StoreIdentity(0)) durable_.store = peer_->store;
     rejoin_wanted_ = false;

@@ -16,7 +16,8 @@
 
 namespace antipode::failover {
 
-// Why the last state was written; for people and for telling a diverged site.
+// What this site was to the VM when the state was written. halted: it ran the VM, and stopped it
+// in order. A follower that halts stays a backup here, or joining.
 enum class DurableRole : uint8_t { none = 1, primary, backup, solo, joining, halted };
 // The VM ran here in an epoch that nobody inherited (only an operator's force does that): what this
 // disk holds would be lost by a resync, so an operator must agree to it.

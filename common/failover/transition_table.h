@@ -234,11 +234,8 @@ constexpr Row kRows[] = {
     {E::hello_replaced, {S::pairing}, kHandled, {S::solo, S::asking_primary}, {}},
     {E::hello_replaced, {S::rejoining}, kHandled, {S::halting}, {}},
     {E::hello_replaced, {S::asking_primary, S::asking_backup, S::going_live}, kHandled, {}, {}},
-    {E::hello_replaced,
-     {S::starting, S::solo, S::unprotected, S::forced, S::halting, S::halted},
-     kHandled,
-     {S::rejoining},
-     {}},
+    {E::hello_replaced, kIdle, kHandled, {S::rejoining}, {}},
+    {E::hello_replaced, {S::solo, S::unprotected, S::forced, S::halting}, kHandled, {}, {}},
     {E::hello_replaced, kStopped, kIgnored, {}, "this process has ended its part"},
 
     // ---- What the peer says ----

@@ -1,8 +1,8 @@
 /* The failover protocol as a model for spin: two sites that crash and restart, a tiebreaker, messages that
  * are delivered late, repeatedly or never. It is the table of common/failover/transition_table.h seen from
  * far away: GO(from, event, to) names a cell of that table and where it leads, and a unit test compares
- * the two both ways (tests/model/model_matches_table_test.cc). What the table has and this does not, is
- * listed at the end with the reason.
+ * the two both ways (tests/model/model_matches_table_test.cc), which lists with the reason what the table has
+ * and this does not.
  *
  * Messages are not queued: everything ever sent stays sent. A request to the tiebreaker is a bit that may
  * be acted upon at any later time; an answer is a record, and any record up to the present one may be told
@@ -14,9 +14,9 @@
  *   - an output never contradicts R; nobody starts to run the VM without all of R, in memory or on disk
  *   - no two sites are free to let output go, and no two act as primary of one epoch
  * and, with -DCALM, when everything bad has stopped: the system comes to rest, and at rest the pair is
- * protected (`timeout`), without cycles on the way (-DNP).
+ * protected (`timeout`), within a bounded number of steps.
  *
- *     spin -DEMAX=4 -a failover.pml && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m100000
+ * tests/model/run checks it; with -DBUG_... a deliberate mistake, which must be caught.
  */
 #ifndef EMAX
 #define EMAX 4          /* epochs; at most 7 */

@@ -574,6 +574,40 @@ TEST(Switchover, RolesSwapWithoutACopy) {
     EXPECT_EQ(b.core.gate(), (SetGate{GateMode::acked, LogIndex(20)}));
 }
 
+TEST(Switchover, UntilTheVmBeginsThereThisCopyIsComplete) {
+    Core a(site_a(), site_b());
+    a.to_paired_primary();
+    a.step(Command{CommandKind::switch_over, {}});
+    a.step(VmPaused{LogIndex(20)});
+    a.answer(a.paired(2, site_b(), site_a()));
+    ASSERT_EQ(a.state(), State::paired_backup);
+    EXPECT_EQ(a.core.durable().disk, wire::DiskCopy::complete) << "nothing has been replayed";
+    a.hello(State::going_live, 2, 1);
+    EXPECT_EQ(a.core.durable().disk, wire::DiskCopy::complete);
+    a.hello(State::paired_primary, 2, 2);
+    EXPECT_EQ(a.core.durable().disk, wire::DiskCopy::incomplete);
+    EXPECT_EQ(a.last<Persist>()->state.disk, wire::DiskCopy::incomplete);
+}
+
+TEST(Switchover, AFlushOfBeforeDoesNotVouchForWhatIsReplayedSince) {
+    Core b(site_b(), site_a());
+    b.to_paired_backup();
+    wire::PeerMessage hand_over = b.from_peer(PeerMessageKind::hand_over, 1);
+    hand_over.position = LogIndex(0);
+    b.step(PeerSays{hand_over});
+    b.step(LogDrained{LogIndex(0)});
+    b.answer(b.paired(2, site_b(), site_a()), AnswerKind::paired);
+    ASSERT_EQ(b.state(), State::paired_primary);
+    ASSERT_NE(b.last<FlushDisk>(), nullptr);
+    b.hello(State::paired_backup, 2);
+    b.step(Command{CommandKind::switch_over, {}});
+    b.step(VmPaused{LogIndex(3)});
+    b.begin(3, 2);
+    ASSERT_EQ(b.state(), State::paired_backup);
+    b.step(DiskFlushed{});  // of the time when the VM ran here
+    EXPECT_EQ(b.core.durable().disk, wire::DiskCopy::incomplete);
+}
+
 TEST(Switchover, TakingItBackNeedsAnEpoch) {
     Core a(site_a(), site_b());
     a.to_paired_primary();
@@ -636,8 +670,46 @@ TEST(Restart, UnflushedWritesAreFlushedFirstIfTheyAreThereAndMissedIfNot) {
     lost.start(ran(3, DurableRole::solo, wire::DiskCopy::incomplete), Host::rebooted);
     EXPECT_EQ(lost.last<FlushDisk>(), nullptr);
     lost.answer(lost.solo(3, site_a(1)));
-    lost.step(DiskFlushed{});
-    EXPECT_EQ(lost.core.durable().role, DurableRole::halted);
+    EXPECT_EQ(lost.core.durable().role, DurableRole::none);
+}
+
+TEST(Restart, AWinnerThatFailedBeforeItsDiskWasFlushedIsFlushedByItsNextProcess) {
+    Core b(site_b(), site_a());
+    b.to_paired_backup();
+    b.log(1, 1, 5);
+    b.step(PeerSuspected{});
+    b.answer(b.solo(2, site_b()), AnswerKind::granted);
+    b.hold_writes = true;
+    b.step(LogDrained{LogIndex(5)});
+    b.step(VmFailed{"its disk is gone"});
+    b.step(VmHalted{});
+    EXPECT_NE(b.last<FlushDisk>(), nullptr);
+    b.finish_writes();
+    ASSERT_EQ(b.state(), State::stopped);
+    const Durable left = b.core.durable();
+    EXPECT_EQ(left.role, DurableRole::halted);
+    EXPECT_EQ(left.disk, wire::DiskCopy::incomplete);
+
+    Core next(site_b(2), site_a());
+    next.start(left, Host::same_boot);
+    ASSERT_NE(next.last<FlushDisk>(), nullptr);
+    next.step(DiskFlushed{});
+    EXPECT_EQ(next.core.durable().disk, wire::DiskCopy::complete);
+}
+
+TEST(Restart, AFollowerThatHaltedNeverPassesForACompleteCopy) {
+    Core b(site_b(), site_a());
+    b.to_paired_backup();
+    b.log(1, 1, 5);
+    b.step(PeerSuspected{});
+    b.answer(b.solo(2, site_a()), AnswerKind::denied);
+    b.step(VmHalted{});
+    ASSERT_EQ(b.state(), State::halted);
+    EXPECT_EQ(b.last<FlushDisk>(), nullptr);
+    EXPECT_EQ(b.core.durable().role, DurableRole::backup);
+    Core next(site_b(2), site_a());
+    next.start(b.core.durable(), Host::same_boot);
+    EXPECT_EQ(next.last<FlushDisk>(), nullptr);
 }
 
 TEST(Restart, AfterBothDiedTheNewestCopyReclaimsWithTheOtherAsWitness) {

@@ -325,9 +325,13 @@ void Failover::settle_acknowledgement() {
 void Failover::settle_hello() {
     if (!session_up_) return;
     if (!hello_due_ && now_ < next_hello_) return;
+    PeerMessage hello = message(PeerMessageKind::hello);
+    // Now and then to whoever is there: if a frame of a dead process has told us wrongly who that
+    // is, this is how the two find each other again.
+    if (!hello_due_) hello.to.incarnation = Incarnation(0);
     hello_due_ = false;
     next_hello_ = now_ + config_.hello_interval;
-    send(PeerMessageKind::hello);
+    emit(Send{hello});
 }
 
 void Failover::settle_alarms() {

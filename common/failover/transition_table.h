@@ -4,7 +4,7 @@
 // the states that it may lead to in one step (what follows by itself included; staying is always
 // allowed); ignored, with the reason; or forbidden: the shell's error. step() looks a cell up first
 // and checks afterwards that it went where the table says. tests/unit/failover walks the table,
-// tests/model checks it against the Promela model, docs/PROTOCOL-failover.md prints it.
+// tests/model checks it against the Promela model; docs/PROTOCOL-failover.md tells what it is for.
 //
 // Threads: constants.
 #pragma once

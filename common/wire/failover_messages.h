@@ -4,7 +4,8 @@
 //
 // Threads: values; none needed.
 // INVARIANTS
-//   - Every message names the incarnations of both ends; `to` is unknown only in the first hello.
+//   - Every message names the incarnations of both ends. Only a hello may be for whoever is there
+//     (incarnation 0): the first of a session, and those of every second.
 //   - `epoch` is the sender's epoch when it sent.
 // See docs/PROTOCOL-failover.md, "Messages between the sites".
 #pragma once

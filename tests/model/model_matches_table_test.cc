@@ -110,102 +110,96 @@ constexpr StateSet kEvery = StateSet::all();
 constexpr StateSet kIdle{S::starting, S::halted};
 constexpr StateSet kNotInTheModel{S::unprotected, S::forced, S::stopped};
 
-const std::vector<Absent>& absent() {
-    static const std::vector<Absent> list{
-        {{}, kNotInTheModel, kEvery, "to its peer it is as solo, or gone; no operator is modelled"},
-        {{}, kEvery, kNotInTheModel, "to its peer it is as solo, or gone; no operator is modelled"},
-        {{E::force}, kEvery, {S::going_live}, "the one act that may break the promise"},
-        {{E::take_over, E::unprotect, E::rejoin},
-         kEvery,
-         {S::asking_primary, S::asking_backup, S::rejoining},
-         "operators: where a suspicion, or a hello, leads in the model at any time"},
-        {{E::vm_failed}, kEvery, {S::halting}, "in the model its process crashes, at any time"},
-        {{E::take_over_said},
-         {S::paired_backup},
-         {S::asking_backup},
-         "peer_suspected, at any time"},
-        {{E::begin, E::record_paired_primary, E::record_paired_backup},
-         {S::starting},
-         kEvery,
-         "the model begins with a pair that exists"},
+const std::vector<Absent> kAbsent{
+    {{}, kNotInTheModel, kEvery, "to its peer it is as solo, or gone; no operator is modelled"},
+    {{}, kEvery, kNotInTheModel, "to its peer it is as solo, or gone; no operator is modelled"},
+    {{E::force}, kEvery, {S::going_live}, "the one act that may break the promise"},
+    {{E::take_over, E::unprotect, E::rejoin},
+     kEvery,
+     {S::asking_primary, S::asking_backup, S::rejoining},
+     "operators: where a suspicion, or a hello, leads in the model at any time"},
+    {{E::vm_failed}, kEvery, {S::halting}, "in the model its process crashes, at any time"},
+    {{E::take_over_said}, {S::paired_backup}, {S::asking_backup}, "peer_suspected, at any time"},
+    {{E::begin, E::record_paired_primary, E::record_paired_backup},
+     {S::starting},
+     kEvery,
+     "the model begins with a pair that exists"},
 
-        // ---- What is two steps in the model ----
-        {{E::begin, E::record_paired_backup},
-         {S::asking_primary, S::rejoining, S::switching_primary},
-         {S::asking_backup},
-         "paired_backup first, then peer_suspected"},
-        {{E::persisted, E::disk_fenced},
-         {S::going_live},
-         {S::asking_primary},
-         "paired_primary first, then peer_suspected"},
-        {{E::vm_paused},
-         {S::paired_primary},
-         {S::asking_primary},
-         "switching_primary first, then peer_suspected"},
-        {{E::record_paired_primary},
-         {S::pairing},
-         {S::asking_primary},
-         "paired_primary first, then peer_suspected"},
-        {{E::persisted, E::disk_fenced, E::vm_halted, E::hello_fences, E::record_lost},
-         {S::halting},
-         {S::rejoining},
-         "halted first, then hello"},
+    // ---- What is two steps in the model ----
+    {{E::begin, E::record_paired_backup},
+     {S::asking_primary, S::rejoining, S::switching_primary},
+     {S::asking_backup},
+     "paired_backup first, then peer_suspected"},
+    {{E::persisted, E::disk_fenced},
+     {S::going_live},
+     {S::asking_primary},
+     "paired_primary first, then peer_suspected"},
+    {{E::vm_paused},
+     {S::paired_primary},
+     {S::asking_primary},
+     "switching_primary first, then peer_suspected"},
+    {{E::record_paired_primary},
+     {S::pairing},
+     {S::asking_primary},
+     "paired_primary first, then peer_suspected"},
+    {{E::persisted, E::disk_fenced, E::vm_halted, E::hello_fences, E::record_lost},
+     {S::halting},
+     {S::rejoining},
+     "halted first, then hello"},
 
-        // ---- What the model calls by one name of several ----
-        {{E::disk_fenced, E::vm_halted, E::hello_fences, E::record_lost},
-         {S::halting},
-         {S::halted},
-         "stopping, fencing and writing are one step: persisted"},
-        {{E::disk_fenced},
-         {S::going_live},
-         {S::paired_primary, S::solo},
-         "fencing and writing are one step: persisted"},
-        {{E::hello_fences, E::hello_replaced, E::peer_trusted, E::persisted, E::tiebreaker_up,
-          E::tiebreaker_down, E::record_none, E::record_refused, E::record_lost},
-         kIdle,
-         {S::rejoining},
-         "hello, at any time that a VM runs alone at the peer"},
-        {{E::hello},
-         {S::asking_primary, S::asking_backup},
-         {S::paired_primary, S::paired_backup},
-         "record_same and peer_trusted wait for no hello in the model"},
-        {{E::hello},
-         {S::paired_backup, S::pairing, S::switching_primary},
-         {S::asking_backup, S::asking_primary},
-         "peer_suspected, at any time"},
-        {{E::hello, E::hello_fences, E::seed_begin, E::seed_failed, E::record_lost},
-         {S::rejoining},
-         {S::halting},
-         "the seeder is gone: peer_suspected or hello_replaced"},
-        {{E::hello_fences},
-         {S::solo, S::seeding, S::pairing},
-         {S::halting},
-         "the model tells a lone holder of a later epoch by record_lost"},
-        {{E::join, E::seed_failed, E::session_down, E::tick},
-         {S::seeding, S::pairing},
-         {S::solo, S::asking_primary},
-         "an attempt is given up: peer_suspected, at any time"},
-        {{E::persisted, E::tiebreaker_up},
-         {S::seeding},
-         {S::pairing},
-         "seed_ready waits for nothing in the model"},
-        {{E::log_received},
-         {S::paired_backup},
-         {S::switching_backup},
-         "hand_over waits for the log's end in the model"},
+    // ---- What the model calls by one name of several ----
+    {{E::disk_fenced, E::vm_halted, E::hello_fences, E::record_lost},
+     {S::halting},
+     {S::halted},
+     "stopping, fencing and writing are one step: persisted"},
+    {{E::disk_fenced},
+     {S::going_live},
+     {S::paired_primary, S::solo},
+     "fencing and writing are one step: persisted"},
+    {{E::hello_fences, E::hello_replaced, E::peer_trusted, E::persisted, E::tiebreaker_up,
+      E::tiebreaker_down, E::record_none, E::record_refused, E::record_lost},
+     kIdle,
+     {S::rejoining},
+     "hello, at any time that a VM runs alone at the peer"},
+    {{E::hello},
+     {S::asking_primary, S::asking_backup},
+     {S::paired_primary, S::paired_backup},
+     "record_same and peer_trusted wait for no hello in the model"},
+    {{E::hello},
+     {S::paired_backup, S::pairing, S::switching_primary},
+     {S::asking_backup, S::asking_primary},
+     "peer_suspected, at any time"},
+    {{E::hello, E::hello_fences, E::seed_begin, E::seed_failed, E::record_lost},
+     {S::rejoining},
+     {S::halting},
+     "the seeder is gone: peer_suspected or hello_replaced"},
+    {{E::hello_fences},
+     {S::solo, S::seeding, S::pairing},
+     {S::halting},
+     "the model tells a lone holder of a later epoch by record_lost"},
+    {{E::join, E::seed_failed, E::session_down, E::tick},
+     {S::seeding, S::pairing},
+     {S::solo, S::asking_primary},
+     "an attempt is given up: peer_suspected, at any time"},
+    {{E::persisted, E::tiebreaker_up},
+     {S::seeding},
+     {S::pairing},
+     "seed_ready waits for nothing in the model"},
+    {{E::log_received},
+     {S::paired_backup},
+     {S::switching_backup},
+     "hand_over waits for the log's end in the model"},
 
-        // ---- What only a force or a new enrolment makes possible ----
-        {{E::record_paired_primary},
-         {S::paired_primary},
-         {S::asking_primary},
-         "enrolled again with another store; the model's tiebreaker loses nothing"},
-        {{E::record_paired_backup},
-         {S::paired_primary, S::solo, S::seeding, S::pairing, S::switching_backup},
-         {S::halting},
-         "without a force nobody makes us a backup who has not handed over or joined"},
-    };
-    return list;
-}
+    // ---- What only a force or a new enrolment makes possible ----
+    {{E::record_paired_primary},
+     {S::paired_primary},
+     {S::asking_primary},
+     "enrolled again with another store; the model's tiebreaker loses nothing"},
+    {{E::record_paired_backup},
+     {S::paired_primary, S::solo, S::seeding, S::pairing, S::switching_backup},
+     {S::halting},
+     "without a force nobody makes us a backup who has not handed over or joined"},
+};
 
 bool covers(const Absent& absent, const Step& step) {
     return (absent.events.empty() || absent.events.count(step.event) > 0) &&
@@ -226,7 +220,7 @@ TEST(ModelMatchesTable, WhatTheTableAllowsIsInTheModelOrExplained) {
     for (const Step& step : table_steps()) {
         if (model.count(step) > 0) continue;
         bool explained = false;
-        for (const Absent& entry : absent()) explained = explained || covers(entry, step);
+        for (const Absent& entry : kAbsent) explained = explained || covers(entry, step);
         EXPECT_TRUE(explained) << name(step) << " is in the table only";
     }
 }
@@ -235,7 +229,7 @@ TEST(ModelMatchesTable, WhatTheTableAllowsIsInTheModelOrExplained) {
 TEST(ModelMatchesTable, EveryReasonIsNeededAndNoneCoversWhatIsInTheModel) {
     const std::set<Step> model = model_steps();
     const std::set<Step> table = table_steps();
-    for (const Absent& entry : absent()) {
+    for (const Absent& entry : kAbsent) {
         bool needed = false;
         for (const Step& step : table) needed = needed || covers(entry, step);
         EXPECT_TRUE(needed) << "nothing is absent because: " << entry.why;

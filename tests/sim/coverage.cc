@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "common/base/check.h"
+
 namespace antipode::sim {
 
 using failover::Event;
@@ -11,11 +13,89 @@ using failover::Treatment;
 
 namespace {
 
+// Every probe there is, so that one that is never hit is seen.
+constexpr std::string_view kProbes[] = {
+    "A alone",
+    "B alone",
+    "a command is refused",
+    "a process retires",
+    "a resync overwrites the old copy",
+    "an operator enrols the pair again",
+    "an operator forces the newest copy",
+    "an operator lets a diverged site rejoin",
+    "an operator overrules a forced site that has stopped",
+    "an operator starts a VM that was shut down",
+    "boots from its disk",
+    "clock drift",
+    "clock jump",
+    "crash after a durable write, before it is known",
+    "crash before a durable write",
+    "crash within a durable write: the old copy stands",
+    "cut A to B",
+    "cut B to A",
+    "cut both ways",
+    "delay",
+    "delay in one direction",
+    "disk full",
+    "enrolled again without need",
+    "everybody alone",
+    "force",
+    "force at both sites",
+    "goes live from its log",
+    "goes live from its memory",
+    "heartbeats lost, the channel works",
+    "kill",
+    "kill of both",
+    "kill soon after a change of state",
+    "loss",
+    "memory lost",
+    "power loss",
+    "power loss of both",
+    "reclaim by hand",
+    "rejoin by hand",
+    "seed fails",
+    "session reset",
+    "slow disk",
+    "slow peer",
+    "stopped and continued",
+    "switchover",
+    "swizzle",
+    "take over",
+    "the copying of a seed fails",
+    "the guest shuts itself down",
+    "the memory of a stopped VM is lost",
+    "the receiving of a seed fails",
+    "the tiebreaker's answers are lost",
+    "tiebreaker crash",
+    "tiebreaker cut from A",
+    "tiebreaker cut from B",
+    "tiebreaker loses its data",
+    "tiebreaker restored from an old backup",
+    "tiebreaker slow",
+    "unprotect",
+    "vm failed",
+};
+
 bool any(const std::array<uint32_t, failover::kStateCount>& counts) {
     return std::any_of(counts.begin(), counts.end(), [](uint32_t count) { return count > 0; });
 }
 
 }  // namespace
+
+Coverage::Coverage() {
+    for (const std::string_view name : kProbes) probes_.emplace(name, 0);
+}
+
+void Coverage::probe(const char* name) {
+    const auto found = probes_.find(name);
+    FT_CHECK(found != probes_.end(), "the probe \"{}\" is not listed", name);
+    ++found->second;
+}
+
+size_t Coverage::probes_seen() const {
+    return static_cast<size_t>(std::count_if(probes_.begin(), probes_.end(),
+                                             [](const auto& probe) { return probe.second > 0; }));
+}
 
 std::pair<size_t, size_t> Coverage::handled() const {
     size_t seen = 0;

@@ -17,19 +17,22 @@ class Coverage {
         ++cells_[static_cast<size_t>(from) - 1][static_cast<size_t>(event)]
                 [static_cast<size_t>(to) - 1];
     }
-    // A rare branch of the simulation or a fault; names are literals.
-    void probe(const char* name) { ++probes_[name]; }
+    // A fault, or a rare branch of the simulation: one of the names listed in coverage.cc.
+    void probe(const char* name);
 
     using Cells =
         std::array<std::array<std::array<uint32_t, failover::kStateCount>, failover::kEventCount>,
                    failover::kStateCount>;
     const Cells& cells() const { return cells_; }
     const std::map<std::string, uint64_t>& probes() const { return probes_; }
+    size_t probes_seen() const;
 
     // Handled cells: seen, and all there are.
     std::pair<size_t, size_t> handled() const;
     size_t states_seen() const;
     void print_unseen() const;
+
+    Coverage();
 
   private:
     Cells cells_{};

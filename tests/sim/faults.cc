@@ -87,22 +87,43 @@ void Simulation::swizzle() {
     }
 }
 
-void Simulation::fault_network() {
+// The line works, and is bad.
+void Simulation::fault_line(Duration duration) {
     World& w = world_;
-    const Duration duration = w.chance(0.5) ? w.between(50ms, 600ms) : w.between(600ms, 5s);
-    if (!profile_.partitions || w.chance(0.2)) {
-        const Duration spike = w.between(20ms, 400ms);
-        if (w.chance(0.5)) {
+    const Duration spike = w.between(20ms, 400ms);
+    const size_t site = w.random.below(2);
+    switch (w.random.below(5)) {
+        case 0:
             count("delay");
             network_.extra_delay = spike;
             w.after(duration, [this] { network_.extra_delay = {}; });
-        } else {
+            return;
+        case 1:
             count("loss");
             network_.extra_loss = w.random.unit();
             w.after(duration, [this] { network_.extra_loss = 0; });
-        }
-        return;
+            return;
+        case 2:
+            count("delay in one direction");
+            network_.slow_path[site] = spike;
+            w.after(duration, [this, site] { network_.slow_path[site] = {}; });
+            return;
+        case 3:
+            count("heartbeats lost, the channel works");
+            network_.heartbeats_cut[site] = true;
+            w.after(duration, [this, site] { network_.heartbeats_cut[site] = false; });
+            return;
+        default:
+            count("the tiebreaker's answers are lost");
+            network_.t_answers_cut[site] = true;
+            w.after(duration, [this, site] { network_.t_answers_cut[site] = false; });
     }
+}
+
+void Simulation::fault_network() {
+    World& w = world_;
+    const Duration duration = w.chance(0.5) ? w.between(50ms, 600ms) : w.between(600ms, 5s);
+    if (!profile_.partitions || w.chance(0.25)) return fault_line(duration);
     switch (w.random.below(8)) {
         case 0:
             count("cut A to B");
@@ -133,8 +154,24 @@ void Simulation::fault_network() {
 void Simulation::fault_site() {
     World& w = world_;
     Site& site = *sites_[w.random.below(2)];
-    const uint64_t kind = w.random.below(10);
-    if (kind < 3 && profile_.crashes) {
+    const uint64_t kind = w.random.below(14);
+    if (kind == 10) {
+        count("seed fails");
+        site.seed_fails();
+        site.peer->seed_fails();
+    } else if (kind == 11) {
+        count("memory lost");
+        site.memory_lost();
+    } else if (kind == 12 && profile_.slow) {
+        count("slow peer");
+        site.crawl(w.now() + w.between(500ms, 5s));
+    } else if (kind == 13 && profile_.slow) {
+        count("slow disk");
+        slow_disk(site);
+    } else if (kind == 2 && profile_.guest_stops) {
+        count("the guest shuts itself down");
+        site.guest_stops();
+    } else if (kind < 3 && profile_.crashes) {
         count("kill");
         site.kill();
         if (w.chance(0.25)) {
@@ -163,15 +200,19 @@ void Simulation::fault_site() {
         count("disk full");
         site.disk_full = true;
         w.after(w.between(100ms, 3s), [to = &site] { to->disk_full = false; });
-    } else if (kind == 2 && profile_.guest_stops) {
-        count("the guest shuts itself down");
-        site.guest_stops();
     } else if (kind == 9 && profile_.crashes) {
         count("vm failed");
         site.input(failover::VmFailed{"injected"});
     } else {
         fault_network();
     }
+}
+
+void Simulation::slow_disk(Site& site) {
+    const Duration before = std::min<Duration>(site.settings.write_time_max, 500ms);
+    site.settings.write_time_max = 2s;
+    world_.after(world_.between(500ms, 4s),
+                 [to = &site, before] { to->settings.write_time_max = before; });
 }
 
 void Simulation::fault_tiebreaker() {
@@ -213,6 +254,11 @@ void Simulation::fault_operator() {
     World& w = world_;
     Site& site = *sites_[w.random.below(2)];
     if (!site.alive()) return;
+    if (profile_.operator_mistakes && w.chance(0.1)) {
+        count("enrolled again without need");
+        checker_.forced();  // it is a force in all but name
+        return site.input(Command{CommandKind::enrol_again, "web1"});
+    }
     if (profile_.operator_mistakes && w.chance(0.4)) {
         // Force: the core must refuse what it can see to be wrong; what it cannot see, happens.
         const bool both = w.chance(0.3);
@@ -260,6 +306,9 @@ void Simulation::heal_everything() {
     network_.t_cut = {};
     network_.extra_delay = {};
     network_.extra_loss = 0;
+    network_.slow_path = {};
+    network_.heartbeats_cut = {};
+    network_.t_answers_cut = {};
     network_.settings.stray = 0;
     network_.cut_changed();
     if (!tiebreaker_.alive()) tiebreaker_.restart();

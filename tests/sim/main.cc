@@ -97,12 +97,13 @@ void print_totals(const Options& options, const Totals& totals, const Coverage& 
                   double seconds) {
     const auto [seen, all] = coverage.handled();
     fmt::print(
-        "seeds={} violations={} faults={} states_hit={}/{} transitions_hit={}/{} "
+        "seeds={} violations={} faults={} states_hit={}/{} transitions_hit={}/{} probes_hit={}/{} "
         "outputs={} decisions={} boots={} operator_seeds={} virtual_hours={:.1f} "
         "slowest_recovery_s={:.1f} seconds={:.1f} seeds_per_minute={:.0f}\n",
         options.seeds, totals.violations, totals.faults, coverage.states_seen(),
-        failover::kStateCount, seen, all, totals.outputs, totals.decisions, totals.boots,
-        totals.operators, totals.virtual_seconds / 3600, totals.recovery_max_seconds, seconds,
+        failover::kStateCount, seen, all, coverage.probes_seen(), coverage.probes().size(),
+        totals.outputs, totals.decisions, totals.boots, totals.operators,
+        totals.virtual_seconds / 3600, totals.recovery_max_seconds, seconds,
         static_cast<double>(options.seeds) / seconds * 60);
 }
 
@@ -132,7 +133,9 @@ int campaign(const Options& options) {
         }
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    for (const auto& [name, hits] : coverage.probes()) fmt::print("probe {:>9}  {}\n", hits, name);
+    for (const auto& [name, hits] : coverage.probes()) {
+        fmt::print("probe {:>9}  {}{}\n", hits, name, hits == 0 ? "   NEVER HIT" : "");
+    }
     if (options.show_unseen) coverage.print_unseen();
     print_totals(options, totals, coverage, took.count());
     return totals.violations == 0 ? 0 : 1;

@@ -92,7 +92,7 @@ void Network::maybe_stray(const Task& deliver, const Endpoint& end) {
 void Network::send(size_t from, Task deliver) {
     if (!up_[from]) return;
     maybe_stray(deliver, sites[1 - from]);
-    Instant due = world_.now() + delay(settings.latency);
+    Instant due = world_.now() + delay(settings.latency) + slow_path[from];
     auto& queue = under_way_[from];
     if (!queue.empty()) due = std::max(due, queue.back().due);
     queue.push_back({due, std::move(deliver)});
@@ -109,10 +109,11 @@ void Network::pump(size_t from) {
 }
 
 void Network::datagram(size_t from, Task deliver) {
-    if (cut[from] || world_.chance(settings.loss + extra_loss)) return;
+    if (cut[from] || heartbeats_cut[from]) return;
+    if (world_.chance(settings.loss + extra_loss)) return;
     const int copies = world_.chance(settings.duplication) ? 2 : 1;
     for (int i = 0; i < copies; ++i) {
-        world_.after(delay(settings.latency), [this, from, deliver] {
+        world_.after(delay(settings.latency) + slow_path[from], [this, from, deliver] {
             if (sites[1 - from].alive()) deliver();
         });
     }
@@ -153,7 +154,7 @@ void Network::request(size_t from, Task deliver) {
 
 void Network::answer(size_t to, Task deliver) {
     maybe_stray(deliver, t_sites[to]);
-    if (t_cut[to] || !t_up_[to]) return;
+    if (t_cut[to] || t_answers_cut[to] || !t_up_[to]) return;
     const uint64_t session = t_session_[to];
     world_.after(delay(settings.tiebreaker_latency), [this, to, session, deliver] {
         if (t_session_[to] == session && t_sites[to].alive()) deliver();

@@ -45,6 +45,9 @@ class Network {
     std::array<bool, 2> t_cut{};
     Duration extra_delay{};  // a fault: everything is this much slower
     double extra_loss = 0;
+    std::array<Duration, 2> slow_path{};   // the channel and the heartbeats of site i, one way
+    std::array<bool, 2> heartbeats_cut{};  // of site i, while its channel works
+    std::array<bool, 2> t_answers_cut{};   // requests of site i arrive; answers do not
 
     // ---- The channel ----
     std::array<Endpoint, 2> sites;

@@ -43,6 +43,8 @@ class Simulation {
     void next_fault();
     void fault();
     void fault_network();
+    void fault_line(Duration duration);
+    void slow_disk(Site& site);
     void fault_site();
     void fault_tiebreaker();
     void fault_operator();

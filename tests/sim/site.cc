@@ -106,6 +106,13 @@ void Site::stop_for(Duration duration) {
     world_.at(stopped_until_, [this] { wake(); });
 }
 
+void Site::crawl(Instant until) {
+    if (!process_ || world_.now() >= until) return;
+    const Duration stops = world_.between(20ms, 120ms);
+    stop_for(stops);
+    world_.after(stops + world_.between(1ms, 60ms), [this, until] { crawl(until); });
+}
+
 void Site::keep_down(Duration duration) {
     down_until_ = world_.now() + duration;
     if (process_) die();

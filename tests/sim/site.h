@@ -77,6 +77,10 @@ class Site {
     // A client's request reaches the VM: one log entry.
     void client_request();
     void guest_stops();  // it shuts itself down
+    void seed_fails();   // whichever side of one this is
+    void memory_lost();  // of a stopped VM
+    // Runs only now and then for a while, as on a host that has too much to do.
+    void crawl(Instant until);
     std::string describe() const;
 
     uint64_t restarts = 0;
@@ -169,6 +173,7 @@ class Site {
     void write_then(Instant& due, Task write, failover::Input done);
     void write_disk(NodeId node, bool durable);
     void release();
+    bool behind_partner() const;
     void send_log();
     void arm_resend();
     bool streams() const;

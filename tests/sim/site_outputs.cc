@@ -180,6 +180,12 @@ void Site::out(const failover::Acknowledge& acknowledge) {
 
 // ---- The VM ----
 
+// A primary of a pair lets nothing go without its partner, who may have won meanwhile.
+bool Site::behind_partner() const {
+    const State state = process_->core.state();
+    return state == State::paired_primary || state == State::asking_primary;
+}
+
 void Site::out(const failover::RunVm& run) {
     Process& process = *process_;
     switch (run.from) {
@@ -189,14 +195,11 @@ void Site::out(const failover::RunVm& run) {
             break;
         case failover::RunFrom::log:
             coverage_.probe("goes live from its log");
-            // As a paired primary it lets nothing go without its partner, who may have won.
-            if (process.core.state() != State::paired_primary) {
-                checker_.goes_live_from(index_, process.vm, "log");
-            }
+            if (!behind_partner()) checker_.goes_live_from(index_, process.vm, "log");
             break;
         case failover::RunFrom::memory:
             coverage_.probe("goes live from its memory");
-            checker_.goes_live_from(index_, process.vm, "memory");
+            if (!behind_partner()) checker_.goes_live_from(index_, process.vm, "memory");
             break;
         case failover::RunFrom::disk: {
             coverage_.probe("boots from its disk");
@@ -255,6 +258,7 @@ void Site::out(const failover::DropMemory&) {
 
 void Site::out(const failover::BeginSeed& begin) {
     process_->seeding = true;
+    process_->attempt = begin.attempt;
     process_->cut = NodeId::none;
     later(world_.between(20ms, settings.seed_time_max), [this, attempt = begin.attempt] {
         if (process_->seeding) step(failover::SeedReady{attempt});
@@ -349,6 +353,27 @@ void Site::guest_stops() {
     if (!process_ || !process_->runs || stopped()) return;
     process_->runs = false;
     step(failover::GuestStopped{LogIndex(checker_.lineage.index(process_->vm))});
+}
+
+void Site::seed_fails() {
+    if (!process_ || stopped()) return;
+    if (process_->seeding) {
+        coverage_.probe("the copying of a seed fails");
+        process_->seeding = false;
+        step(failover::SeedFailed{process_->attempt, "injected"});
+    } else if (process_->receiving != 0) {
+        coverage_.probe("the receiving of a seed fails");
+        const uint64_t attempt = std::exchange(process_->receiving, 0);
+        step(failover::SeedFailed{attempt, "injected"});
+    }
+}
+
+void Site::memory_lost() {
+    if (!process_ || stopped() || process_->core.state() != State::halted) return;
+    if (process_->vm == NodeId::none) return;
+    coverage_.probe("the memory of a stopped VM is lost");
+    process_->vm = process_->log_tail = NodeId::none;
+    step(failover::MemoryLost{});
 }
 
 // ---- From the network ----

@@ -78,7 +78,7 @@ class Pair:
     """site-a begins as the primary. index keeps the ports, TAPs and addresses of several pairs apart."""
 
     def __init__(self, topology, wan, folder, guest, credentials, name="vm", index=0, digest_interval_ms=None,
-                 heartbeat_ms=None):
+                 heartbeat_ms=None, settings=None):
         self.topology = topology
         self.wan = wan
         self.folder = folder
@@ -86,8 +86,11 @@ class Pair:
         self.credentials = credentials
         self.name = name
         self.index = index
-        self.digest_interval_ms = digest_interval_ms
         self.heartbeat_ms = heartbeat_ms  # a test of something else than detection survives a busy machine with more
+        # {section: lines of TOML}: what pair.toml says beyond what every pair needs.
+        self.settings = dict(settings or {})
+        if digest_interval_ms is not None:
+            self.settings["replay"] = f"digest_interval_ms = {digest_interval_ms}\n" + self.settings.get("replay", "")
         self.channel_port = FIRST_PORT + PORTS_PER_PAIR * index
         self.heartbeat_port = self.channel_port + 1
         self.tap = f"tap{index}"
@@ -161,8 +164,10 @@ key = "site.key"
 [control]
 socket = "{site.socket}"
 """
-        if self.digest_interval_ms is not None:
-            settings += f"[replay]\ndigest_interval_ms = {self.digest_interval_ms}\n"
+        for section, lines in self.settings.items():
+            if f"[{section}]\n" not in settings:
+                settings += f"[{section}]\n"
+            settings = settings.replace(f"[{section}]\n", f"[{section}]\n{lines.format(own=own, wan=wan)}\n")
         return settings
 
     def start(self, seconds=30):

@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kFinishedMax = 64;
 constexpr size_t kProbesMax = 16;
 constexpr Duration kProbeIntervalMin = std::chrono::milliseconds(200);
+constexpr Duration kPaceStep = std::chrono::microseconds(20);  // no timer is finer
 constexpr int kProbeRoundTrips = 3;
 
 }  // namespace
@@ -87,11 +88,17 @@ void Session::tick(Instant now) {
     check_progress(now);
 }
 
+// How long a frame may go without an acknowledgement before it is asked for.
+Duration Session::loss_patience() const {
+    const Duration round_trip = rtt_.value_or(Duration::zero());
+    return std::max(config_.times.loss_suspicion_min,
+                    config_.times.urgent_ack_delay + 4 * round_trip);
+}
+
 // What was sent and is not acknowledged after a while may be lost: ask.
 void Session::check_progress(Instant now) {
     const Duration round_trip = rtt_.value_or(Duration::zero());
-    const Duration patience =
-        std::max(config_.times.loss_suspicion_min, config_.times.urgent_ack_delay + 4 * round_trip);
+    const Duration patience = loss_patience();
     for (const MessageClass c : wire::kMessageClasses) {
         SendStream& stream = send_[wire::index_of(c)];
         const bool waiting = stream.next_send > stream.first_retained;
@@ -108,7 +115,8 @@ void Session::check_progress(Instant now) {
 }
 
 Instant Session::deadline(Instant now) const {
-    Instant next = ack_at_;
+    // Of what cannot be done now, no time is near: that would be a loop without a pause.
+    Instant next = lanes_[0].connected ? ack_at_ : Instant::max();
     if (!established_) {
         if (lanes_[0].connected) next = std::min(next, next_hello_);
         return next;
@@ -117,14 +125,15 @@ Instant Session::deadline(Instant now) const {
     if (announced_) next = std::min(next, last_heard_ + config_.times.silence_limit);
     for (const auto& stream : send_) {
         if (stream.next_send > stream.first_retained) {
-            next = std::min(next, stream.last_progress + config_.times.loss_suspicion_min);
+            next = std::min(next, stream.last_progress + loss_patience());
         }
     }
     for (const auto& lane : lanes_) {
         if (lane.connected && !lane.in_step) next = std::min(next, now + kProbeIntervalMin);
     }
-    if (lanes_[static_cast<size_t>(Lane::bulk)].in_step)
-        next = std::min(next, pacer_.ready_at(now));
+    if (bulk_paced_ && lanes_[static_cast<size_t>(Lane::bulk)].in_step) {
+        next = std::min(next, std::max(pacer_.ready_at(now), now + kPaceStep));
+    }
     return next;
 }
 

@@ -164,7 +164,7 @@ class Session {
     // ---- What is to be done ----
     std::optional<OutgoingFrame> next_frame(Lane lane, Instant now);
     std::optional<SessionEvent> next_event();
-    // When tick() is wanted next.
+    // When tick() is wanted next: later than now, once tick() and next_frame() have had their turn.
     Instant deadline(Instant now) const;
     // Payload bytes that submit() was given and that are no longer held, since last asked.
     uint64_t take_released(MessageClass message_class);
@@ -248,6 +248,7 @@ class Session {
     void finish(Incarnation incarnation);
     void want_ping(Lane lane);
     void check_progress(Instant now);
+    Duration loss_patience() const;
 
     // session_send.cc
     OutgoingFrame make_frame(wire::FrameType type, uint16_t flags,
@@ -307,6 +308,7 @@ class Session {
     Instant next_ping_{};
     Instant last_heard_{};
     Instant ack_at_ = Instant::max();
+    bool bulk_paced_ = false;          // bulk waits for nothing but the pacer
     std::deque<uint64_t> ack_tokens_;  // of pings to answer
     uint64_t next_token_ = 1;
     std::optional<Duration> rtt_;

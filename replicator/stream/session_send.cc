@@ -40,9 +40,13 @@ std::optional<OutgoingFrame> Session::next_frame(Lane lane, Instant now) {
         state.urgent_turns = 0;
         return next_data(MessageClass::control, now);
     }
-    if (pacer_.in_flight() > 0 || has_work(send_[wire::index_of(MessageClass::resync)]) ||
-        has_work(send_[wire::index_of(MessageClass::seed)])) {
-        if (pacer_.allowance(now) == 0) return std::nullopt;
+    bulk_paced_ = false;
+    const bool work = has_work(send_[wire::index_of(MessageClass::resync)]) ||
+                      has_work(send_[wire::index_of(MessageClass::seed)]);
+    if (!work) return std::nullopt;
+    if (pacer_.allowance(now) == 0) {
+        bulk_paced_ = true;
+        return std::nullopt;
     }
     // The two take turns while both have something.
     const MessageClass first = bulk_turn_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <sys/timerfd.h>
 #include <zmq.h>
 
 #include "common/base/check.h"
@@ -15,6 +16,7 @@ constexpr int kUrgentFramesMax = 512;
 constexpr int kBulkFramesMax = 32;
 constexpr int kReceivedFramesMax = 512;
 constexpr int kIoThreads = 1;
+constexpr Duration kFineTimeout = std::chrono::milliseconds(3);
 constexpr int kReconnectMs = 50;
 constexpr int kReconnectMaxMs = 1000;
 constexpr int kHandshakeMs = 5000;
@@ -106,6 +108,8 @@ Result<> ZmqLink::open(const ZmqLinkConfig& config) {
         nullptr) {
         return fail(Errc::invalid_argument, "the peer's public key is not Z85 text");
     }
+    timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!timer_) return fail_errno(errno, "timerfd");
     FT_TRY_VOID(open_zap());  // before anything can connect
     FT_TRY_VOID(open_pull(config));
     for (const Lane lane : kLanes) FT_TRY_VOID(open_push(config, lane));
@@ -190,7 +194,7 @@ Result<> ZmqLink::watch(Watched& watched, const std::string& name) {
 }
 
 void ZmqLink::wait(int wake_fd, std::array<bool, kLaneCount> want_to_send, Duration timeout) {
-    std::array<zmq_pollitem_t, 7> items{{
+    std::array<zmq_pollitem_t, 8> items{{
         {nullptr, wake_fd, ZMQ_POLLIN, 0},
         {pull_.get(), 0, ZMQ_POLLIN, 0},
         {zap_.get(), 0, ZMQ_POLLIN, 0},
@@ -206,6 +210,13 @@ void ZmqLink::wait(int wake_fd, std::array<bool, kLaneCount> want_to_send, Durat
     }
     const auto up = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
     const long wait_ms = static_cast<long>(std::clamp<int64_t>(up, 0, 60'000));
+    // zmq_poll() counts in milliseconds; bulk is paced finer than that.
+    if (timeout > Duration::zero() && timeout < kFineTimeout) {
+        itimerspec when{};
+        when.it_value.tv_nsec = timeout.count();
+        ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+        items[count++] = {nullptr, timer_.get(), ZMQ_POLLIN, 0};
+    }
     if (zmq_poll(items.data(), static_cast<int>(count), wait_ms) <= 0) return;
     if ((items[2].revents & ZMQ_POLLIN) != 0) answer_zap();
     for (const Lane lane : kLanes) {

@@ -21,6 +21,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/result.h"
+#include "common/base/unique_fd.h"
 #include "replicator/stream/bytes.h"
 #include "replicator/stream/curve_keys.h"
 #include "replicator/stream/session.h"
@@ -103,6 +104,7 @@ class ZmqLink {
     void note_failure(Lane lane, uint16_t event, uint32_t value);
     void answer_zap();
 
+    UniqueFd timer_;
     std::unique_ptr<void, FreeContext> context_;  // closed after every socket
     ZmqSocket zap_;
     ZmqSocket pull_;

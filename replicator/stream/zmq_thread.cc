@@ -20,6 +20,7 @@ constexpr Duration kPublishInterval = std::chrono::milliseconds(50);
 constexpr Duration kRateInterval = std::chrono::seconds(1);
 constexpr Duration kLogInterval = std::chrono::seconds(5);
 constexpr Duration kGoodbyeLinger = std::chrono::milliseconds(200);
+constexpr Duration kFullSocketWait = std::chrono::milliseconds(1);
 constexpr Duration kWaitMax = std::chrono::milliseconds(500);
 
 template <typename... Ts>
@@ -148,8 +149,9 @@ void ZmqThread::run() {
     while (!stopping_.load()) {
         Instant deadline = std::min(session_.deadline(now), now + kWaitMax);
         if (unpublished_) deadline = std::min(deadline, next_publish_);
-        const Duration timeout =
-            busy ? Duration::zero() : std::max(deadline - now, Duration::zero());
+        Duration timeout = busy ? Duration::zero() : std::max(deadline - now, Duration::zero());
+        // What is due cannot leave while a socket is full; its room wakes us.
+        if (stash_[0] || stash_[1]) timeout = std::max(timeout, kFullSocketWait);
         link_->wait(to_thread_.fd(), {stash_[0].has_value(), stash_[1].has_value()}, timeout);
         now = MonotonicClock::now();
         to_thread_.clear();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/check.h"
+
 namespace antipode::stream {
 namespace {
 
@@ -101,7 +103,10 @@ void SessionPair::send_from(size_t end) {
             if (tamper && !tamper(end, lane, bytes)) continue;
             queue.push_back({std::move(bytes), free_at + delay});
         }
+        if (e.connected[index] && queue.size() >= kLaneFramesMax) return;
     }
+    // Nothing is left to do now: the thread must be able to sleep.
+    FT_CHECK(e.session->deadline(now) > now, "a session that never sleeps");
 }
 
 void SessionPair::arrive(size_t end) {

@@ -16,6 +16,9 @@ uint64_t nanoseconds(Instant at) {
     return static_cast<uint64_t>(at.time_since_epoch().count());
 }
 
+// A path on which nothing came for so long, while another was heard, says nothing of the line.
+constexpr Duration kPathSilent = std::chrono::seconds(3);
+
 Duration from_ns(uint64_t ns) {
     return Duration(static_cast<int64_t>(ns));
 }
@@ -38,8 +41,8 @@ bool SequenceWindow::add(uint64_t sequence) {
         set(sequence, true);
         return true;
     }
-    if (sequence + kBits <= highest_) return false;
     if (sequence <= highest_) {
+        if (highest_ - sequence >= kBits) return false;
         // What was sent before the first that came is late: nobody counts on it, nor counts it.
         if (sequence < lowest_ || test(sequence)) return false;
         set(sequence, true);
@@ -48,7 +51,8 @@ bool SequenceWindow::add(uint64_t sequence) {
     // A jump of more than the window leaves nothing of it.
     const uint64_t first_new = highest_ + 1;
     const uint64_t clear_from = sequence - first_new >= kBits ? sequence - kBits + 1 : first_new;
-    for (uint64_t s = clear_from; s <= sequence; ++s) set(s, false);
+    for (uint64_t s = clear_from; s != sequence; ++s) set(s, false);
+    set(sequence, false);
     set(sequence, true);
     highest_ = sequence;
     return true;
@@ -143,7 +147,8 @@ std::optional<HeartbeatEvent> HeartbeatTracker::received(size_t path,
         ++(packet.error().code == Errc::denied ? p.stats.forged : p.stats.garbage);
         return std::nullopt;
     }
-    if (packet->pair != pair_ || packet->from.site != peer_site_ || packet->path != path) {
+    if (packet->pair != pair_ || packet->from.site != peer_site_ || packet->path != path ||
+        !has_possible_times(*packet)) {
         ++p.stats.garbage;
         return std::nullopt;
     }
@@ -177,6 +182,13 @@ std::optional<HeartbeatEvent> HeartbeatTracker::received(size_t path,
     return event;
 }
 
+// Where it is computed with, nothing overflows.
+bool HeartbeatTracker::has_possible_times(const wire::HeartbeatPacket& packet) {
+    constexpr uint64_t kTimeMax = uint64_t{1} << 61;  // 73 years of uptime
+    return packet.sent_ns < kTimeMax && packet.echo_sent_ns < kTimeMax &&
+           packet.echo_hold_ns < kTimeMax;
+}
+
 void HeartbeatTracker::learn(Path& path, const wire::HeartbeatPacket& packet, Duration rtt,
                              Instant now) {
     HeartbeatStats& stats = path.stats;
@@ -205,6 +217,10 @@ void HeartbeatTracker::learn(Path& path, const wire::HeartbeatPacket& packet, Du
 
 HeartbeatStats HeartbeatTracker::stats() const {
     HeartbeatStats all;
+    Instant newest{};
+    for (const Path& path : paths_) {
+        newest = std::max(newest, path.stats.last_heard.value_or(Instant()));
+    }
     for (const Path& path : paths_) {
         const HeartbeatStats& one = path.stats;
         all.sent += one.sent;
@@ -217,6 +233,7 @@ HeartbeatStats HeartbeatTracker::stats() const {
         if (one.last_heard && (!all.last_heard || *one.last_heard > *all.last_heard)) {
             all.last_heard = one.last_heard;
         }
+        if (one.last_heard && newest - *one.last_heard > kPathSilent) continue;
         if (one.rtt && (!all.rtt || *one.rtt < *all.rtt)) {
             all.rtt = one.rtt;
             all.rtt_min = one.rtt_min;

@@ -123,6 +123,7 @@ class HeartbeatTracker {
     bool proves_life(const Path& path, const wire::HeartbeatPacket& packet, Instant now) const;
     std::optional<Duration> round_trip(const Path& path, const wire::HeartbeatPacket& packet,
                                        Instant now) const;
+    static bool has_possible_times(const wire::HeartbeatPacket& packet);
     void learn(Path& path, const wire::HeartbeatPacket& packet, Duration rtt, Instant now);
 
     wire::HeartbeatKey key_;

@@ -274,6 +274,16 @@ TEST(SequenceWindow, loss_counts_only_what_can_still_be_told) {
     EXPECT_NEAR(*window.loss_ratio(), 255.0 / 256, 1e-9);
 }
 
+TEST(SequenceWindow, the_last_number_there_is_ends) {
+    SequenceWindow window;
+    EXPECT_TRUE(window.add(3));
+    EXPECT_TRUE(window.add(UINT64_MAX));
+    EXPECT_FALSE(window.add(UINT64_MAX));
+    EXPECT_TRUE(window.add(UINT64_MAX - 1));
+    EXPECT_FALSE(window.add(4));
+    EXPECT_FALSE(window.add(UINT64_MAX - 256));
+}
+
 // ---- Sockets ----
 
 HeartbeatConfig config_of(const char* site, const char* peer, uint64_t incarnation) {

@@ -1,0 +1,6 @@
+antipode_fuzz(stream_frame SOURCES stream_frame.cc DEPENDS common_wire MUTATIONS 200000)
+antipode_fuzz(stream_session SOURCES stream_session.cc DEPENDS replicator_stream MUTATIONS 10000)
+antipode_fuzz(stream_line SOURCES stream_line.cc DEPENDS replicator_stream MUTATIONS 1500)
+antipode_fuzz(stream_heartbeat SOURCES stream_heartbeat.cc DEPENDS replicator_stream MUTATIONS 50000)
+antipode_fuzz(stream_zap SOURCES stream_zap.cc DEPENDS replicator_stream MUTATIONS 100000)
+antipode_fuzz(stream_files SOURCES stream_files.cc DEPENDS replicator_stream MUTATIONS 100000)

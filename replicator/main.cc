@@ -8,6 +8,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/base/log.h"
+#include "replicator/control/link_test.h"
 #include "replicator/control/node.h"
 #include "replicator/replay/probe.h"
 #include "replicator/stream/curve_keys.h"
@@ -62,6 +63,30 @@ int check(const std::string& directory) {
     return 0;
 }
 
+struct LinkTestArguments {
+    double seconds = 5;
+    double wait_seconds = 60;
+    bool json = false;
+};
+
+int link_test(const std::string& directory, const LinkTestArguments& arguments) {
+    const auto pair = control::load_pair_config(directory + "/pair.toml");
+    if (!pair) return report(pair.error());
+    set_log_identity(fmt::format("{}@{}", pair->pair, pair->site));
+    control::LinkTestOptions options;
+    const auto duration = [](double seconds) {
+        return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+    };
+    options.seconds = duration(arguments.seconds);
+    options.patience = duration(arguments.wait_seconds);
+    boost::asio::io_context context(1);
+    const auto measured = control::run_link_test(context, *pair, options);
+    if (!measured) return report(measured.error());
+    const auto text = arguments.json ? to_json_text(*measured) + "\n" : control::to_text(*measured);
+    std::fputs(text.c_str(), stdout);
+    return 0;
+}
+
 int keygen(const std::string& directory) {
     std::error_code error;
     std::filesystem::create_directories(directory, error);
@@ -102,11 +127,23 @@ int main(int argc, char** argv) {
     check->add_option("DIR", directory, "Directory with vm.json and pair.toml")->required();
     auto* keygen = app.add_subcommand("keygen", "Make the keys of a site's channel and heartbeats");
     keygen->add_option("DIR", directory, "Directory to write them to")->required();
+    antipode::LinkTestArguments line;
+    auto* link_test = app.add_subcommand(
+        "link-test", "Measure the line of the pair in DIR; run it at both sites at the same time");
+    link_test->add_option("DIR", directory, "Directory with pair.toml")->required();
+    link_test->add_option("--seconds", line.seconds, "For each of the three measurements")
+        ->check(CLI::Range(0.5, 3600.0))
+        ->capture_default_str();
+    link_test->add_option("--wait", line.wait_seconds, "Seconds to wait for the other site")
+        ->check(CLI::Range(1.0, 86400.0))
+        ->capture_default_str();
+    link_test->add_flag("--json", line.json, "Figures as one line of JSON");
     CLI11_PARSE(app, argc, argv);
     if (probe->parsed()) {
         return antipode::probe(probe_options, json ? antipode::Form::json : antipode::Form::text);
     }
     if (run->parsed()) return antipode::run(directory);
     if (check->parsed()) return antipode::check(directory);
+    if (link_test->parsed()) return antipode::link_test(directory, line);
     return antipode::keygen(directory);
 }

@@ -107,6 +107,17 @@ void fields(V& v, typename V::template Of<LogRate>& rate) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<LinkClassStatus>& c) {
+    v("name", c.name);
+    v("sent_bytes", c.sent_bytes);
+    v("sent_compressed_bytes", c.sent_compressed_bytes);
+    v("received_bytes", c.received_bytes);
+    v("received_compressed_bytes", c.received_compressed_bytes);
+    v("repeated_frames", c.repeated_frames);
+    v("waiting_bytes", c.waiting_bytes);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<LinkStatus>& link) {
     v("session_up", link.session_up);
     v("heartbeat_up", link.heartbeat_up);
@@ -118,6 +129,11 @@ void fields(V& v, typename V::template Of<LinkStatus>& link) {
     v("received_bytes", link.received_bytes);
     v("reconnects", link.reconnects);
     v("last_heard_seconds", link.last_heard_seconds);
+    v("clock_offset_seconds", link.clock_offset_seconds);
+    v("sent_bytes_per_second", link.sent_bytes_per_second);
+    v("received_bytes_per_second", link.received_bytes_per_second);
+    v("bulk_bytes_per_second_max", link.bulk_bytes_per_second_max);
+    v("classes", link.classes);
 }
 
 template <typename V>
@@ -555,32 +571,7 @@ Result<Sample> decode_sample(const json::value& in, std::span<const Column* cons
     return sample;
 }
 
-std::optional<double> as_double(std::optional<uint64_t> value) {
-    if (!value) return std::nullopt;
-    return static_cast<double>(*value);
-}
-
 }  // namespace
-
-Sample sample_of(const Status& status) {
-    Sample sample;
-    sample.time_unix_ms = status.time_unix_ms;
-    sample.lag_seconds = status.execution_lag.seconds;
-    sample.lag_entries = as_double(status.execution_lag.entries);
-    sample.lag_bytes = as_double(status.execution_lag.bytes);
-    sample.log_bytes_per_second = status.log_rate.bytes_per_second;
-    sample.wire_bytes_per_second = status.log_rate.wire_bytes_per_second;
-    sample.log_entries_per_second = status.log_rate.entries_per_second;
-    sample.rtt_seconds = status.link.rtt_seconds;
-    sample.jitter_seconds = status.link.jitter_seconds;
-    sample.loss_ratio = status.link.loss_ratio;
-    sample.output_delay_p50_seconds = status.output.delay_p50_seconds;
-    sample.output_delay_p99_seconds = status.output.delay_p99_seconds;
-    sample.outputs_held = static_cast<double>(status.output.held);
-    sample.exits_per_second = status.execution.exits_per_second;
-    sample.throttle_ratio = status.execution.throttle_ratio;
-    return sample;
-}
 
 json::value to_json(const Status& value) {
     return Writer::encode(value);

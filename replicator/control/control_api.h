@@ -218,6 +218,17 @@ struct LogRate {
     std::optional<double> entries_per_second;
 };
 
+// One class of the channel's messages since this process began: log, control, resync, seed.
+struct LinkClassStatus {
+    std::string name;
+    uint64_t sent_bytes = 0;  // before compression
+    uint64_t sent_compressed_bytes = 0;
+    uint64_t received_bytes = 0;
+    uint64_t received_compressed_bytes = 0;
+    uint64_t repeated_frames = 0;  // after a loss or a reconnect
+    uint64_t waiting_bytes = 0;    // not acknowledged by the peer
+};
+
 struct LinkStatus {
     bool session_up = false;    // the logging channel
     bool heartbeat_up = false;  // the UDP heartbeats
@@ -228,7 +239,12 @@ struct LinkStatus {
     uint64_t sent_bytes = 0;
     uint64_t received_bytes = 0;
     uint64_t reconnects = 0;
-    std::optional<double> last_heard_seconds;  // ago, by either way
+    std::optional<double> last_heard_seconds;     // ago, by either way
+    std::optional<double> clock_offset_seconds;   // the peer's monotonic clock minus ours
+    std::optional<double> sent_bytes_per_second;  // over the last second, all of the channel
+    std::optional<double> received_bytes_per_second;
+    uint64_t bulk_bytes_per_second_max = 0;  // resync and seeding, by schedule; 0: no cap
+    std::vector<LinkClassStatus> classes;
 };
 
 struct OutputStatus {

@@ -114,6 +114,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void arm_timer();
     void detect_faults();
     void every_second();
+    void apply_bulk_schedule();
+    uint64_t log_wire_bytes() const;
 
     // node_outputs.cc: one function an Output.
     void carry_out(const failover::Output& output);
@@ -313,6 +315,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Instant started_;
     int64_t state_since_unix_ms_ = 0;
     uint64_t last_log_bytes_ = 0;
+    uint64_t last_log_wire_bytes_ = 0;
+    std::optional<double> log_wire_bytes_rate_;
+    std::optional<uint64_t> bulk_cap_;  // in force, by the schedule
     uint64_t last_log_entries_ = 0;
     uint64_t last_exits_ = 0;
     std::optional<double> log_bytes_rate_;

@@ -1,5 +1,6 @@
 // What connects the node to its peer, its tiebreaker and its operators.
 #include <boost/asio/post.hpp>
+#include <ctime>
 #include <filesystem>
 #include <sstream>
 
@@ -49,6 +50,8 @@ Result<void> Node::open_channel() {
     channel.peer_site = pair.peer_site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
+    channel.capture_path = pair.capture_path;
+    channel.capture_bytes_max = pair.capture_bytes_max;
     const std::string text = shape();
     const auto hello = std::as_bytes(std::span(text));
     channel.hello.assign(hello.begin(), hello.end());
@@ -59,10 +62,29 @@ Result<void> Node::open_channel() {
     return {};
 }
 
+// The cap of this minute, by the site's own clock and time zone.
+void Node::apply_bulk_schedule() {
+    if (config_.pair.bulk_schedule.empty() || !channel_) return;
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    if (localtime_r(&now, &local) == nullptr) return;
+    const int weekday = (local.tm_wday + 6) % 7;  // from Monday on
+    const uint64_t cap =
+        config_.pair.bulk_schedule.cap_at(weekday, local.tm_hour * 60 + local.tm_min);
+    if (bulk_cap_ == cap) return;
+    bulk_cap_ = cap;
+    channel_->set_bulk_cap(cap);
+    logger("stream").info("resync and seeding may use {}",
+                          cap == 0 ? "all of the line" : fmt::format("{} bytes a second", cap));
+}
+
 Result<void> Node::open_heartbeat() {
     const auto& pair = config_.pair;
     stream::HeartbeatConfig heartbeat;
     heartbeat.paths = {{pair.heartbeat_listen, pair.heartbeat_peer}};
+    if (!pair.second_heartbeat_listen.empty()) {
+        heartbeat.paths.push_back({pair.second_heartbeat_listen, pair.second_heartbeat_peer});
+    }
     FT_TRY(heartbeat.key, stream::load_heartbeat_key(pair.heartbeat_key));
     heartbeat.pair = wire::pair_id(pair.pair);
     heartbeat.self = me_;

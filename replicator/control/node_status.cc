@@ -77,6 +77,19 @@ std::optional<double> finite(double value) {
     return value;
 }
 
+LinkClassStatus class_word(wire::MessageClass c, const stream::ChannelStats& stats) {
+    const auto& from = stats.of(c);
+    LinkClassStatus out;
+    out.name = wire::to_string(c);
+    out.sent_bytes = from.payload_bytes_sent;
+    out.sent_compressed_bytes = from.body_bytes_sent;
+    out.received_bytes = from.payload_bytes_received;
+    out.received_compressed_bytes = from.body_bytes_received;
+    out.repeated_frames = from.frames_repeated;
+    out.waiting_bytes = from.waiting_bytes;
+    return out;
+}
+
 MemberStatus member_word(const Member& member) {
     return {std::string(member.site.view()), member.incarnation};
 }
@@ -157,6 +170,7 @@ void Node::fill_link(Status& status) const {
         link.rtt_seconds = seconds_of(stats.rtt);
         link.jitter_seconds = seconds_of(stats.jitter);
         link.loss_ratio = stats.loss_ratio;
+        link.clock_offset_seconds = seconds_of(stats.clock_offset);
         if (stats.last_heard) {
             link.last_heard_seconds =
                 std::chrono::duration<double>(MonotonicClock::now() - *stats.last_heard).count();
@@ -167,7 +181,19 @@ void Node::fill_link(Status& status) const {
         link.sent_bytes = stats.wire_bytes_sent;
         link.received_bytes = stats.wire_bytes_received;
         link.reconnects = stats.reconnects;
+        link.sent_bytes_per_second = stats.sent_bytes_per_second;
+        link.received_bytes_per_second = stats.received_bytes_per_second;
+        link.bulk_bytes_per_second_max = stats.bulk_cap_bytes_per_second;
+        for (const auto c : wire::kMessageClasses) link.classes.push_back(class_word(c, stats));
     }
+}
+
+// What the log has cost the line: frames with their headers, compressed; repeats not counted.
+uint64_t Node::log_wire_bytes() const {
+    if (!channel_) return 0;
+    const auto stats = channel_->stats();
+    const auto& log = stats.of(wire::MessageClass::log);
+    return log.body_bytes_sent + log.frames_sent * wire::kFrameHeaderBytes;
 }
 
 void Node::fill_tiebreaker(Status& status) const {
@@ -202,6 +228,7 @@ void Node::fill_execution(Status& status) const {
     status.digest.last_ok_exit = last_ok_exit_;
     status.log_rate.bytes_per_second = log_bytes_rate_;
     status.log_rate.entries_per_second = log_entries_rate_;
+    status.log_rate.wire_bytes_per_second = log_wire_bytes_rate_;
     status.execution.exits_per_second = exits_rate_;
     if (!engine_) return;
     status.execution.exits = engine_->exit_number().value();
@@ -269,6 +296,8 @@ void Node::every_second() {
     };
     log_bytes_rate_ = rate(log_bytes_total_.value(), last_log_bytes_);
     log_entries_rate_ = rate(log_entries_total_.value(), last_log_entries_);
+    log_wire_bytes_rate_ = rate(log_wire_bytes(), last_log_wire_bytes_);
+    apply_bulk_schedule();
     exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
     ask_again_if_stalled();
     const Status now = status();

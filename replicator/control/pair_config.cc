@@ -43,6 +43,15 @@ class Section {
         if (value.front() == '/') return value;
         return (std::filesystem::path(origin_).parent_path() / value).string();
     }
+    // Empty where it is not given.
+    Result<std::string> text_or_nothing(const char* key) {
+        if (get(key) == nullptr) return std::string();
+        return text(key);
+    }
+    Result<std::string> path_or_nothing(const char* key) {
+        if (get(key) == nullptr) return std::string();
+        return path(key);
+    }
     Result<Name> name(const char* key) {
         FT_TRY(const std::string value, text(key));
         return Name::parse(value, where(key));
@@ -130,6 +139,12 @@ Result<void> read_channel(const toml::table& file, const std::string& origin, Pa
     FT_TRY(config.channel_peer_key, section.path("peer_key"));
     FT_TRY_VOID(check_endpoint(config.channel_listen, section.where("listen")));
     FT_TRY_VOID(check_endpoint(config.channel_peer, section.where("peer")));
+    FT_TRY(const std::string schedule, section.text_or_nothing("bulk_schedule"));
+    FT_TRY(config.bulk_schedule,
+           stream::BandwidthSchedule::parse(schedule, section.where("bulk_schedule")));
+    FT_TRY(config.capture_path, section.path_or_nothing("capture"));
+    FT_TRY(const auto capture_mib, section.number("capture_mib", 1024, 1, 1 << 20));
+    config.capture_bytes_max = capture_mib << 20;
     return section.no_other_keys();
 }
 
@@ -142,6 +157,19 @@ Result<void> read_heartbeat(const toml::table& file, const std::string& origin,
     FT_TRY(const auto interval_ms, section.number("interval_ms", 20, 5, 1000));
     FT_TRY_VOID(parse_host_port(config.heartbeat_listen, section.where("listen")));
     FT_TRY_VOID(parse_host_port(config.heartbeat_peer, section.where("peer")));
+    FT_TRY(config.second_heartbeat_listen, section.text_or_nothing("second_listen"));
+    FT_TRY(config.second_heartbeat_peer, section.text_or_nothing("second_peer"));
+    if (config.second_heartbeat_listen.empty() != config.second_heartbeat_peer.empty()) {
+        const bool has_listen = config.second_heartbeat_peer.empty();
+        return fail(Errc::invalid_argument, "{} is missing, for there is {}",
+                    section.where(has_listen ? "second_peer" : "second_listen"),
+                    has_listen ? "second_listen" : "second_peer");
+    }
+    if (!config.second_heartbeat_listen.empty()) {
+        FT_TRY_VOID(
+            parse_host_port(config.second_heartbeat_listen, section.where("second_listen")));
+        FT_TRY_VOID(parse_host_port(config.second_heartbeat_peer, section.where("second_peer")));
+    }
     config.heartbeat_interval = std::chrono::milliseconds(interval_ms);
     return section.no_other_keys();
 }

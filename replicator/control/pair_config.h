@@ -1,10 +1,15 @@
 // PairConfig: what a site knows about its pair, a TOML file beside the VM's definition.
 //
-//   [pair]       name, site, peer_site, role = "primary" | "backup" (first start only),
-//   state_directory [channel]    listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key [heartbeat]
-//   listen, peer = "ADDRESS:PORT", key, interval_ms = 20 [tiebreaker] address = "HOST:PORT", ca,
-//   certificate, key [control]    socket [replay]     digest_interval_ms = 1000, log_buffer_mib =
-//   64           (the whole section is optional)
+//   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only),
+//                 state_directory
+//   [channel]     listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key;
+//                 bulk_schedule = "" (stream/bandwidth_schedule.h), capture = FILE,
+//                 capture_mib = 1024
+//   [heartbeat]   listen, peer = "ADDRESS:PORT", key, interval_ms = 20;
+//                 second_listen, second_peer: another path
+//   [tiebreaker]  address = "HOST:PORT", ca, certificate, key
+//   [control]     socket
+//   [replay]      digest_interval_ms = 1000, log_buffer_mib = 64 (the whole section is optional)
 //
 // Paths are relative to the file. An unknown section or key is an error with its line.
 #pragma once
@@ -17,6 +22,7 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "replicator/stream/bandwidth_schedule.h"
 
 namespace antipode::control {
 
@@ -33,9 +39,14 @@ struct PairConfig {
     std::string channel_peer;
     std::string channel_own_key;
     std::string channel_peer_key;
+    stream::BandwidthSchedule bulk_schedule;
+    std::string capture_path;  // empty: nothing is captured
+    uint64_t capture_bytes_max = uint64_t{1} << 30;
 
     std::string heartbeat_listen;
     std::string heartbeat_peer;
+    std::string second_heartbeat_listen;  // both or neither
+    std::string second_heartbeat_peer;
     std::string heartbeat_key;
     Duration heartbeat_interval = std::chrono::milliseconds(20);
 

@@ -92,6 +92,43 @@ TEST(PairConfigTest, WhatIsOptional) {
     EXPECT_EQ(config->log_buffer_bytes, uint64_t{128} << 20);
 }
 
+TEST(PairConfigTest, WhatTheLineMayCarry) {
+    const auto text =
+        with("peer_key = \"peer.pub\"",
+             "peer_key = \"peer.pub\"\nbulk_schedule = \"always 50MB; mon-fri 08:00-18:00 "
+             "5MB\"\ncapture = \"channel.cap\"\ncapture_mib = 64");
+    const auto config = parse_pair_config(text, "/etc/antipode/vms/web1/pair.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->bulk_schedule.cap_at(0, 12 * 60), 5'000'000u);
+    EXPECT_EQ(config->bulk_schedule.cap_at(6, 12 * 60), 50'000'000u);
+    EXPECT_EQ(config->capture_path, "/etc/antipode/vms/web1/channel.cap");
+    EXPECT_EQ(config->capture_bytes_max, uint64_t{64} << 20);
+    EXPECT_EQ(problem(with("peer_key = \"peer.pub\"",
+                           "peer_key = \"peer.pub\"\nbulk_schedule = \"mon-fry 08:00-18:00 5MB\"")),
+              " channel.bulk_schedule: rule 1: 'fry' is no day, expected mon to sun");
+}
+
+TEST(PairConfigTest, ASecondPathForHeartbeats) {
+    const auto config = parse_pair_config(
+        with("key = \"heartbeat.key\"",
+             "key = \"heartbeat.key\"\nsecond_listen = \"10.1.0.1:7101\"\nsecond_peer = "
+             "\"10.1.0.2:7101\""),
+        "pair.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->second_heartbeat_listen, "10.1.0.1:7101");
+    EXPECT_EQ(config->second_heartbeat_peer, "10.1.0.2:7101");
+    EXPECT_EQ(problem(with("key = \"heartbeat.key\"",
+                           "key = \"heartbeat.key\"\nsecond_listen = \"10.1.0.1:7101\"")),
+              " heartbeat.second_peer is missing, for there is second_listen");
+    EXPECT_EQ(problem(with("key = \"heartbeat.key\"",
+                           "key = \"heartbeat.key\"\nsecond_peer = \"10.1.0.1:7101\"")),
+              " heartbeat.second_listen is missing, for there is second_peer");
+    EXPECT_EQ(problem(with("key = \"heartbeat.key\"",
+                           "key = \"heartbeat.key\"\nsecond_listen = \"x\"\nsecond_peer = "
+                           "\"10.1.0.1:7101\"")),
+              " heartbeat.second_listen is \"x\", not HOST:PORT");
+}
+
 TEST(PairConfigTest, TheBackup) {
     const auto config = parse_pair_config(with("\"primary\"", "\"backup\""), "pair.toml");
     ASSERT_TRUE(config);

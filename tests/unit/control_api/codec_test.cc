@@ -26,7 +26,12 @@ Status full_status() {
     status.members = {{"site-a", Incarnation(1)}, {"site-b", Incarnation(0xffffffffffffffffu)}};
     status.execution_lag = {0.012, 17, 4096};
     status.log_rate = {2500.5, 1000.25, 300};
-    status.link = {true, true, "tcp://10.0.0.2:7100", 0.05, 0.001, 0.02, 11, 12, 3, 0.1};
+    status.link = {true,    true,  "tcp://10.0.0.2:7100",
+                   0.05,    0.001, 0.02,
+                   11,      12,    3,
+                   0.1,     -0.25, 1234.5,
+                   4321.25, 5000,  {}};
+    status.link.classes.push_back({"log", 100, 40, 50, 20, 1, 7});
     status.output = {4, 5, 0.0505, 0.051};
     status.execution = {123456789, 1000, 0.25, LogIndex(77), LogIndex(76)};
     status.digest = {100, 1, 2, 99};

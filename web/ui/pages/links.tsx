@@ -8,6 +8,9 @@ export interface Link {
   pair: string; site: string; peer_site: string; session_up: boolean; heartbeat_up: boolean; peer_address: string;
   rtt_seconds: number | null; jitter_seconds: number | null; loss_ratio: number | null; sent_bytes: number;
   received_bytes: number; reconnects: number; last_heard_seconds: number | null;
+  sent_bytes_per_second?: number | null; received_bytes_per_second?: number | null; clock_offset_seconds?: number | null;
+  bulk_bytes_per_second_max?: number;
+  classes?: { name: string; sent_bytes: number; sent_compressed_bytes: number; repeated_frames: number; waiting_bytes: number }[];
   log_rate: { bytes_per_second: number | null; wire_bytes_per_second: number | null };
   output: { held: number; delay_p50_seconds: number | null; delay_p99_seconds: number | null };
 }
@@ -37,6 +40,12 @@ function LinkCard(props: { link: Link }): VNode {
         {fact("On the wire", format.bytes(link.log_rate.wire_bytes_per_second, true))}
         {fact("Compression", ratio)}
         {fact("Output delay p99", format.seconds(link.output.delay_p99_seconds))}
+        {fact("Sending", format.bytes(link.sent_bytes_per_second ?? null, true))}
+        {fact("Receiving", format.bytes(link.received_bytes_per_second ?? null, true))}
+        {fact("Resync and seeding", link.bulk_bytes_per_second_max ? `up to ${format.bytes(link.bulk_bytes_per_second_max, true)}` : "no cap")}
+        {(link.classes ?? []).filter((c) => c.sent_bytes > 0).map((c) =>
+          fact(`Sent as ${c.name}`, `${format.bytes(c.sent_bytes)}, compressed ${format.bytes(c.sent_compressed_bytes)}`))}
+        {fact("Sent again", format.count((link.classes ?? []).reduce((sum, c) => sum + c.repeated_frames, 0)))}
         {fact("Sent", format.bytes(link.sent_bytes))}
         {fact("Received", format.bytes(link.received_bytes))}
         {fact("Reconnects", format.count(link.reconnects))}

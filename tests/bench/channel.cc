@@ -1,0 +1,294 @@
+// The channel against raw ZeroMQ, with and without CURVE, in one run over loopback: throughput of
+// incompressible, mixed and text data, messages a second, how late a log message is beside full
+// bulk, and processor time. Medians of turns.
+#include <algorithm>
+#include <cstdio>
+#include <fmt/format.h>
+#include <functional>
+#include <string>
+#include <sys/resource.h>
+#include <thread>
+#include <vector>
+#include <zmq.h>
+
+#include "common/base/check.h"
+#include "common/base/random.h"
+#include "tests/unit/stream/channel_pair.h"
+
+namespace antipode::stream {
+namespace {
+
+constexpr size_t kMessageBytes = 64 << 10;
+constexpr uint64_t kTurnBytes = uint64_t{192} << 20;
+constexpr int kTurns = 3;
+constexpr uint64_t kSmallMessages = 200'000;
+constexpr Duration kPatience = std::chrono::seconds(60);
+
+int missed = 0;
+
+void show(const std::string& name, double value, const char* unit, const std::string& rest = {}) {
+    std::printf("%s %.4g %s%s%s\n", name.c_str(), value, unit, rest.empty() ? "" : " ",
+                rest.c_str());
+    std::fflush(stdout);
+}
+
+void show_ratio(const std::string& name, double value, const char* unit, double peer, double goal) {
+    const double ratio = value / peer;
+    if (ratio < goal) ++missed;
+    show(name, value, unit, fmt::format("goal=>={} ratio={:.3f}", goal, ratio));
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
+double cpu_seconds() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto of = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+    };
+    return of(usage.ru_utime) + of(usage.ru_stime);
+}
+
+double seconds_since(Instant begin) {
+    return std::chrono::duration<double>(MonotonicClock::now() - begin).count();
+}
+
+using Pieces = std::vector<std::vector<std::byte>>;
+
+// 16 MiB, so that no window of a compressor holds all of it.
+Pieces make_pieces(const std::function<std::byte(Random&, size_t)>& make) {
+    Random random(42);
+    Pieces pieces(256, std::vector<std::byte>(kMessageBytes));
+    for (auto& piece : pieces) {
+        for (size_t i = 0; i < piece.size(); ++i) piece[i] = make(random, i);
+    }
+    return pieces;
+}
+
+Pieces incompressible() {
+    return make_pieces([](Random& r, size_t) { return static_cast<std::byte>(r.next() & 0xff); });
+}
+
+// Half of each page random, half a pattern that repeats with differences, as memory and disks have.
+Pieces mixed() {
+    return make_pieces([](Random& r, size_t i) {
+        const bool noise = i % 4096 < 2048;
+        return static_cast<std::byte>(noise ? r.next() & 0xff : (i / 64 + r.below(2)) & 0xff);
+    });
+}
+
+Pieces text() {
+    static const std::vector<std::string> kWords{
+        "the ", "primary ", "records ", "what ", "its ",  "guest ", "does ",  "and ",
+        "the ", "backup ",  "replays ", "it ",   "exit ", "by ",    "exit.\n"};
+    std::string rest;
+    return make_pieces([&rest](Random& r, size_t) {
+        if (rest.empty()) rest = kWords[r.below(kWords.size())];
+        const auto c = static_cast<std::byte>(rest.front());
+        rest.erase(0, 1);
+        return c;
+    });
+}
+
+void must(int result, const char* what) {
+    FT_CHECK(result >= 0, "{}: {}", what, zmq_strerror(zmq_errno()));
+}
+
+void set_int(void* socket, int option, int value) {
+    must(zmq_setsockopt(socket, option, &value, sizeof value), "zmq_setsockopt");
+}
+
+void secure(void* pull, void* push) {
+    const auto server = *generate_curve_keys();
+    const auto client = *generate_curve_keys();
+    const auto set = [](void* socket, int option, const std::string& key) {
+        must(zmq_setsockopt(socket, option, key.c_str(), key.size()), "CURVE");
+    };
+    set_int(pull, ZMQ_CURVE_SERVER, 1);
+    set(pull, ZMQ_CURVE_SECRETKEY, server.secret_z85);
+    set(push, ZMQ_CURVE_SERVERKEY, server.public_key.z85);
+    set(push, ZMQ_CURVE_PUBLICKEY, client.public_key.z85);
+    set(push, ZMQ_CURVE_SECRETKEY, client.secret_z85);
+}
+
+// Bytes a second through PUSH/PULL over TCP, one I/O thread an end, as the channel has.
+double raw_turn(const Pieces& pieces, bool curve) {
+    void* out = zmq_ctx_new();
+    void* in = zmq_ctx_new();
+    void* push = zmq_socket(out, ZMQ_PUSH);
+    void* pull = zmq_socket(in, ZMQ_PULL);
+    if (curve) secure(pull, push);
+    must(zmq_bind(pull, "tcp://127.0.0.1:*"), "zmq_bind");
+    std::array<char, 128> endpoint{};
+    size_t length = endpoint.size();
+    must(zmq_getsockopt(pull, ZMQ_LAST_ENDPOINT, endpoint.data(), &length), "ZMQ_LAST_ENDPOINT");
+    must(zmq_connect(push, endpoint.data()), "zmq_connect");
+    const uint64_t count = kTurnBytes / kMessageBytes;
+    std::thread sender([&] {
+        for (uint64_t i = 0; i <= count; ++i) {
+            const auto& piece = pieces[i % pieces.size()];
+            must(zmq_send(push, piece.data(), piece.size(), 0), "zmq_send");
+        }
+    });
+    std::vector<std::byte> room(kMessageBytes);
+    must(zmq_recv(pull, room.data(), room.size(), 0), "zmq_recv");  // the line is there
+    const Instant begin = MonotonicClock::now();
+    for (uint64_t i = 0; i < count; ++i) {
+        must(zmq_recv(pull, room.data(), room.size(), 0), "zmq_recv");
+    }
+    const double took = seconds_since(begin);
+    sender.join();
+    zmq_close(push);
+    zmq_close(pull);
+    zmq_ctx_term(out);
+    zmq_ctx_term(in);
+    return static_cast<double>(kTurnBytes) / took;
+}
+
+class Bench {
+  public:
+    Bench() {
+        pair_.a.handler.keep_payloads = pair_.b.handler.keep_payloads = false;
+        const auto opened = pair_.open_both();
+        FT_CHECK(opened.has_value(), "{}", opened.error().to_string());
+        FT_CHECK(pair_.both_up(), "no session");
+    }
+
+    double throughput(const Pieces& pieces);
+    double small_messages();
+    void latency(const Pieces& pieces);
+    double compression() const {
+        const auto stats = pair_.a.channel->stats();
+        const auto& seed = stats.of(MessageClass::seed);
+        return static_cast<double>(seed.payload_bytes_sent) /
+               static_cast<double>(std::max<uint64_t>(seed.body_bytes_sent, 1));
+    }
+
+  private:
+    void fill(const Pieces& pieces, uint64_t& sent, uint64_t total) {
+        while (sent < total &&
+               pair_.a.channel->send(MessageClass::seed, 1, Epoch(1),
+                                     std::span<const std::byte>(pieces[next_ % pieces.size()]))) {
+            sent += kMessageBytes;
+            ++next_;
+        }
+    }
+    ChannelPair pair_;
+    uint64_t next_ = 0;
+    std::vector<Instant> sent_at_;
+};
+
+double Bench::throughput(const Pieces& pieces) {
+    auto& in = pair_.b.handler;
+    const uint64_t before = in.payload_bytes;
+    uint64_t sent = 0;
+    const Instant begin = MonotonicClock::now();
+    const bool good = run_until(
+        pair_.context,
+        [&] {
+            fill(pieces, sent, kTurnBytes);
+            return in.payload_bytes - before >= kTurnBytes;
+        },
+        kPatience);
+    FT_CHECK(good, "{} of {} bytes arrived", in.payload_bytes - before, kTurnBytes);
+    return static_cast<double>(kTurnBytes) / seconds_since(begin);
+}
+
+// Log messages of 32 bytes, as small batches are.
+double Bench::small_messages() {
+    auto& in = pair_.b.handler;
+    const uint64_t before = in.message_count;
+    const std::vector<std::byte> payload(32, std::byte{7});
+    uint64_t sent = 0;
+    const Instant begin = MonotonicClock::now();
+    const bool good = run_until(
+        pair_.context,
+        [&] {
+            while (sent < kSmallMessages &&
+                   pair_.a.channel->send(MessageClass::log, 1, Epoch(1),
+                                         std::span<const std::byte>(payload))) {
+                ++sent;
+            }
+            return in.message_count - before >= kSmallMessages;
+        },
+        kPatience);
+    FT_CHECK(good, "log messages are missing");
+    return static_cast<double>(kSmallMessages) / seconds_since(begin);
+}
+
+// One way, of a log message a millisecond, while bulk takes all it can get.
+void Bench::latency(const Pieces& pieces) {
+    std::vector<double> late;
+    pair_.b.handler.on_each = [&](const Recorded::Message& message) {
+        if (message.message_class != MessageClass::log) return;
+        late.push_back(seconds_since(sent_at_[late.size()]));
+    };
+    pair_.b.handler.keep_payloads = false;
+    uint64_t sent = 0;
+    Instant next = MonotonicClock::now();
+    const std::vector<std::byte> payload(32, std::byte{7});
+    constexpr size_t kCount = 3000;
+    const bool good = run_until(
+        pair_.context,
+        [&] {
+            fill(pieces, sent, UINT64_MAX);
+            if (sent_at_.size() < kCount && MonotonicClock::now() >= next) {
+                next += std::chrono::milliseconds(1);
+                sent_at_.push_back(MonotonicClock::now());
+                (void)pair_.a.channel->send(MessageClass::log, 1, Epoch(1),
+                                            std::span<const std::byte>(payload));
+            }
+            return late.size() >= kCount;
+        },
+        kPatience);
+    FT_CHECK(good, "log messages are missing");
+    std::sort(late.begin(), late.end());
+    show("log_one_way_beside_bulk_p50", late[late.size() / 2] * 1e3, "ms");
+    show("log_one_way_beside_bulk_p99", late[late.size() * 99 / 100] * 1e3, "ms");
+    pair_.b.handler.on_each = nullptr;
+}
+
+void throughput(const std::string& name, const Pieces& pieces, std::optional<double> goal) {
+    std::vector<double> plain;
+    std::vector<double> curve;
+    std::vector<double> ours;
+    double ratio = 1;
+    double cpu = 0;
+    for (int turn = 0; turn < kTurns; ++turn) {
+        plain.push_back(raw_turn(pieces, false));
+        curve.push_back(raw_turn(pieces, true));
+        Bench bench;
+        const double before = cpu_seconds();
+        ours.push_back(bench.throughput(pieces));
+        cpu += cpu_seconds() - before;
+        ratio = bench.compression();
+    }
+    show("zmq_plain_" + name, median(plain) / 1e6, "MB/s");
+    show("zmq_curve_" + name, median(curve) / 1e6, "MB/s");
+    if (goal) {
+        show_ratio("channel_" + name, median(ours) / 1e6, "MB/s", median(curve) / 1e6, *goal);
+    } else {
+        show("channel_" + name, median(ours) / 1e6, "MB/s",
+             fmt::format("ratio={:.3f}", median(ours) / median(curve)));
+    }
+    show("channel_" + name + "_compression", ratio, "x");
+    show("channel_" + name + "_cpu_both_ends",
+         cpu * 1e3 / (kTurns * static_cast<double>(kTurnBytes) / 1e6), "ms/MB");
+}
+
+}  // namespace
+}  // namespace antipode::stream
+
+int main() {
+    using namespace antipode::stream;
+    throughput("incompressible", incompressible(), 0.9);
+    throughput("mixed", mixed(), 1.4);
+    throughput("text", text(), std::nullopt);
+    Bench bench;
+    show("channel_log_messages", bench.small_messages(), "1/s");
+    bench.latency(incompressible());
+    return missed == 0 ? 0 : 1;
+}

@@ -374,6 +374,10 @@ void Node::begin_streaming() {
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         Disk& disk = disks_[index];
         DirtyBitmap& bitmap = disk.record.bitmap();
+        // Both sides have come to it that nothing is newer than this copy.
+        if (disk.record.superblock().state == DiskState::consistent) {
+            set_state(index, DiskState::up_to_date, "the peer has nothing newer");
+        }
         const bool full = disk.decision.kind == SyncKind::full;
         if (full) bitmap.set_all();
         disk.record.crash_dealt_with();

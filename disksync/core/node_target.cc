@@ -555,6 +555,8 @@ void Node::target_failed(uint16_t index, const Error& error) {
 }
 
 void Node::target_lost() {
+    // A site that was promoted while it received has everything: it ended the connection itself.
+    if (is_primary()) return;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         if (disks_[index].record.superblock().state == DiskState::up_to_date) {
             set_state(index, DiskState::consistent,

@@ -166,6 +166,33 @@ antipode_loop_begin:
     xor $0x5555, %r12
 3:  ret
 antipode_loop_end:
+
+.globl antipode_smp_begin, antipode_smp_end
+antipode_smp_begin:
+    mov $0x100000 + smp_second - antipode_smp_begin, %esi
+    mov $0x8000, %edi
+    mov $antipode_smp_end - smp_second, %ecx
+    rep movsb
+    mov $0xfee00000, %ebx
+    movl $0x1ff, 0xf0(%rbx)             # local APIC on
+    movl $0x000c4500, 0x300(%rbx)       # INIT to all others
+    movl $0x000c4608, 0x300(%rbx)       # SIPI: begin at 0x8000
+1:  incl 0x6000
+    testl $0xff, 0x6000
+    jnz 1b
+    out %eax, $0x11
+    jmp 1b
+.code16
+smp_second:
+    xor %ax, %ax
+    mov %ax, %ds
+1:  incl 0x6004
+    testl $0xff, 0x6004
+    jnz 1b
+    out %eax, $0x11
+    jmp 1b
+antipode_smp_end:
+.code64
 .text
 )");
 
@@ -176,6 +203,8 @@ extern const std::byte antipode_cpuid_begin[];
 extern const std::byte antipode_cpuid_end[];
 extern const std::byte antipode_loop_begin[];
 extern const std::byte antipode_loop_end[];
+extern const std::byte antipode_smp_begin[];
+extern const std::byte antipode_smp_end[];
 }
 
 namespace antipode::replay {
@@ -231,6 +260,9 @@ std::span<const std::byte> torture_guest() {
 }
 std::span<const std::byte> cpuid_guest() {
     return {antipode_cpuid_begin, antipode_cpuid_end};
+}
+std::span<const std::byte> smp_guest() {
+    return {antipode_smp_begin, antipode_smp_end};
 }
 std::span<const std::byte> loop_guest() {
     return {antipode_loop_begin, antipode_loop_end};

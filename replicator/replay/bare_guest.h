@@ -32,6 +32,11 @@ inline constexpr uint16_t kCpuidPortIn = 0x14;
 inline constexpr uint16_t kCpuidPortOut = 0x15;
 std::span<const std::byte> cpuid_guest();
 
+// Starts a second vCPU by INIT and SIPI; both count, each its own 32-bit word, with an output now
+// and then. For KVM's in-kernel interrupt controllers.
+inline constexpr uint64_t kSmpCounters = 0x6000;
+std::span<const std::byte> smp_guest();
+
 // Counts in ring 0 with loops, calls and REP, without any exit; then writes to kTorturePortEnd.
 std::span<const std::byte> loop_guest();
 

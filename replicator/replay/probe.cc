@@ -10,6 +10,7 @@
 
 #include "replicator/replay/bare_guest.h"
 #include "replicator/replay/position.h"
+#include "replicator/replay/smp_trial.h"
 #include "replicator/vmm/cpuid_policy.h"
 
 namespace antipode::replay {
@@ -192,29 +193,14 @@ Ability probe_pmu(const vmm::Kvm& kvm) {
                               *count, to_string(exit.kind))};
 }
 
-// Two vCPUs on an in-kernel interrupt controller, and all of its state read and written back.
-Result<void> try_smp(const vmm::Kvm& kvm) {
-    FT_TRY(auto memory, vmm::GuestMemory::allocate(vmm::layout::kPageBytes * 512));
-    FT_TRY(auto vm, vmm::Vm::create(kvm, memory));
-    FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_CREATE_IRQCHIP, 0ul, "KVM_CREATE_IRQCHIP"));
-    kvm_pit_config pit_config{};
-    FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_CREATE_PIT2, &pit_config, "KVM_CREATE_PIT2"));
-    for (int id = 0; id < 2; ++id) {
-        FT_TRY(auto vcpu, vmm::Vcpu::create(kvm, vm, id));
-        kvm_lapic_state apic{};
-        FT_TRY_VOID(vmm::kvm_ioctl(vcpu.fd(), KVM_GET_LAPIC, &apic, "KVM_GET_LAPIC"));
-        FT_TRY_VOID(vmm::kvm_ioctl(vcpu.fd(), KVM_SET_LAPIC, &apic, "KVM_SET_LAPIC"));
-    }
-    for (uint32_t chip = 0; chip < 3; ++chip) {
-        kvm_irqchip state{};
-        state.chip_id = chip;
-        FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_GET_IRQCHIP, &state, "KVM_GET_IRQCHIP"));
-        FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_SET_IRQCHIP, &state, "KVM_SET_IRQCHIP"));
-    }
-    kvm_pit_state2 pit{};
-    FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_GET_PIT2, &pit, "KVM_GET_PIT2"));
-    FT_TRY_VOID(vmm::kvm_ioctl(vm.fd(), KVM_SET_PIT2, &pit, "KVM_SET_PIT2"));
-    return {};
+Ability probe_smp(const vmm::Kvm& kvm) {
+    const auto trial = run_smp_trial(kvm);
+    if (!trial) return {false, trial.error().to_string()};
+    return {true,
+            fmt::format("2 vCPUs stopped ({:.0f} us), captured ({:.0f} us), restored elsewhere "
+                        "({:.0f} us) and gone on; KVM recommends at most {}",
+                        trial->stop_us, trial->capture_us, trial->restore_us,
+                        kvm.capability(KVM_CAP_NR_VCPUS))};
 }
 
 void judge(HostReport& report) {
@@ -260,12 +246,7 @@ HostReport probe_host(const ProbeOptions& options) {
     judge_tsc(*kvm, report);
     report.single_step = probe_single_step(*kvm);
     report.pmu = probe_pmu(*kvm);
-    if (const auto done = try_smp(*kvm); done) {
-        report.smp = {true, fmt::format("2 vCPUs tried, KVM recommends at most {}",
-                                        kvm->capability(KVM_CAP_NR_VCPUS))};
-    } else {
-        report.smp = {false, done.error().to_string()};
-    }
+    report.smp = probe_smp(*kvm);
     auto torture = run_torture(*kvm, options.torture_runs, options.seed);
     if (torture) {
         report.torture = std::move(*torture);

@@ -184,8 +184,10 @@ void write_mp_table(GuestMemory& memory) {
     (void)memory.write(GuestPhys(layout::kMpTable), area);
 }
 
+}  // namespace
+
 // Accessed and dirty bits are preset, so that the processor has no reason to write into the tables.
-void write_page_tables(GuestMemory& memory) {
+void write_boot_tables(GuestMemory& memory) {
     constexpr uint64_t kEntry = 0x67;  // present, writable, user, accessed, dirty
     constexpr uint64_t kLargePage = 0x80;
     constexpr uint64_t kLargePageBytes = 0x200000;
@@ -206,8 +208,6 @@ void write_page_tables(GuestMemory& memory) {
     (void)memory.write(GuestPhys(layout::kGdt), std::as_bytes(std::span(kGdt)));
 }
 
-}  // namespace
-
 Result<uint64_t> load_boot_image(const BootImage& image, GuestMemory& memory) {
     if (memory.size_bytes() <= layout::kHighMemory) {
         return fail(Errc::invalid_argument, "machine-config.mem_size_mib: {} MiB are too few",
@@ -225,7 +225,7 @@ Result<uint64_t> load_boot_image(const BootImage& image, GuestMemory& memory) {
                        std::as_bytes(std::span(text, image.command_line.size() + 1)));
     write_zero_page(memory, initrd);
     write_mp_table(memory);
-    write_page_tables(memory);
+    write_boot_tables(memory);
     return entry;
 }
 

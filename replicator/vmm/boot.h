@@ -31,6 +31,8 @@ Result<uint64_t> load_boot_image(const BootImage& image, GuestMemory& memory);
 // definitions are.
 uint64_t boot_image_digest(const GuestMemory& memory);
 
+// The page tables and the GDT that set_boot_state() relies on; load_boot_image() writes them, too.
+void write_boot_tables(GuestMemory& memory);
 Result<void> set_boot_state(Vcpu& vcpu, uint64_t entry);
 
 }  // namespace antipode::vmm

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "replicator/replay/smp_trial.h"
+#include "replicator/vmm/vcpu.h"
+
 namespace antipode::replay {
 namespace {
 
@@ -33,6 +36,17 @@ TEST_F(Probe, TortureReplaysAlikeAndTheDirtyLogIsWhole) {
     const auto other = run_torture(*kvm, 1, 43);
     ASSERT_TRUE(other.has_value());
     EXPECT_NE(other->digest, result->digest);
+}
+
+TEST_F(Probe, TwoVcpusGoOnInAnotherVm) {
+    const auto kvm = vmm::Kvm::open();
+    ASSERT_TRUE(kvm.has_value());
+    vmm::install_kick_handler();
+    for (int round = 0; round < 5; ++round) {
+        const auto trial = run_smp_trial(*kvm);
+        ASSERT_TRUE(trial.has_value()) << trial.error().to_string();
+        EXPECT_GT(trial->dirty_pages, 0u);
+    }
 }
 
 TEST_F(Probe, SaysTheSameInTextJsonAndExitCode) {

@@ -77,6 +77,11 @@ class BadInput(case.Case):
         self.change_definition(lambda definition: definition["machine-config"].update(turbo=1))
         self.refused("vm.json", "turbo")
 
+    def test_time_stamp_counter_that_cannot_be_kept(self):
+        for policy in ("frozen", "live"):
+            self.change_definition(lambda definition: definition["machine-config"].update(tsc=policy))
+            self.refused("machine-config.tsc", policy)
+
     def test_kernel_is_missing(self):
         self.change_definition(lambda definition: definition["boot-source"].update(kernel_image_path="/nowhere/vmlinux"))
         self.refused("/nowhere/vmlinux")

@@ -13,6 +13,7 @@
 #include "web/routes/live.h"
 #include "web/routes/metrics.h"
 #include "web/routes/pages.h"
+#include "web/routes/pairing.h"
 #include "web/routes/pairs.h"
 #include "web/routes/resources.h"
 #include "web/routes/session.h"
@@ -41,8 +42,8 @@ std::string host_name(std::string_view host) {
 
 // Nobody but the asking browser may keep an answer, and that only to ask whether it still holds.
 std::string cacheable(const Request& request) {
-    for (const std::string_view path :
-         {"/api/v1/session", "/api/v1/users", "/api/v1/tokens", "/api/v1/audit"}) {
+    for (const std::string_view path : {"/api/v1/session", "/api/v1/users", "/api/v1/tokens",
+                                        "/api/v1/audit", "/api/v1/pairing"}) {
         if (request.path.starts_with(path)) return "no-store";
     }
     return "private, no-cache";
@@ -105,6 +106,7 @@ App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database>
       tasks_(*database_),
       idempotency_(*database_),
       preferences_(*database_),
+      pairings_(context.get_executor(), settings_, *database_, fleet_),
       services_{context.get_executor(),
                 settings_,
                 *database_,
@@ -118,7 +120,8 @@ App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database>
                 idempotency_,
                 preferences_,
                 limiter_,
-                worker_},
+                worker_,
+                pairings_},
       gate_(services_),
       overview_timer_(context) {
     add_routes();
@@ -144,6 +147,7 @@ void App::add_routes() {
     add_live_routes(router_, services_);
     add_metrics_routes(router_, services_);
     add_account_routes(router_, services_);
+    add_pairing_routes(router_, services_);
 }
 
 Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings settings) {
@@ -153,8 +157,10 @@ Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings sett
     }
     std::unique_ptr<App> app(new App(context, std::move(settings), std::move(database)));
     FT_TRY_VOID(app->preferences_.load());
+    FT_TRY_VOID(app->pairings_.load());
     FT_TRY(app->server_, HttpServer::start(context, app->settings_.server, *app));
     app->services_.server = app->server_.get();
+    app->pairings_.set_page_port(app->server_->port());
     app->fleet_.start();
     auto task = app->overview_loop();
     asio::co_spawn(context, std::move(task), [](const std::exception_ptr& thrown) {
@@ -176,6 +182,7 @@ void App::stop() {
     if (stopped_) return;
     stopped_ = true;
     hub_.close_all();
+    pairings_.stop();
     fleet_.stop();
     overview_timer_.cancel();
     if (server_) server_->stop();
@@ -193,6 +200,7 @@ asio::awaitable<void> App::overview_loop() {
         overview_timer_.expires_after(settings_.fleet.poll_interval);
         co_await overview_timer_.async_wait(asio::as_tuple(asio::use_awaitable));
         if (stopped_) co_return;
+        pairings_.tick();
         if (!hub_.wanted(kOverviewTopic)) continue;
         hub_.publish(kOverviewTopic,
                      make_message("overview", json::serialize(overview_json(fleet_))));
@@ -201,7 +209,8 @@ asio::awaitable<void> App::overview_loop() {
 
 bool App::known_host(std::string_view host) const {
     const std::string name = host_name(host);
-    if (name == "localhost" || name == settings_.server.address || is_loopback(name)) return true;
+    // An address cannot be rebound to us by somebody else's name server, as a name can.
+    if (name == "localhost" || name == settings_.server.address || is_address(name)) return true;
     return std::find(settings_.host_names.begin(), settings_.host_names.end(), name) !=
            settings_.host_names.end();
 }

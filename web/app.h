@@ -54,6 +54,7 @@ class App : public Dispatcher {
     Preferences preferences_;
     LoginLimiter limiter_;
     Worker worker_;
+    Pairings pairings_;
     Services services_;
     Gate gate_;
     Router router_;

@@ -1,5 +1,6 @@
 #include "web/commands.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <sys/stat.h>
@@ -105,7 +106,16 @@ Result<> prepare_certificate(const Settings& settings) {
     if (fs::exists(files.certificate) || fs::exists(files.key)) return {};
     std::error_code error;
     fs::create_directories(settings.state_directory, error);
-    FT_TRY_VOID(make_self_signed(files, own_names()));
+    std::vector<std::string> names = own_names();
+    const auto add = [&](const std::string& name) {
+        if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end()) {
+            names.push_back(name);
+        }
+    };
+    add(settings.server.address);
+    add(settings.site.address);
+    for (const std::string& name : settings.host_names) add(name);
+    FT_TRY_VOID(make_self_signed(files, names));
     FT_TRY(const std::string fingerprint, fingerprint_of(files.certificate));
     logger("web").info("made the certificate {}, SHA-256 {}", files.certificate, fingerprint);
     return {};
@@ -143,6 +153,22 @@ Result<> password_command(const Settings& settings, const std::string& name) {
     FT_TRY_VOID(note(*database, "password.change", name));
     FT_TRY_VOID(accounts.change_user(unix_ms_now(), name, change));
     std::cout << "user " << name << " has a new password; every session of theirs is over\n";
+    return {};
+}
+
+Result<> add_token_command(const Settings& settings, const std::string& name,
+                           const std::string& role_text) {
+    const auto role = role_from_word(role_text);
+    if (!role) {
+        return fail(Errc::invalid_argument,
+                    "role: '{}' is none of viewer, drill_operator, operator, admin", role_text);
+    }
+    FT_TRY_VOID(Name::parse(name, "name"));
+    FT_TRY(const auto database, open_store(settings));
+    Accounts accounts(*database);
+    FT_TRY_VOID(note(*database, "token.add", name));
+    FT_TRY(const auto made, accounts.add_token(unix_ms_now(), name, *role, "command line", {}));
+    std::cout << made.secret << "\n";
     return {};
 }
 

@@ -3,6 +3,7 @@
 //
 //     antipode-web init                 makes the certificate and the state directory
 //     antipode-web user add|password|list
+//     antipode-web token add             for a program, or for the command line on this host
 //     antipode-web fingerprint          what a browser will show
 //
 // Threads: none; a process of their own, beside a running daemon.
@@ -22,6 +23,9 @@ Result<> prepare_certificate(const Settings& settings);
 Result<> add_user_command(const Settings& settings, const std::string& name,
                           const std::string& role);
 Result<> password_command(const Settings& settings, const std::string& name);
+// Prints the token, the only time that it is shown.
+Result<> add_token_command(const Settings& settings, const std::string& name,
+                           const std::string& role);
 Result<> list_users_command(const Settings& settings);
 Result<> fingerprint_command(const Settings& settings);
 

@@ -123,6 +123,17 @@ void describe(CLI::App& line, Options& options, Command& command) {
         })
         ->add_option("NAME", options.user)
         ->required();
+    CLI::App* token = line.add_subcommand("token", "tokens for programs");
+    token->require_subcommand(1);
+    token->fallthrough();
+    CLI::App* minted = add(*token, "add", "a new one; it is printed, and never again",
+                           [](const Options& given) -> Result<> {
+                               FT_TRY(const Settings settings, settings_of(given));
+                               return add_token_command(settings, given.user, given.role);
+                           });
+    minted->add_option("NAME", options.user)->required();
+    minted->add_option("--role", options.role, "viewer, drill_operator, operator or admin")
+        ->capture_default_str();
     add(*user, "list", "who there is", with_settings(list_users_command));
 }
 

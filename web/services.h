@@ -10,6 +10,7 @@
 #include "web/http/live.h"
 #include "web/http/server.h"
 #include "web/idempotency.h"
+#include "web/pairing/pairing.h"
 #include "web/preferences.h"
 #include "web/security/accounts.h"
 #include "web/security/audit.h"
@@ -37,6 +38,7 @@ struct Services {
     Preferences& preferences;
     LoginLimiter& limiter;
     Worker& worker;
+    Pairings& pairings;
     const HttpServer* server = nullptr;  // set once it listens
 
     // Writes down what the caller did, or tried.

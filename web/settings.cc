@@ -24,6 +24,12 @@ class TableReader {
             }
         }
     }
+    // It goes into files of others: nothing in it may end a quoted text there.
+    void path(std::string_view key, std::string& value) {
+        text(key, value);
+        const bool plain = value.find_first_of("\"\\\n\r") == std::string::npos;
+        if (!value.starts_with('/') || !plain) wrong(key, *table_->get(key), "a full path");
+    }
     void flag(std::string_view key, bool& value) {
         if (const auto* node = take(key)) {
             if (const auto read = node->value_exact<bool>()) {
@@ -178,7 +184,7 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
     Settings settings;
     for (const auto& [key, node] : root) {
         if (key != "listen" && key != "control" && key != "limits" && key != "state" &&
-            key != "access") {
+            key != "access" && key != "site") {
             return fail(Errc::invalid_argument, "{}:{}: {}: no such setting", path,
                         node.source().begin.line, key.str());
         }
@@ -206,6 +212,16 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
     TableReader access(access_table, "access", path);
     access.flag("loopback_read", settings.loopback_read);
     FT_TRY_VOID(access.done());
+
+    FT_TRY(const toml::table* site_table, find_table(root, "site", path));
+    TableReader site(site_table, "site", path);
+    site.text("name", settings.site.name);
+    site.text("address", settings.site.address);
+    site.text("tiebreaker", settings.site.tiebreaker);
+    site.path("vms", settings.site.vms);
+    site.path("credentials", settings.site.credentials);
+    site.path("replicator", settings.site.replicator);
+    FT_TRY_VOID(site.done());
 
     FT_TRY(const toml::table* control_table, find_table(root, "control", path));
     TableReader control(control_table, "control", path);

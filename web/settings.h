@@ -13,7 +13,18 @@
 
 namespace antipode::web {
 
+// This site, as others know it: what a pairing begins with. Everything may be given then instead.
+struct SiteSettings {
+    std::string name;                                         // of the site
+    std::string address;                                      // of the line, an IP address
+    std::string tiebreaker;                                   // HOST:PORT
+    std::string vms = "/etc/antipode/vms";                    // a directory for each VM
+    std::string credentials = "/etc/antipode/site";           // ca.pem, site.pem, site.key
+    std::string replicator = "/usr/bin/antipode-replicator";  // makes the keys
+};
+
 struct Settings {
+    SiteSettings site;
     ServerSettings server;
     FleetSettings fleet;
     size_t subscribers_max = 256;

@@ -44,7 +44,7 @@ ALLOWED = {
     "tiebreaker": {"base", "wire", "env", "failover"},
     "control_api": {"base"},
     "control": BELOW_CONTROL,
-    "web": {"base", "control_api"},
+    "web": {"base", "env", "control_api"},
     "tests": EVERYTHING,
     "cmake": set(),
 }

@@ -46,14 +46,17 @@ def base_tarball():
     return tarball
 
 
-def build_package():
-    """The .deb of the build under test. CPack takes what is built; it builds nothing."""
-    done = process.run(["cpack", "-G", "DEB", "--config", os.path.join(paths.build(), "CPackConfig.cmake"),
+def build_packages():
+    """The packages of the build under test, by name and kind. CPack takes what is built; it builds nothing."""
+    done = process.run(["cpack", "-G", "DEB;RPM" if shutil.which("rpmbuild") else "DEB", "--config", os.path.join(paths.build(), "CPackConfig.cmake"),
                         "-B", os.path.join(paths.build(), "package-test")], seconds=300)
-    found = re.findall(r"package: (\S+\.deb) generated", done.stdout)
-    if len(found) != 1:
+    found = {}
+    for path in re.findall(r"package: (\S+\.(?:deb|rpm)) generated", done.stdout):
+        name = re.match(r"(antipode(?:-[a-z]+)*)[-_]\d", os.path.basename(path)).group(1)
+        found[name, path.rsplit(".", 1)[1]] = path
+    if not {("antipode", "deb"), ("antipode-tiebreaker", "deb")} <= set(found):
         raise AssertionError(done.stdout + done.stderr)
-    return found[0]
+    return found
 
 
 TARBALL = base_tarball()
@@ -64,14 +67,16 @@ if TARBALL is None:
 class Package(case.Case):
     @classmethod
     def setUpClass(cls):
-        cls.package = build_package()
-        cls.root = os.path.join(os.path.dirname(cls.package), "root")
+        cls.packages = build_packages()
+        cls.root = os.path.join(os.path.dirname(cls.packages["antipode", "deb"]), "root")
         shutil.rmtree(cls.root, ignore_errors=True)
         os.makedirs(cls.root)
         with tarfile.open(TARBALL) as archive:
             archive.extractall(cls.root)
-        shutil.copy(cls.package, os.path.join(cls.root, "antipode.deb"))
-        cls.installed = cls.run_in_root("dpkg", "-i", "/antipode.deb", check=False)
+        # The plugin needs nbdkit, which the clean root has not.
+        for name in ("antipode", "antipode-tiebreaker"):
+            shutil.copy(cls.packages[name, "deb"], os.path.join(cls.root, f"{name}.deb"))
+        cls.installed = cls.run_in_root("dpkg", "-i", "/antipode.deb", "/antipode-tiebreaker.deb", check=False)
 
     @classmethod
     def tearDownClass(cls):
@@ -94,15 +99,57 @@ class Package(case.Case):
 
     def test_installs_with_its_dependencies_alone(self):
         self.assertEqual(self.installed.returncode, 0, self.installed.stdout + self.installed.stderr)
-        self.assertIn("install ok installed", self.run_in_root("dpkg", "-s", "antipode").stdout)
+        for name in ("antipode", "antipode-tiebreaker"):
+            self.assertIn("install ok installed", self.run_in_root("dpkg", "-s", name).stdout)
+
+    def test_what_is_in_which_package(self):
+        """Each family of packages brings the same; nothing is in two packages of a family."""
+        expected = {"antipode": ["/usr/bin/antipode", "/usr/bin/antipode-replicator", "/usr/bin/antipode-web", "/etc/antipode/web.toml",
+                                 "/usr/lib/systemd/system/antipode-replicator@.service", "/usr/lib/firewalld/services/antipode.xml",
+                                 "/usr/share/antipode/monitoring/antipode.rules.yml", "/usr/share/doc/antipode/copyright",
+                                 "/usr/share/man/man8/antipode.8.gz", "/usr/share/bash-completion/completions/antipode"],
+                    "antipode-tiebreaker": ["/usr/bin/antipode-tiebreaker", "/usr/bin/antipode-ca",
+                                            "/usr/lib/systemd/system/antipode-tiebreaker.service",
+                                            "/usr/share/doc/antipode-tiebreaker/copyright"]}
+        for kind in ("deb", "rpm"):
+            seen = {}
+            for (name, of_kind), path in self.packages.items():
+                if of_kind != kind:
+                    continue
+                if kind == "deb":
+                    listed = process.run(["dpkg-deb", "--contents", path]).stdout
+                    files = {line.split()[5].lstrip(".") for line in listed.splitlines() if line.startswith("-")}
+                else:
+                    listed = process.run(["rpm", "-qp", "--nosignature", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\\n]", path]).stdout
+                    files = {line.split()[1] for line in listed.splitlines() if line.startswith("-")}
+                for file in expected.get(name, []):
+                    self.assertIn(file, files, f"{name} as {kind}")
+                for file in files:
+                    self.assertNotIn(file, seen, f"in {name} and {seen.get(file)} as {kind}")
+                    seen[file] = name
+
+    def test_rpm_scripts_and_dependencies(self):
+        path = self.packages.get(("antipode", "rpm"))
+        if path is None:
+            self.skipTest("rpmbuild is not installed")
+        requires = process.run(["rpm", "-qpR", "--nosignature", path]).stdout
+        for needed in ("systemd", "iproute", "libzmq.so.5"):
+            self.assertIn(needed, requires)
+        scripts = process.run(["rpm", "-qp", "--scripts", "--nosignature", path]).stdout
+        self.assertIn("systemd-sysusers antipode.conf", scripts)
+        self.assertNotIn("rm -r", scripts)
+        self.assertNotIn("restart 'antipode-replicator", scripts)
+        self.assertEqual(process.run(["rpm", "-qpc", "--nosignature", path]).stdout.split(),
+                         ["/etc/antipode/vms/example/pair.toml", "/etc/antipode/vms/example/vm.json", "/etc/antipode/web.toml"])
+        self.assertEqual(process.run(["rpm", "-qp", "--qf", "%{LICENSE}", "--nosignature", path]).stdout, "Apache-2.0")
 
     def test_programs_run(self):
         for name in os.listdir(os.path.join(self.root, "usr/bin")):
-            if name.startswith("antipode-"):
+            if name.startswith("antipode"):
                 self.assertIn(name, self.run_in_root(f"/usr/bin/{name}", "--help").stdout)
 
     def test_every_program_is_in_it(self):
-        for name in ("antipode-replicator", "antipode-tiebreaker", "antipode-web", "antipode-ca"):
+        for name in ("antipode", "antipode-replicator", "antipode-tiebreaker", "antipode-web", "antipode-ca"):
             self.assertTrue(os.access(os.path.join(self.root, "usr/bin", name), os.X_OK), name)
 
     def test_users_and_rights(self):
@@ -110,9 +157,17 @@ class Package(case.Case):
             self.assertIn(user, self.run_in_root("id", user).stdout)
         self.assertIn("kvm", self.run_in_root("id", "antipode-replicator").stdout)
         # What names private keys is for root and the service alone.
-        for folder, group in (("vms", "antipode-replicator"), ("tiebreaker", "antipode-tiebreaker")):
+        for folder, expected in (("vms", "2750 antipode-web antipode-replicator"), ("site", "2750 root antipode"),
+                                 ("tiebreaker", "750 root antipode-tiebreaker")):
             shown = self.run_in_root("stat", "-c", "%a %U %G", f"/etc/antipode/{folder}").stdout.strip()
-            self.assertEqual(shown, f"750 root {group}")
+            self.assertEqual(shown, expected)
+        # Where the page makes a pair, the replicator may read it, and nobody else.
+        self.run_in_root("sh", "-c", "umask 077; mkdir /etc/antipode/vms/made && chmod 2750 /etc/antipode/vms/made &&"
+                                     "antipode-replicator keygen /etc/antipode/vms/made && chmod 640 /etc/antipode/vms/made/channel.key",
+                         user="antipode-web")
+        self.run_in_root("cat", "/etc/antipode/vms/made/channel.key", user="antipode-replicator")
+        refused = self.run_in_root("cat", "/etc/antipode/vms/made/channel.key", user="antipode-tiebreaker", check=False)
+        self.assertNotEqual(refused.returncode, 0)
 
     def test_units_are_sound_and_sandboxed(self):
         units = self.units()
@@ -221,10 +276,10 @@ class Package(case.Case):
         os.makedirs(kept, exist_ok=True)
         with open(os.path.join(kept, "disk.img"), "w", encoding="utf-8") as file:
             file.write("the last copy")
-        removed = self.run_in_root("dpkg", "--purge", "antipode")
+        removed = self.run_in_root("dpkg", "--purge", "antipode", "antipode-tiebreaker")
         self.assertEqual(removed.returncode, 0)
         self.assertTrue(os.path.exists(os.path.join(kept, "disk.img")))
-        again = self.run_in_root("dpkg", "-i", "/antipode.deb")
+        again = self.run_in_root("dpkg", "-i", "/antipode.deb", "/antipode-tiebreaker.deb")
         self.assertEqual(again.returncode, 0)
 
 

@@ -41,6 +41,12 @@ std::string_view session_cookie_name(Transport transport) {
     return transport == Transport::tls ? "__Host-antipode" : "antipode";
 }
 
+bool is_address(std::string_view text) {
+    boost::system::error_code error;
+    boost::asio::ip::make_address(std::string(text), error);
+    return !error;
+}
+
 bool is_loopback(std::string_view address) {
     boost::system::error_code error;
     const auto parsed = boost::asio::ip::make_address(std::string(address), error);

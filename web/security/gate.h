@@ -33,6 +33,7 @@ class Gate {
 
 // The session cookie's name: over TLS one that browsers bind to this host and to TLS.
 std::string_view session_cookie_name(Transport transport);
+bool is_address(std::string_view text);
 bool is_loopback(std::string_view address);
 bool changes_something(http::verb method);
 

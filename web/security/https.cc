@@ -1,7 +1,6 @@
 #include "web/security/https.h"
 
 #include <array>
-#include <boost/asio/ip/address.hpp>
 #include <ctime>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/base/unique_fd.h"
+#include "web/security/gate.h"
 
 namespace antipode::web {
 namespace {
@@ -67,12 +67,6 @@ std::string taken(BIO* bio) {
     char* bytes = nullptr;
     const long size = BIO_get_mem_data(bio, &bytes);
     return {bytes, static_cast<size_t>(size)};
-}
-
-bool is_address(const std::string& name) {
-    boost::system::error_code error;
-    boost::asio::ip::make_address(name, error);
-    return !error;
 }
 
 Result<> add_extension(X509* certificate, int id, const std::string& value) {

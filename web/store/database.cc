@@ -51,6 +51,11 @@ CREATE TABLE idempotency (
     created_unix_ms INTEGER NOT NULL, PRIMARY KEY (actor, key)) STRICT;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 )",
+    R"(
+CREATE TABLE pairings (
+    pair TEXT PRIMARY KEY, document TEXT NOT NULL, lasting TEXT NOT NULL,
+    changed_unix_ms INTEGER NOT NULL) STRICT;
+)",
 };
 
 // One use of a prepared statement.

@@ -7,6 +7,7 @@ import { DrillsPage } from "./pages/drills";
 import { EventsPage } from "./pages/events";
 import { Link, LinksPage } from "./pages/links";
 import { OverviewPage } from "./pages/overview";
+import { PairingActions, PairingPage } from "./pages/pairing";
 import { SettingsActions, SettingsPage } from "./pages/settings";
 import { TiebreakerPage, TiebreakerView } from "./pages/tiebreaker";
 import { VmPage } from "./pages/vm";
@@ -45,6 +46,7 @@ function arrive(): void {
   if (store.session?.authenticated) {
     live.follow(pair);
     if (store.path === "/settings") settings.load();
+    if (store.path === "/pairing") pairing.load();
     refresh();
   }
   draw();
@@ -54,6 +56,7 @@ function arrive(): void {
 async function refresh(): Promise<void> {
   if (!store.session?.authenticated || document.visibilityState === "hidden") return;
   try {
+    if (store.path === "/pairing") await pairing.load();
     if (store.path === "/links") store.links = await get<Page<Link>>("/api/v1/links");
     if (store.path === "/tiebreaker") store.tiebreakers = await get<Page<TiebreakerView>>("/api/v1/tiebreaker");
   } catch (error) {
@@ -176,6 +179,7 @@ async function askSession(): Promise<void> {
 
 const actions = new Actions(draw);
 const settings = new SettingsActions(draw);
+const pairing = new PairingActions(draw);
 const sessionActions: SessionActions = {
   draw,
   arrived: (session) => take({ ...session, login_possible: true, banner: store.session?.banner }),
@@ -192,6 +196,7 @@ function CurrentPage(): VNode {
   if (store.path === "/links") return <LinksPage data={store.links} />;
   if (store.path === "/tiebreaker") return <TiebreakerPage data={store.tiebreakers} />;
   if (store.path === "/drills") return <DrillsPage actions={actions} />;
+  if (store.path === "/pairing") return <PairingPage actions={pairing} />;
   if (store.path === "/settings") return <SettingsPage actions={settings} />;
   return <OverviewPage open={open} />;
 }

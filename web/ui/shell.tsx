@@ -64,6 +64,7 @@ export function Header(props: HeaderProps): VNode {
         <NavLink href="/tiebreaker" text="Tiebreaker" open={open} />
         <NavLink href="/drills" text="Drills" open={open} />
         <NavLink href="/events" text="Events" open={open} />
+        {may("admin") ? <NavLink href="/pairing" text="Pairing" open={open} /> : null}
         {may("admin") ? <NavLink href="/settings" text="Settings" open={open} /> : null}
       </nav>
       <div class="top-right">

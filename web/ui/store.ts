@@ -4,6 +4,7 @@ import {
 } from "./api";
 import { Series } from "./charts";
 import { Link } from "./pages/links";
+import { kNoPairing, PairingState } from "./pages/pairing";
 import { TiebreakerView } from "./pages/tiebreaker";
 
 export type Theme = "auto" | "light" | "dark";
@@ -34,6 +35,7 @@ export interface Store {
   admin: Admin;
   links: Page<Link> | null;
   tiebreakers: Page<TiebreakerView> | null;
+  pairing: PairingState;
   wantsLogin: boolean;  // somebody who may only look wants to log in
 }
 
@@ -95,6 +97,7 @@ export const store: Store = {
   admin: { ...kNoAdmin },
   links: null,
   tiebreakers: null,
+  pairing: { ...kNoPairing },
   wantsLogin: false,
 };
 

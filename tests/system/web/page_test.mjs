@@ -33,6 +33,7 @@ class Browser {
       }
     });
     page.on("request", (request) => {
+      if (this.alsoAt && request.url().startsWith(this.alsoAt + "/")) return;
       if (!request.url().startsWith(this.stage.base + "/")) this.troubles.push(`request to elsewhere: ${request.url()}`);
     });
     return page;
@@ -95,7 +96,8 @@ async function loggingIn(browser, stage) {
 }
 
 async function everyPage(browser, stage) {
-  const pages = { overview: "/", vm: "/vms/web1", links: "/links", tiebreaker: "/tiebreaker", drills: "/drills",
+  // Pairing itself is tried between two real pages in pairing().
+  const pages = { pairing: "/pairing", overview: "/", vm: "/vms/web1", links: "/links", tiebreaker: "/tiebreaker", drills: "/drills",
                   events: "/events", settings: "/settings" };
   for (const [kind, size] of Object.entries({ desktop: kDesktop, phone: kPhone })) {
     for (const scheme of ["light", "dark"]) {
@@ -305,6 +307,49 @@ async function losingTheServer(browser, stage) {
   browser.calm("losing the server");
 }
 
+// A code is made at one page and entered at another, in two browser windows; a failure says why.
+async function pairing(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "ann", "/pairing");
+  const offer = page.locator(".card").filter({ hasText: "Offer a VM" });
+  await offer.getByLabel("This site's name").fill("prague");
+  await offer.getByLabel("Its address on the line").fill("127.0.0.1");
+  await offer.getByLabel("Tiebreaker").fill("127.0.0.1:9");
+  await offer.getByRole("button", { name: "Make a code" }).click();
+  const code = await offer.locator("pre.code").textContent();
+  assert.match(code, /^([0-9A-Z]{5}-)+[0-9A-Z]{1,5}$/);
+  await inspect(page, "pairing, offered");
+  await shot(page, "pairing-code");
+  const other = await browser.page({ size: kPhone, scheme: "dark" });
+  const second = new Stage(["other"]);
+  await second.start();
+  try {
+    browser.alsoAt = second.base;
+    await logIn(other, second, "ann", "/pairing");
+    const enter = other.locator(".card").filter({ hasText: "Enter a code" });
+    await enter.getByLabel("This site's name").fill("lisbon");
+    await enter.getByLabel("Its address on the line").fill("127.0.0.1");
+    await enter.getByLabel("The code").fill(code.slice(0, -3));
+    await enter.getByRole("button", { name: "Pair", exact: true }).click();
+    await other.getByRole("alert").filter({ hasText: "not complete" }).waitFor();
+    await enter.getByLabel("The code").fill(code);
+    await enter.getByRole("button", { name: "Pair", exact: true }).click();
+    // This site has no certificate for the tiebreaker: it says so, after the other site has been greeted.
+    await other.locator(".task").filter({ hasText: "prague offers 'fresh'" }).filter({ hasText: "site.pem" }).waitFor();
+    await inspect(other, "pairing, failed, phone, dark");
+    await shot(other, "pairing-failed-phone-dark");
+    await page.locator(".task").filter({ hasText: "lisbon at 127.0.0.1 knows the code" }).waitFor();
+    await page.getByRole("button", { name: "Withdraw the code" }).click();
+    await page.locator("pre.code").waitFor({ state: "detached" });
+  } finally {
+    await second.stop();
+    browser.alsoAt = null;
+  }
+  await page.context().close();
+  await other.context().close();
+  browser.calm("pairing");
+}
+
 async function main() {
   const { chromium: engine } = await playwright();
   const executablePath = chromium();
@@ -316,7 +361,7 @@ async function main() {
   try {
     const browser = new Browser(started, stage);
     for (const scene of [loggingIn, watching, everyPage, switchover, failover, haltedAndRejoined, drills, administering,
-                         losingTheServer, forcing]) {
+                         losingTheServer, forcing, pairing]) {
       const begin = Date.now();
       await scene(browser, stage);
       console.log(`${scene.name}: ok, ${((Date.now() - begin) / 1000).toFixed(1)} s`);

@@ -61,6 +61,8 @@ export class Stage {
 
   async start() {
     mkdirSync(this.path("run"));
+    mkdirSync(this.path("vms", "fresh"), { recursive: true });
+    writeFileSync(this.path("vms", "fresh", "vm.json"), "{}");
     writeFileSync(this.path("web.toml"), `[listen]
 address = "127.0.0.1:${this.port ?? 0}"
 tls = true
@@ -70,6 +72,10 @@ directory = "${this.path("state")}"
 directories = ["${this.path("run", "a")}", "${this.path("run", "b")}"]
 [access]
 loopback_read = ${this.loopbackRead}
+[site]
+vms = "${this.path("vms")}"
+credentials = "${this.path("site")}"
+replicator = "${this.program("antipode-replicator")}"
 `);
     this.run(["init"]);  // which also makes the certificate
     for (const [name, role] of [["ann", "admin"], ["otto", "operator"], ["dora", "drill_operator"], ["vera", "viewer"]]) {

@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+"""The command line against a page on played replicators: what it prints, what it exits with, what it refuses to do without a
+confirmation, and that a token is never asked for on the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+from stage import Stage
+
+
+class Cli:
+    def __init__(self, stage, token=""):
+        self.stage = stage
+        self.environment = {"ANTIPODE_TOKEN": token, "PATH": os.environ["PATH"], "TZ": "UTC"}
+
+    def run(self, *words, expect=0, text=""):
+        done = subprocess.run([os.path.join(self.stage.bin, "antipode"), *self.at, *words], input=text, text=True,
+                              capture_output=True, env=self.environment, timeout=60)
+        assert done.returncode == expect, f"antipode {words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stderr if expect else done.stdout
+
+    @property
+    def at(self):
+        pin = self.stage.run("fingerprint").split()[-1]
+        return ["--url", f"https://127.0.0.1:{self.stage.port}", "--fingerprint", pin]
+
+    def read(self, *words):
+        return json.loads(self.run("--json", *words))
+
+
+def reading(cli):
+    shown = cli.run("status")
+    header, *rows = shown.splitlines()
+    assert header.split()[:2] == ["PAIR", "STATE"] and len(rows) == 2, shown
+    assert any(row.startswith("web1") and "protected" in row for row in rows), shown
+    assert "SITE" in cli.run("status", "web1") and "prague" in cli.run("status", "web1")
+    for command, word in (("sites", "lisbon"), ("vms", "web1"), ("disks", "up_to_date"), ("links", "prague"), ("tiebreaker", "paired"),
+                          ("events", "paired")):
+        assert word in cli.run(command), command
+    assert cli.read("status")["items"][0]["name"] == "mail"
+    assert {event["pair"] for event in cli.read("events", "web1")["items"]} == {"web1"}
+    assert cli.read("get", "/pairs/web1")["name"] == "web1"
+    assert "Linux version" in cli.run("console", "web1")
+    assert "there is no pair" in cli.run("status", "nowhere", expect=1)
+
+
+def acting(cli):
+    planned = cli.read("switchover", "web1", "--check")
+    assert planned["confirm"] == "web1" and planned["task"] is None
+    assert "pauses for about" in cli.run("switchover", "web1", "--check")
+    # Without a terminal and a confirmation nothing is done.
+    assert "--confirm web1" in cli.run("switchover", "web1", expect=1)
+    assert "type the pair's name" in cli.run("switchover", "web1", "--confirm", "mail", expect=1)
+    assert cli.read("tasks")["items"] == []
+    assert "succeeded" in cli.run("switchover", "web1", "--confirm", "web1", "--note", "kernel update")
+    assert cli.read("tasks")["items"][0]["state"] == "succeeded"
+    task = cli.run("drill-start", "mail", "--confirm", "mail", "--no-wait").split()[-1]
+    assert "succeeded" in cli.run("task", task)
+    assert "force" in cli.run("--help") and "--peer-is-down" in cli.run("force", "--help")
+
+
+def refusing(stage, cli):
+    viewer = Cli(stage, cli.read("token", "add", "reader", "--role", "viewer")["token"])
+    assert viewer.read("status")["items"]
+    assert "is viewer" in viewer.run("switchover", "web1", "--confirm", "web1", expect=1)
+    assert "not allowed" not in viewer.run("events")
+    wrong = Cli(stage, "antipode_nonsense")
+    wrong.run("status", expect=1)
+    assert Cli(stage).run("status", expect=1)  # over TLS without a token: not even reading
+    cli.run("nonsense", expect=2)
+    cli.run("switchover", expect=2)
+    done = subprocess.run([os.path.join(stage.bin, "antipode"), "--url", "https://127.0.0.1:9", "status"], capture_output=True)
+    assert done.returncode == 3, done
+    # Another certificate than the pinned one: nothing is sent, the token least of all.
+    done = subprocess.run([os.path.join(stage.bin, "antipode"), *cli.at[:2], "--fingerprint", "00" * 32, "status"],
+                          capture_output=True, text=True, env=cli.environment)
+    assert done.returncode == 1 and "not the one that was pinned" in done.stderr, done
+
+
+def completing(cli):
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "..", "packaging", "completion", "antipode")
+
+    def words(*typed):
+        line = " ".join(f"'{word}'" for word in typed)
+        text = f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(typed) - 1}; _antipode; echo \"${{COMPREPLY[@]}}\""
+        path = cli.stage.bin + ":" + os.environ["PATH"]
+        return subprocess.run(["bash", "-c", text], capture_output=True, text=True, env={"PATH": path}).stdout.split()
+
+    assert "switchover" in words("antipode", "sw"), words("antipode", "sw")
+    assert "--peer-is-down" in words("antipode", "force", "--p")
+    assert set(words("antipode", "pairing", "")) >= {"offer", "join", "list", "unpair"}
+
+
+def main():
+    with Stage(["web1", "mail"]) as stage:
+        cli = Cli(stage, stage.run("token", "add", "cli", "--role", "admin").split()[-1])
+        reading(cli)
+        acting(cli)
+        refusing(stage, cli)
+        completing(cli)
+    print("the command line does what it says")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -316,10 +316,10 @@ class Engine final : private vmm::InputSource {
     std::array<uint64_t, Evidence::kRegisters> last_registers_{};  // at the last digest
     std::optional<Healing> healing_;
     uint64_t heal_attempt_ = 0;
-    uint64_t stall_exit_ = 0;  // replaying: seen at the last kick
-    Duration stall_since_{};   // CPU time of this thread when it was first seen
-    bool skip_log_ = false;    // replaying: what is left of the log cannot be followed
-    bool ended_ = false;       // replaying: the guest has ended here; the log says whether rightly
+    std::optional<uint64_t> stall_exit_;  // replaying: seen at the last kick
+    Duration stall_since_{};              // CPU time of this thread when it was first seen
+    bool skip_log_ = false;               // replaying: what is left of the log cannot be followed
+    bool ended_ = false;  // replaying: the guest has ended here; the log says whether rightly
     StopReason ended_reason_ = StopReason::failed;
     std::string ended_text_;
     bool finished_early_ = false;

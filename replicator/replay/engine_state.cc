@@ -111,6 +111,7 @@ void Engine::start_following() {
     exit_ = 0;
     exit_seen_.store(0, std::memory_order_relaxed);
     reached_ = 0;
+    stall_exit_.reset();  // exits are counted anew: it is not the one that was seen before
     next_entry_.reset();
     stand_wanted_ = false;
     log_closed_ = false;

@@ -132,7 +132,9 @@ TEST_P(Heal, BecomesEqualAndCanTakeOver) {
         EXPECT_GE(result.to, result.from);
         EXPECT_LE(result.differences.size(), HealResult::kDifferencesMax);
         EXPECT_FALSE(result.own.exits.empty());
-        EXPECT_FALSE(result.primary.exits.empty());
+        // While a backup looked for an exit in vain, the primary may have come too far from it.
+        const bool looked = result.trouble.find("does not come to") != std::string::npos;
+        EXPECT_TRUE(looked || !result.primary.exits.empty()) << result.trouble;
     }
     // The survivor works.
     pair_->cut_primary();

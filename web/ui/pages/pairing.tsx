@@ -122,7 +122,7 @@ function Forms(props: { view: PairingView; actions: PairingActions }): VNode {
         {free.length === 0 ? (
           <p key="none" class="muted quiet">There is no VM here that is not paired. Put its definition into /etc/antipode/vms/NAME/vm.json first.</p>
         ) : (
-          <form key="offer" class="fields top" onsubmit={handle((data) => actions.offer(data))}>
+          <form key="offer" class="fields roomy" onsubmit={handle((data) => actions.offer(data))}>
             <Field label="VM"><select name="pair">{free.map((vm) => <option value={vm.name}>{vm.name}</option>)}</select></Field>
             {Place({ view, tiebreaker: "The third site, HOST:PORT" })}
             <button class="button primary" disabled={store.pairing.busy}>Make a code</button>
@@ -131,7 +131,7 @@ function Forms(props: { view: PairingView; actions: PairingActions }): VNode {
       </section>
       <section class="card">
         <h2><Icon name="swap" />Enter a code</h2>
-        <form class="fields top" onsubmit={handle((data) => actions.join(data))}>
+        <form class="fields roomy" onsubmit={handle((data) => actions.join(data))}>
           <div class="field whole"><Field label="The code that the other site shows">
             <input name="code" required maxlength="400" autocomplete="off" spellcheck="false" autocapitalize="characters" class="code" />
           </Field></div>

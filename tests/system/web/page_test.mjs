@@ -342,11 +342,11 @@ async function pairing(browser, stage) {
     await page.getByRole("button", { name: "Withdraw the code" }).click();
     await page.locator("pre.code").waitFor({ state: "detached" });
   } finally {
+    await other.context().close();  // first: it asks its server for as long as it is open
     await second.stop();
     browser.alsoAt = null;
   }
   await page.context().close();
-  await other.context().close();
   browser.calm("pairing");
 }
 

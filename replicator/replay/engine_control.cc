@@ -115,4 +115,28 @@ Engine::Step Engine::wait_for_disks() {
     return Step::go_on;
 }
 
+void Engine::request_snapshot() {
+    snapshot_wanted_ = true;
+    vcpu_.kick();
+    wake();
+}
+
+void Engine::snapshot_taken() {
+    snapshot_wanted_ = false;
+    wake();
+}
+
+// Between two exits: the last one's access is complete, its events and its interrupt are in.
+Engine::Step Engine::take_snapshot() {
+    auto state = capture_state();
+    if (!state) return finish(StopReason::failed, state.error().to_string());
+    (*state)->in_halt = false;  // whatever it waited for has come
+    owner_.standing(std::move(*state));
+    while (snapshot_wanted_.load() && !command_to_stop()) {
+        wakeup_.wait(std::nullopt,
+                     [this] { return !snapshot_wanted_.load() || command_to_stop(); });
+    }
+    return Step::go_on;
+}
+
 }  // namespace antipode::replay

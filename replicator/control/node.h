@@ -183,6 +183,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void drill_standing(const replay::VmState& state);
     void drill_ended(uint64_t operation, const DrillStatus& status);
     void end_drill(const std::string& why);
+    void fail_drill(const std::string& why);
+    bool drill_waits() const;  // for the VM to stand
 
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
@@ -298,6 +300,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t held_batch_bytes_ = 0;
 
     std::unique_ptr<Drill> drill_;  // the one that runs, or the last one
+    uint64_t drill_snapshot_ = 0;   // what it waits for
 
     // A switchover that this site began as the primary.
     std::optional<uint64_t> switch_operation_;

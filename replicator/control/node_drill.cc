@@ -60,6 +60,10 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
         return fail(Errc::busy, "{} is not a backup in step: it is {}", config_.pair.site,
                     wire::to_string(core_.state()));
     }
+    if (diverged_) {
+        return fail(Errc::busy, "the VM of {} differs from the primary's and is being put right",
+                    config_.pair.site);
+    }
     if (drill_ && !drill_->over()) return fail(Errc::busy, "a drill runs");
     ActionReply reply;
     reply.consequence =
@@ -96,17 +100,16 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
     }
     drill_ = std::move(*drill);
     event(EventCode::drill_started, fmt::format("asked by {}", request.actor));
-    engine_->request_snapshot();
+    drill_snapshot_ = engine_->request_snapshot();
     reply.operation = operation;
     return reply;
 }
 
 // The replaying VM stands between two exits. From here on the overlays keep what its writes change.
 void Node::drill_standing(const replay::VmState& state) {
-    if (!drill_ || drill_->over() || drill_->notes().copied_unix_ms || !engine_) {
-        if (engine_) engine_->snapshot_taken();
-        return;
-    }
+    // One of a drill that has ended meanwhile: its end has set the VM going again.
+    if (!engine_ || state.snapshot != drill_snapshot_) return;
+    if (!drill_waits()) return engine_->snapshot_taken();
     const Instant began = MonotonicClock::now();
     disks_->set_overlays(drill_->overlays());
     const Duration clock =
@@ -138,6 +141,14 @@ void Node::drill_ended(uint64_t operation, const DrillStatus& status) {
 
 void Node::end_drill(const std::string& why) {
     if (drill_) drill_->end(DrillState::ended, why);
+}
+
+void Node::fail_drill(const std::string& why) {
+    if (drill_) drill_->end(DrillState::failed, why);
+}
+
+bool Node::drill_waits() const {
+    return drill_ && !drill_->over() && !drill_->notes().copied_unix_ms;
 }
 
 std::optional<Result<ActionReply>> Node::act_on_drill(Method method, const ActionRequest& request) {

@@ -113,8 +113,9 @@ class Engine final : private vmm::InputSource {
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
     void follow();
     // Replaying: OwnerPort::standing() brings the state between two exits, and the VM stands until
-    // snapshot_taken(). What it has replayed is not affected.
-    void request_snapshot();
+    // snapshot_taken(). What it has replayed is not affected. The number that is returned is in the
+    // state: one of a request that was given up may still come, when the VM has long gone on.
+    uint64_t request_snapshot();
     void snapshot_taken();
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
@@ -231,7 +232,9 @@ class Engine final : private vmm::InputSource {
     Step record_delta();
 
     // engine_control.cc
-    bool snapshot_wanted() const { return snapshot_wanted_.load() && mode_ == Mode::replaying; }
+    bool snapshot_wanted() const {
+        return snapshot_wanted_.load() != 0 && mode_ == Mode::replaying;
+    }
     Step take_snapshot();
     Step record_control();
     Step apply_control(VmControl::Kind kind);
@@ -339,7 +342,8 @@ class Engine final : private vmm::InputSource {
     std::vector<BlockCompletion> inbox_blocks_;
     std::vector<std::vector<std::byte>> inbox_console_;
     std::vector<VmControl::Kind> inbox_controls_;
-    std::atomic<bool> snapshot_wanted_{false};
+    std::atomic<uint64_t> snapshot_wanted_{0};  // its number; 0: none
+    uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<bool> held_seen_{false};
     std::atomic<bool> inbox_any_{false};
     std::deque<std::vector<std::byte>> console_pending_;

@@ -4,6 +4,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <pthread.h>
+#include <spdlog/details/console_globals.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
@@ -66,9 +68,28 @@ Registry& registry() {
     return *instance;
 }
 
+// A fork may come while another thread logs, and the child logs too.
+void keep_usable_across_fork() {
+    pthread_atfork(
+        [] {
+            registry().mutex.lock();
+            spdlog::details::console_mutex::mutex().lock();
+        },
+        [] {
+            spdlog::details::console_mutex::mutex().unlock();
+            registry().mutex.unlock();
+        },
+        [] {
+            spdlog::details::console_mutex::mutex().unlock();
+            registry().mutex.unlock();
+        });
+}
+
 }  // namespace
 
 spdlog::logger& logger(std::string_view module) {
+    static const bool kept = (keep_usable_across_fork(), true);
+    (void)kept;
     Registry& all = registry();
     const std::lock_guard lock(all.mutex);
     auto found = all.loggers.find(module);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <future>
+#include <thread>
 
 #include "common/base/log.h"
 
@@ -121,7 +122,48 @@ void DiskSet::retry_parked() {
     }
 }
 
+void DiskSet::set_overlays(std::vector<std::shared_ptr<DrillOverlay>> overlays) {
+    const std::lock_guard lock(overlays_mutex_);
+    overlays_ = std::move(overlays);
+}
+
+// The replay waits for this: once for each chunk that changes during a drill.
+void DiskSet::save_before(const vmm::BlockRequest& request) {
+    std::shared_ptr<DrillOverlay> overlay;
+    {
+        const std::lock_guard lock(overlays_mutex_);
+        if (request.device < overlays_.size()) overlay = overlays_[request.device];
+    }
+    if (!overlay || !disksync::changes_data(operation_of(request.operation))) return;
+    Drive& drive = *drives_[request.device];
+    overlay->save(request.offset_bytes, request.length_bytes,
+                  [&](uint64_t offset_bytes, std::span<std::byte> data) {
+                      return read_now(drive, offset_bytes, data);
+                  });
+}
+
+Result<void> DiskSet::read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data) {
+    for (;;) {
+        std::promise<Result<>> promise;
+        disksync::StoreRequest order;
+        order.operation = disksync::StoreOperation::read;
+        order.offset_bytes = offset_bytes;
+        order.length_bytes = data.size();
+        order.buffer = data;
+        order.done = [&promise](Result<> result) { promise.set_value(std::move(result)); };
+        Result<> submitted;
+        {
+            const std::lock_guard lock(drive.mutex);
+            submitted = drive.store->submit(std::move(order));
+        }
+        if (submitted) return promise.get_future().get();
+        if (submitted.error().code != Errc::busy) return submitted;
+        std::this_thread::yield();  // its requests in flight are many; they end
+    }
+}
+
 void DiskSet::submit(vmm::BlockRequest&& request) {
+    save_before(request);
     Drive& drive = *drives_[request.device];
     const std::lock_guard lock(drive.mutex);
     start(drive, std::move(request));

@@ -29,6 +29,7 @@
 
 #include "common/base/metrics.h"
 #include "disksync/fenced_store.h"
+#include "replicator/control/drill_overlay.h"
 #include "replicator/replay/engine.h"
 
 namespace antipode::control {
@@ -73,6 +74,9 @@ class DiskSet final : public replay::DiskPort {
     void write_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
                      std::vector<std::byte> bytes, std::function<void(Result<void>)> done);
 
+    // While they are set, what a write changes is kept in its drive's overlay first. Any thread.
+    void set_overlays(std::vector<std::shared_ptr<DrillOverlay>> overlays);
+
     void submit(vmm::BlockRequest&& request) override;
 
   private:
@@ -94,6 +98,8 @@ class DiskSet final : public replay::DiskPort {
     };
     static constexpr uint64_t kTrackBytes = 64 << 10;
     explicit DiskSet(boost::asio::io_context& core) : core_(core) {}
+    void save_before(const vmm::BlockRequest& request);
+    Result<void> read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data);
     void track(Drive& drive, const vmm::BlockRequest& request);
     void start_seed(Drive& drive, disksync::StoreRequest&& order);
     void seed_done(Drive& drive);
@@ -105,6 +111,8 @@ class DiskSet final : public replay::DiskPort {
     boost::asio::io_context& core_;
     std::vector<std::unique_ptr<Drive>> drives_;
     std::atomic<uint64_t> epoch_{0};
+    std::mutex overlays_mutex_;
+    std::vector<std::shared_ptr<DrillOverlay>> overlays_;
     std::mutex engine_mutex_;
     replay::Engine* engine_ = nullptr;
 };

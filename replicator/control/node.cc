@@ -128,6 +128,7 @@ Result<void> Node::open_local() {
     FT_TRY(auto durable, DurableFile::open(pair.state_directory));
     durable_.emplace(std::move(durable));
     FT_TRY(boot_id_, read_boot_id());
+    Drill::clean(drill_directory());  // of a life before this one
     FT_TRY_VOID(console_log_.open(pair.state_directory + "/console.log"));
     FT_TRY(disks_,
            DiskSet::open(config_.vm.drives, pair.pair, pair.state_directory, context_, metrics_));
@@ -216,6 +217,7 @@ void Node::detect_faults() {
 void Node::shutdown(const std::string& reason) {
     if (shut_down_) return;
     shut_down_ = true;
+    drill_.reset();
     if (!reason.empty()) logger("control").info("stopping: {}", reason);
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
     seed_out_.reset();

@@ -34,6 +34,7 @@
 #include "replicator/control/control_journal.h"
 #include "replicator/control/control_server.h"
 #include "replicator/control/disk_set.h"
+#include "replicator/control/drill.h"
 #include "replicator/control/durable_file.h"
 #include "replicator/control/heal_transfer.h"
 #include "replicator/control/lag_controller.h"
@@ -174,6 +175,17 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<ActionReply> control_vm(Method method, const ActionRequest& request);
     Result<ActionReply> type(const ActionRequest& request);
 
+    // node_drill.cc: a copy of the replaying VM, beside it.
+    std::string drill_directory() const;
+    Result<std::vector<std::string>> drill_taps(DrillNetwork network) const;
+    std::optional<Result<ActionReply>> act_on_drill(Method method, const ActionRequest& request);
+    Result<ActionReply> drill_start(const ActionRequest& request);
+    void drill_standing(const replay::VmState& state);
+    void drill_ended(uint64_t operation, const DrillStatus& status);
+    void end_drill(const std::string& why);
+    void fail_drill(const std::string& why);
+    bool drill_waits() const;  // for the VM to stand
+
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
     void switch_began();
@@ -286,6 +298,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SeedReceiver> seed_in_;
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;
+
+    std::unique_ptr<Drill> drill_;  // the one that runs, or the last one
+    uint64_t drill_snapshot_ = 0;   // what it waits for
 
     // A switchover that this site began as the primary.
     std::optional<uint64_t> switch_operation_;

@@ -21,6 +21,8 @@ constexpr uint64_t kReportsKept = 16;
 
 void Node::on_heal_wanted(VcpuBridge::HealWanted wanted) {
     diverged_ = true;
+    // Its copy may be of a VM that differed already, and the heal writes beside its overlays.
+    fail_drill("the backup's VM differs from the primary's and is put right: the copy may differ");
     if (consuming_) {
         event(EventCode::vm_error,
               "the VM goes on from a state that differs from the lost primary's");

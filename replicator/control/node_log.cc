@@ -128,6 +128,7 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
     engine_stopped_ = true;
     const auto text = fmt::format("{}: {}", to_string(stopped.reason), stopped.text);
     logger("replay").info("vCPU stopped: {}", text);
+    if (drill_waits()) fail_drill("the backup's VM has stopped: " + text);
     switch (stopped.reason) {
         case replay::StopReason::stopped:
             return;

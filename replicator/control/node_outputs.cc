@@ -139,6 +139,7 @@ void Node::make_engine() {
 
 void Node::run_vm(const failover::RunVm& order) {
     using failover::RunFrom;
+    end_drill("this site goes live");
     if (order.from == RunFrom::disk) drop_vm();
     recording_ = true;
     switch (order.from) {
@@ -200,6 +201,7 @@ void Node::open_ports(NetPort::State state) {
 }
 
 void Node::halt_vm() {
+    end_drill("this site halts");
     open_ports(NetPort::State::closed);
     if (!engine_ || engine_stopped_) return feed(failover::VmHalted{});
     engine_->pause();
@@ -207,6 +209,7 @@ void Node::halt_vm() {
 
 void Node::drop_vm() {
     forget_heal();
+    end_drill("the backup's VM is given up");
     if (!engine_) return;
     engine_->stop();
     disks_->attach(nullptr);

@@ -40,6 +40,10 @@ void Node::begin_seed(const failover::BeginSeed& order) {
 
 // The recorder stands at an exit: for a switchover, or for the cut of a seed.
 void Node::on_standing(VcpuBridge::Standing standing) {
+    if (!recording_) {
+        if (standing.state) drill_standing(*standing.state);
+        return;
+    }
     if (!standing.state) {
         switch_began();
         flush_log();

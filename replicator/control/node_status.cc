@@ -152,6 +152,7 @@ Status Node::status() const {
     fill_tiebreaker(status);
     fill_execution(status);
     fill_disks(status);
+    if (drill_) status.drill = drill_->status();
     fill_alerts(status);
     journal_.fill(status);
     status.versions.software = ANTIPODE_VERSION;
@@ -327,6 +328,13 @@ Result<json::value> Node::handle(Method method, const json::object& params) {
             return to_json(status());
         case Method::metrics:
             return json::value(metrics_.prometheus_text());
+        case Method::drill:
+            return drill_ ? to_json(drill_->status()) : json::value(nullptr);
+        case Method::drill_console: {
+            FT_TRY(const ConsoleRequest request, parse_console_request(params));
+            if (!drill_) return fail(Errc::not_found, "there has been no drill");
+            return to_json(drill_->console(request));
+        }
         default:
             return act(method, params);
     }
@@ -345,6 +353,10 @@ Result<json::value> Node::act(Method method, const json::object& params) {
     }
     if (const auto kind = command_of(method)) {
         FT_TRY(reply, command(*kind, request));
+        return to_json(reply);
+    }
+    if (auto done = act_on_drill(method, request)) {
+        FT_TRY(reply, std::move(*done));
         return to_json(reply);
     }
     if (auto done = operate(method, request)) {

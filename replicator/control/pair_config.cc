@@ -197,6 +197,28 @@ Result<void> read_rest(const toml::table& file, const std::string& origin, PairC
     return replay.no_other_keys();
 }
 
+Result<void> read_drill(const toml::table& file, const std::string& origin, PairConfig& config) {
+    const toml::node* node = file.get("drill");
+    if (node == nullptr) return {};
+    const auto bad = [&](const toml::node& at, const char* what) {
+        return fail(Errc::invalid_argument, "{}:{}: [drill] {}", origin, at.source().begin.line,
+                    what);
+    };
+    const toml::table* section = node->as_table();
+    if (section == nullptr) return bad(*node, "is not a section");
+    for (const auto& [key, value] : *section) {
+        if (key.str() != "taps") return bad(value, "knows no other key than taps");
+        const toml::array* taps = value.as_array();
+        if (taps == nullptr) return bad(value, "taps is not an array of names");
+        for (const auto& each : *taps) {
+            const auto name = each.value<std::string>();
+            if (!name || name->empty()) return bad(each, "taps is not an array of names");
+            config.drill_taps.push_back(*name);
+        }
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<HostPort> parse_host_port(std::string_view text, const std::string& where) {
@@ -226,8 +248,8 @@ Result<PairConfig> parse_pair_config(std::string_view text, const std::string& o
         return fail(Errc::invalid_argument, "{}:{}: {}", origin, error.source().begin.line,
                     error.description());
     }
-    static const std::set<std::string_view> kSections{"pair",       "channel", "heartbeat",
-                                                      "tiebreaker", "control", "replay"};
+    static const std::set<std::string_view> kSections{
+        "pair", "channel", "heartbeat", "tiebreaker", "control", "replay", "drill"};
     for (const auto& [key, node] : file) {
         if (!kSections.contains(key.str())) {
             return fail(Errc::invalid_argument, "{}:{}: [{}] is not a section", origin,
@@ -240,6 +262,7 @@ Result<PairConfig> parse_pair_config(std::string_view text, const std::string& o
     FT_TRY_VOID(read_heartbeat(file, origin, config));
     FT_TRY_VOID(read_tiebreaker(file, origin, config));
     FT_TRY_VOID(read_rest(file, origin, config));
+    FT_TRY_VOID(read_drill(file, origin, config));
     return config;
 }
 

@@ -10,6 +10,7 @@
 //   [tiebreaker]  address = "HOST:PORT", ca, certificate, key
 //   [control]     socket
 //   [replay]      digest_interval_ms = 1000, log_buffer_mib = 64 (the whole section is optional)
+//   [drill]       taps = ["drill0", ...]: the isolated network of drills (optional)
 //
 // Paths are relative to the file. An unknown section or key is an error with its line.
 #pragma once
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/ids.h"
@@ -56,6 +58,8 @@ struct PairConfig {
     std::string tiebreaker_key;
 
     std::string control_socket;
+
+    std::vector<std::string> drill_taps;  // an isolated network's, one an interface of the VM
 
     Duration digest_interval = std::chrono::seconds(1);
     uint64_t log_buffer_bytes = uint64_t{64} << 20;

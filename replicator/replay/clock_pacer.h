@@ -1,9 +1,9 @@
 // ClockPacer: the guest's clock source as the guest may see it.
 //
 // The ACPI PM timer has 24 bits and wraps after 4.7 s: a guest that finds it further on than that
-// The ACPI PM timer has 24 bits and wraps after 4.7 s: a guest that finds it further on (because
-// the VM stood, or a failover took long) loses whole multiples from its clock. So a step of
-// each of which it updates its clock.
+// (because the VM stood, or a failover took long) loses whole multiples from its clock. So a step
+// of more than kStepNs between two readings is held back, and given out with the guest's next
+// ticks, at each of which it updates its clock.
 //
 // A guest that stood for a minute is right again after thirty ticks. Time that passes while it
 // runs is never held back.

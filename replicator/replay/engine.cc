@@ -193,7 +193,9 @@ Engine::Step Engine::run_guest() {
         kick_timer_.arm(look);
         kick_armed_ = true;
     }
-    const vmm::Exit exit = vcpu_.run();
+    // For a snapshot the last exit's access is completed first; that may end in a further exit.
+    const bool snapshot = snapshot_wanted();
+    const vmm::Exit exit = snapshot ? vcpu_.complete_access() : vcpu_.run();
     if (exit.is_counted()) return handle_exit(exit);
     switch (exit.kind) {
         case vmm::Exit::Kind::shutdown:
@@ -203,6 +205,7 @@ Engine::Step Engine::run_guest() {
         case vmm::Exit::Kind::failure:
             return guest_ended(StopReason::failed, exit.detail);
         default:
+            if (snapshot) return take_snapshot();
             kicks_total_.add();
             return mode_ == Mode::recording ? record_kick() : replay_kick();
     }

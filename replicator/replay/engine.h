@@ -112,6 +112,11 @@ class Engine final : private vmm::InputSource {
     void resume();
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
     void follow();
+    // Replaying: OwnerPort::standing() brings the state between two exits, and the VM stands until
+    // snapshot_taken(). What it has replayed is not affected. The number that is returned is in the
+    // state: one of a request that was given up may still come, when the VM has long gone on.
+    uint64_t request_snapshot();
+    void snapshot_taken();
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
     Result<void> restore(const VmState& state, LogIndex position);
@@ -197,6 +202,7 @@ class Engine final : private vmm::InputSource {
     Result<std::unique_ptr<VmState>> capture();
     void forget_comparisons();
     Result<void> take_state(const VmState& state, LogIndex position);
+    Result<std::unique_ptr<VmState>> capture_state();
     void start_following();
     void report_dirty_pages();
     void remember_reissued();
@@ -226,6 +232,10 @@ class Engine final : private vmm::InputSource {
     Step record_delta();
 
     // engine_control.cc
+    bool snapshot_wanted() const {
+        return snapshot_wanted_.load() != 0 && mode_ == Mode::replaying;
+    }
+    Step take_snapshot();
     Step record_control();
     Step apply_control(VmControl::Kind kind);
     Step wait_while_held();
@@ -332,6 +342,8 @@ class Engine final : private vmm::InputSource {
     std::vector<BlockCompletion> inbox_blocks_;
     std::vector<std::vector<std::byte>> inbox_console_;
     std::vector<VmControl::Kind> inbox_controls_;
+    std::atomic<uint64_t> snapshot_wanted_{0};  // its number; 0: none
+    uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<bool> held_seen_{false};
     std::atomic<bool> inbox_any_{false};
     std::deque<std::vector<std::byte>> console_pending_;

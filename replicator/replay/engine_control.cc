@@ -115,4 +115,31 @@ Engine::Step Engine::wait_for_disks() {
     return Step::go_on;
 }
 
+uint64_t Engine::request_snapshot() {
+    const uint64_t number = ++snapshots_;
+    snapshot_wanted_ = number;
+    vcpu_.kick();
+    wake();
+    return number;
+}
+
+void Engine::snapshot_taken() {
+    snapshot_wanted_ = 0;
+    wake();
+}
+
+// Between two exits: the last one's access is complete, its events and its interrupt are in.
+Engine::Step Engine::take_snapshot() {
+    const uint64_t number = snapshot_wanted_.load();
+    if (number == 0) return Step::go_on;  // given up meanwhile
+    auto state = capture_state();
+    if (!state) return finish(StopReason::failed, state.error().to_string());
+    (*state)->in_halt = false;  // whatever it waited for has come
+    (*state)->snapshot = number;
+    owner_.standing(std::move(*state));
+    const auto goes_on = [&] { return snapshot_wanted_.load() != number || command_to_stop(); };
+    while (!goes_on()) wakeup_.wait(std::nullopt, goes_on);
+    return Step::go_on;
+}
+
 }  // namespace antipode::replay

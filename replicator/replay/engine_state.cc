@@ -45,6 +45,10 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
             return fail(Errc::closed, "the guest ended at the exit to stand at");
         }
     }
+    return capture_state();
+}
+
+Result<std::unique_ptr<VmState>> Engine::capture_state() {
     auto state = std::make_unique<VmState>();
     FT_TRY(const auto cpu, vmm::capture_cpu(vcpu_));
     vmm::StateWriter cpu_bytes;

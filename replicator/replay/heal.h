@@ -38,6 +38,7 @@ struct VmState {
     uint64_t guest_clock_ns = 0;
     bool held = false;           // paused by an operator
     uint64_t digest_number = 0;  // digests logged so far in this recorder's life
+    uint64_t snapshot = 0;       // the Engine::request_snapshot() it answers; does not travel
 };
 
 // One line of evidence: what an exit was.

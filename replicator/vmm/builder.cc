@@ -38,18 +38,26 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
     }
     FT_TRY_VOID(check_tsc_policy(kvm, config.tsc));
     FT_TRY(GuestMemory memory, GuestMemory::allocate(config.mem_size_mib << 20));
-    FT_TRY(Vm vm, Vm::create(kvm, memory));
-    FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));
-    FT_TRY(const auto supported, kvm.supported_cpuid());
-    FT_TRY_VOID(vcpu.set_cpuid(lockstep_cpuid(supported)));
-    auto built = std::make_unique<VirtualMachine>(
-        VirtualMachine{std::move(memory), std::move(vm), std::move(vcpu), nullptr, nullptr});
-    built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
+    FT_TRY(auto built, build_copy(kvm, config, drive_bytes, std::move(memory), nullptr));
     const BootImage image{config.kernel_image_path, config.initrd_path,
                           config.boot_args + built->machine->command_line_suffix()};
     FT_TRY(const uint64_t entry, load_boot_image(image, built->memory));
     FT_TRY_VOID(set_boot_state(built->vcpu, entry));
     FT_TRY(built->boot, BootSnapshot::take(built->memory, *built->machine, built->vcpu));
+    return built;
+}
+
+Result<std::unique_ptr<VirtualMachine>> build_copy(const Kvm& kvm, const VmConfig& config,
+                                                   const std::vector<uint64_t>& drive_bytes,
+                                                   GuestMemory&& memory,
+                                                   std::shared_ptr<const BootSnapshot> boot) {
+    FT_TRY(Vm vm, Vm::create(kvm, memory));
+    FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));
+    FT_TRY(const auto supported, kvm.supported_cpuid());
+    FT_TRY_VOID(vcpu.set_cpuid(lockstep_cpuid(supported)));
+    auto built = std::make_unique<VirtualMachine>(VirtualMachine{
+        std::move(memory), std::move(vm), std::move(vcpu), nullptr, std::move(boot)});
+    built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
     return built;
 }
 

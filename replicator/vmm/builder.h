@@ -29,4 +29,11 @@ Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy);
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
                                                  const std::vector<uint64_t>& drive_bytes);
 
+// A second VM of this configuration on memory that holds one already; the caller restores its
+// state.
+Result<std::unique_ptr<VirtualMachine>> build_copy(const Kvm& kvm, const VmConfig& config,
+                                                   const std::vector<uint64_t>& drive_bytes,
+                                                   GuestMemory&& memory,
+                                                   std::shared_ptr<const BootSnapshot> boot);
+
 }  // namespace antipode::vmm

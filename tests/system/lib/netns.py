@@ -155,6 +155,29 @@ class Topology:
         ip("tuntap", "add", "dev", device, "mode", "tap", namespace=name)
         ip("link", "set", device, "master", "lan0", "up", namespace=name)
 
+    def add_isolated_tap(self, site, device, address):
+        """A TAP that leads nowhere but to this address of the site's own namespace: a drill's network."""
+        name = self.name(site)
+        ip("tuntap", "add", "dev", device, "mode", "tap", namespace=name)
+        ip("link", "set", device, "up", namespace=name)
+        ip("address", "add", address, "dev", device, namespace=name)
+
+    def ask_udp(self, site, device, address, port, payload, seconds=0.5):
+        """The answer to one datagram sent through this device; None if none comes."""
+
+        def ask():
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            asking.settimeout(seconds)
+            return asking
+
+        with made_in(self.name(site), ask) as asking:
+            try:
+                asking.sendto(payload, (address, port))
+                return asking.recv(2048)
+            except socket.timeout:
+                return None
+
     def set_lan(self, site, up):
         """Plugs a site's part of the guest network in or out."""
         ip("link", "set", f"to-{site}", "up" if up else "down", namespace=self.name("client"))

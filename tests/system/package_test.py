@@ -162,7 +162,7 @@ class Package(case.Case):
             shown = self.run_in_root("stat", "-c", "%a %U %G", f"/etc/antipode/{folder}").stdout.strip()
             self.assertEqual(shown, expected)
         # Where the page makes a pair, the replicator may read it, and nobody else.
-        self.run_in_root("sh", "-c", "umask 077; mkdir /etc/antipode/vms/made && chmod 2750 /etc/antipode/vms/made &&"
+        self.run_in_root("sh", "-c", "umask 027; mkdir /etc/antipode/vms/made &&"
                                      "antipode-replicator keygen /etc/antipode/vms/made && chmod 640 /etc/antipode/vms/made/channel.key",
                          user="antipode-web")
         self.run_in_root("cat", "/etc/antipode/vms/made/channel.key", user="antipode-replicator")

@@ -72,8 +72,15 @@ Result<> remove_file(const std::string& path) {
 
 Result<> make_directory(const std::string& path, mode_t mode) {
     if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(errno, "{}", path);
-    // Not by the umask; the group comes from the directory above (set-group-id).
-    if (::chmod(path.c_str(), mode) != 0) return fail_errno(errno, "{}: chmod", path);
+    // The group and set-group-ID come from the folder above. A chmod by one who is not in that
+    // group, as this daemon is not, would take set-group-ID away and with it the replicator's right
+    // to read; so there the umask (of the unit: 0027) has to be right.
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return fail_errno(errno, "{}", path);
+    if ((info.st_mode & S_ISGID) == 0 && (info.st_mode & 0777) != mode &&
+        ::chmod(path.c_str(), mode) != 0) {
+        return fail_errno(errno, "{}: chmod", path);
+    }
     return {};
 }
 
@@ -184,9 +191,9 @@ uint16_t VmFiles::free_ports() const {
 
 Result<std::string> VmFiles::begin(std::string_view vm) const {
     abandon(vm);
-    FT_TRY_VOID(make_directory(path(vm), 02750));
+    FT_TRY_VOID(make_directory(path(vm), 0750));
     const std::string stage = path(vm, kStage);
-    FT_TRY_VOID(make_directory(stage, 02750));
+    FT_TRY_VOID(make_directory(stage, 0750));
     ChildCommand command;
     command.argv = {replicator_, "keygen", stage};
     command.time_limit = kKeygenLimit;
@@ -214,7 +221,7 @@ Result<std::string> VmFiles::prepared(std::string_view vm, std::string_view file
 
 Result<> VmFiles::adopt(std::string_view from, std::string_view vm) const {
     abandon(vm);
-    FT_TRY_VOID(make_directory(path(vm), 02750));
+    FT_TRY_VOID(make_directory(path(vm), 0750));
     const std::string old_path = path(from, kStage);
     const std::string new_path = path(vm, kStage);
     if (::rename(old_path.c_str(), new_path.c_str()) != 0) {

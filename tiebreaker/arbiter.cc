@@ -164,33 +164,41 @@ RefusalReason objection(const Record& record, const Request& request, const Cont
     return RefusalReason::none;
 }
 
+// A first start makes a record where there is none, or a forgotten one. A confirmed enrolment also
+// replaces one of another identity of this store, and one of this store that the site has left
+// behind. The last is how two forces end after the store was lost, if the overruled site had been
+// enrolled first: the site that runs the VM cannot reach the record in another way. It asks so by
+// an operator's typed word alone, and gets a forced epoch, above its own and above everything that
+// this store has granted.
+bool create_replaces(const std::optional<Record>& record, const Request& request,
+                     const Context& context) {
+    if (!record) return true;
+    if (record->store != context.store) return request.epoch != Epoch(0);
+    return record->mode == PairMode::none || record->epoch < request.epoch;
+}
+
+RefusalReason objection_to_create(const std::optional<Record>& record, const Request& request,
+                                  const Context& context) {
+    const bool again = request.epoch != Epoch(0);
+    const bool any_store = !again && request.store == wire::StoreIdentity(0);
+    if (!any_store && request.store != context.store) return RefusalReason::wrong_store;
+    if (!again && record && record->store != context.store) return RefusalReason::wrong_store;
+    const bool known = record && record->store == context.store && record->mode != PairMode::none;
+    if (!known) return RefusalReason::none;
+    const bool ours = of_pair(*record, request.me.site) && of_pair(*record, request.other.site);
+    return ours ? RefusalReason::none : RefusalReason::wrong_site;
+}
+
 Decision decide_create(const std::optional<Record>& record, const Request& request,
                        const Context& context) {
-    const bool restored = record && record->store != context.store;
-    const bool vacant = !record || record->mode == PairMode::none;
-    const bool again = request.epoch != Epoch(0);
-    if (request.store != wire::StoreIdentity(0) && request.store != context.store) {
-        return {record, refuse(record, request, context, RefusalReason::wrong_store), Changed::no};
+    const RefusalReason reason = objection_to_create(record, request, context);
+    if (reason != RefusalReason::none) {
+        return {record, refuse(record, request, context, reason), Changed::no};
     }
-    if (restored ? again : vacant) {
-        Record next = created(record, request, context);
-        const AnswerKind kind = standing(next, request.me);
-        Answer answer{kind, RefusalReason::none, request, next, context.store};
-        return {std::move(next), std::move(answer), Changed::yes};
-    }
-    if (restored) {
-        return {record, refuse(record, request, context, RefusalReason::wrong_store), Changed::no};
-    }
-    if (!of_pair(*record, request.me.site)) {
-        return {record, refuse(record, request, context, RefusalReason::wrong_site), Changed::no};
-    }
-    if (record->epoch < request.epoch) {
-        return {record, refuse(record, request, context, RefusalReason::record_too_old),
-                Changed::no};
-    }
-    return {record,
-            {standing(*record, request.me), RefusalReason::none, request, *record, context.store},
-            Changed::no};
+    const bool moves = create_replaces(record, request, context);
+    Record next = moves ? created(record, request, context) : *record;
+    Answer answer{standing(next, request.me), RefusalReason::none, request, next, context.store};
+    return {std::move(next), std::move(answer), moves ? Changed::yes : Changed::no};
 }
 
 }  // namespace

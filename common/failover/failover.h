@@ -250,10 +250,11 @@ class Failover {
     wire::StoreIdentity tiebreaker_store_;
     std::optional<wire::Record> record_;
     bool record_absent_ = false;
-    bool record_fresh_ = false;  // told since the tiebreaker was last connected
-    Epoch acquire_asked_;        // an acquire of this epoch may have left
-    Epoch same_confirmed_;       // the tiebreaker has said, after that, that this epoch stands
-    bool insist_ = false;        // asking although the partner may be well: do not resume
+    bool record_fresh_ = false;   // told since the tiebreaker was last connected
+    bool record_behind_ = false;  // its store has lost decisions: its record is older than ours
+    Epoch acquire_asked_;         // an acquire of this epoch may have left
+    Epoch same_confirmed_;        // the tiebreaker has said, after that, that this epoch stands
+    bool insist_ = false;         // asking although the partner may be well: do not resume
     bool query_now_ = false;
     std::optional<wire::Request> asked_;  // the last one
     Instant next_ask_{};

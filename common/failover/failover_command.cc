@@ -40,7 +40,7 @@ void Failover::on_command(Event event, const Command& command) {
                 return refuse(command.kind, "the confirmation is not the pair's name");
             }
             if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
-            if (tiebreaker_store_ == durable_.store && !record_absent_) {
+            if (tiebreaker_store_ == durable_.store && !record_absent_ && !record_behind_) {
                 return refuse(command.kind, "the tiebreaker's store knows this pair");
             }
             enrol_wanted_ = true;

@@ -30,7 +30,7 @@ void Failover::on_tiebreaker(Event event, const Input& input) {
     next_ask_ = now_;
     asked_.reset();
     record_absent_ = false;
-    record_fresh_ = false;
+    record_fresh_ = record_behind_ = false;
     forcing_ = Epoch(0);  // the operator will see that nothing has come of it
     tiebreaker_up_ = event == Event::tiebreaker_up;
     if (tiebreaker_up_) tiebreaker_store_ = std::get<TiebreakerUp>(input).store;
@@ -54,7 +54,7 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     clear(AlarmCode::tiebreaker_refused);
     record_ = record;
     record_fresh_ = true;
-    record_absent_ = false;
+    record_absent_ = record_behind_ = false;
     if (enrol_wanted_ && answer.request.kind == RequestKind::create) {
         enrol_wanted_ = false;
         durable_.store = answer.store;
@@ -223,6 +223,9 @@ void Failover::on_same(const wire::Answer& answer) {
 }
 
 void Failover::on_refused(const wire::Answer& answer) {
+    if (answer.store == tiebreaker_store_ && answer.store == durable_.store) {
+        record_behind_ = answer.record.epoch < answer.request.epoch && answer.record.epoch < epoch_;
+    }
     if (answer.kind != wire::AnswerKind::refused) {
         // An old answer that comes late is nothing; a record older than what we asked about is.
         if (answer.record.epoch >= answer.request.epoch) return;

@@ -180,8 +180,52 @@ TEST_F(ArbiterTest, EnrollingAgainAloneMakesASoloRecord) {
 
 TEST_F(ArbiterTest, ASiteAheadOfTheRecordIsNotServed) {
     start();
-    EXPECT_EQ(send(ask(RequestKind::acquire, 2, a(1))).reason, RefusalReason::record_too_old);
-    EXPECT_EQ(send(ask(RequestKind::create, 2, a(1), b(1))).reason, RefusalReason::record_too_old);
+    for (const RequestKind kind : {RequestKind::acquire, RequestKind::pair,
+                                   RequestKind::switch_over, RequestKind::reclaim}) {
+        EXPECT_EQ(send(ask(kind, 2, a(1), b(1))).reason, RefusalReason::record_too_old)
+            << to_string(kind);
+    }
+    EXPECT_EQ(epoch(), Epoch(1));
+}
+
+// The store was lost, both sites were forced, and the site that was overruled later had been
+// enrolled first. What leads out is another enrolment, and it ends like a force.
+TEST_F(ArbiterTest, AnEnrolmentAboveTheRecordIsAForcedEpoch) {
+    const Epoch forced_a = wire::forced_epoch(Epoch(4), wire::sorted_sites(kA, kB), kA);
+    const Epoch overruling = wire::forced_epoch(forced_a, wire::sorted_sites(kA, kB), kB);
+    EXPECT_EQ(send(ask(RequestKind::create, 4, a(1), {kA, Incarnation(0)})).reason,
+              RefusalReason::malformed);
+    EXPECT_EQ(send(ask(RequestKind::create, 4, a(1), {kB, Incarnation(0)})).kind,
+              AnswerKind::granted);
+    EXPECT_EQ(epoch(), forced_a);
+    // B overruled A, and knows another store: neither its report nor its requests count here.
+    Request report = ask(RequestKind::report_force, overruling.value(), b(1));
+    report.store = StoreIdentity(5);
+    EXPECT_EQ(send(report).reason, RefusalReason::wrong_store);
+    Request enrol = ask(RequestKind::create, overruling.value(), b(1), {kA, Incarnation(0)});
+    enrol.store = StoreIdentity(5);
+    EXPECT_EQ(send(enrol).reason, RefusalReason::wrong_store);
+    enrol.store = StoreIdentity(0);
+    EXPECT_EQ(send(enrol).reason, RefusalReason::wrong_store)
+        << "only a first start knows no store";
+
+    enrol.store = kStore;
+    EXPECT_EQ(send(enrol, {kStore, PeerPresence::connected}).kind, AnswerKind::granted);
+    EXPECT_EQ(epoch(), wire::forced_epoch(overruling, record_->sites, kB));
+    EXPECT_EQ(record_->holder, b(1));
+    EXPECT_EQ(send(ask(RequestKind::acquire, forced_a.value(), a(1))).kind, AnswerKind::denied);
+    // The same enrolment, once more and late, moves nothing.
+    EXPECT_EQ(send(enrol).kind, AnswerKind::granted);
+    EXPECT_EQ(send(ask(RequestKind::create, overruling.value(), b(2), a(2))).kind,
+              AnswerKind::denied);
+    // Neither does one from an epoch below the record's, nor one for other sites.
+    const Epoch stands = epoch();
+    EXPECT_EQ(send(ask(RequestKind::create, forced_a.value(), a(2), b(2))).kind,
+              AnswerKind::denied);
+    const Member stranger{Name::literal("site-x"), Incarnation(1)};
+    EXPECT_EQ(send(ask(RequestKind::create, stands.value() + 1, b(1), stranger)).reason,
+              RefusalReason::wrong_site);
+    EXPECT_EQ(epoch(), stands);
 }
 
 TEST_F(ArbiterTest, ForgetKeepsTheEpoch) {
@@ -208,54 +252,86 @@ TEST_F(ArbiterTest, BadRequestsAreRefusedByName) {
     EXPECT_EQ(send(ask(RequestKind::create, 0, stranger, b(1))).reason, RefusalReason::wrong_site);
 }
 
-// Every sequence of three requests out of all that two sites with two lives each can send: the
-// record stays sound, the epoch rises with every change, and two different members never win the
-// same epoch.
-TEST(ArbiterExhaustive, EverySequenceOfThree) {
+// All that two sites with two lives each can send: at epochs of grants and of forces.
+std::vector<Request> all_requests() {
+    const auto sites = wire::sorted_sites(kA, kB);
+    const uint64_t forced_a = wire::forced_epoch(Epoch(0), sites, kA).value();
+    const uint64_t forced_b = wire::forced_epoch(Epoch(0), sites, kB).value();
     std::vector<Request> all;
     const std::vector<Member> members{a(1), a(2), b(1), b(2)};
-    for (uint64_t epoch = 0; epoch <= 3; ++epoch) {
+    for (const uint64_t epoch :
+         {uint64_t{0}, uint64_t{1}, uint64_t{2}, uint64_t{3}, forced_a, forced_b}) {
         for (const Member& me : members) {
             all.push_back(ask(RequestKind::acquire, epoch, me));
             all.push_back(ask(RequestKind::reclaim, epoch, me));
+            if (epoch == (me.site == kA ? forced_a : forced_b)) {
+                all.push_back(ask(RequestKind::force, epoch, me));
+                all.push_back(ask(RequestKind::report_force, epoch, me));
+            }
+            const Name& peer = me.site == kA ? kB : kA;
+            if (epoch > 0) all.push_back(ask(RequestKind::create, epoch, me, {peer, {}}));
             for (const Member& other : members) {
                 if (other.site == me.site) continue;
-                for (const RequestKind kind :
-                     {RequestKind::pair, RequestKind::switch_over, RequestKind::reclaim}) {
+                for (const RequestKind kind : {RequestKind::pair, RequestKind::switch_over,
+                                               RequestKind::reclaim, RequestKind::create}) {
                     all.push_back(ask(kind, epoch, me, other));
                 }
             }
         }
     }
+    return all;
+}
+
+// What any decision must keep, whatever the record and the request.
+Record checked_step(const Record& before, const Request& request) {
+    const Decision decision = decide(before, request, kContext);
+    const Record& after = *decision.record;
+    EXPECT_EQ(invalid(after), nullptr);
+    const bool forces =
+        request.kind == RequestKind::force || request.kind == RequestKind::report_force;
+    if (decision.changed == Changed::no) {
+        EXPECT_EQ(after, before);
+    } else if (forces || request.kind == RequestKind::create) {
+        // A force, by whatever name, is above all that there was and visible as one.
+        EXPECT_GT(after.epoch, before.epoch);
+        EXPECT_GT(request.epoch, before.epoch);
+        EXPECT_EQ(after.holder, request.me);
+        EXPECT_EQ(after.epoch,
+                  forces ? request.epoch
+                         : wire::forced_epoch(request.epoch, after.sites, request.me.site));
+    } else {
+        EXPECT_EQ(after.epoch, before.epoch.next());
+        EXPECT_EQ(request.epoch, before.epoch);
+        EXPECT_TRUE(is_member(after, request.me));
+    }
+    if (decision.answer.kind == AnswerKind::granted) {
+        EXPECT_EQ(after.holder, request.me);
+    }
+    return after;
+}
+
+// Every sequence of three requests: the record stays sound, the epoch rises with every change, so
+// that two different members never win the same epoch.
+TEST(ArbiterExhaustive, EverySequenceOfThree) {
+    const std::vector<Request> all = all_requests();
     size_t checked = 0;
-    const auto step = [&](const Record& before, const Request& request) {
-        const Decision decision = decide(before, request, kContext);
-        const Record& after = *decision.record;
-        EXPECT_EQ(invalid(after), nullptr);
-        if (decision.changed == Changed::yes) {
-            EXPECT_EQ(after.epoch, before.epoch.next());
-            EXPECT_EQ(request.epoch, before.epoch);
-            EXPECT_TRUE(is_member(after, request.me));
-        } else {
-            EXPECT_EQ(after, before);
-        }
-        if (decision.answer.kind == AnswerKind::granted) {
-            EXPECT_EQ(after.holder, request.me);
-        }
-        ++checked;
-        return after;
-    };
+    size_t forced = 0;
     const Record first =
         *decide(std::nullopt, ask(RequestKind::create, 0, a(1), b(1)), kContext).record;
     for (const Request& one : all) {
-        const Record second = step(first, one);
+        const Record second = checked_step(first, one);
         for (const Request& two : all) {
-            const Record third = step(second, two);
+            const Record third = checked_step(second, two);
             if (third == second) continue;
-            for (const Request& three : all) step(third, three);
+            for (const Request& three : all) {
+                const Record last = checked_step(third, three);
+                ++checked;
+                if (last.epoch.value() > third.epoch.value() + 1) ++forced;
+            }
         }
     }
-    EXPECT_GT(checked, 10000u);
+    EXPECT_GT(checked, 100000u);
+    EXPECT_GT(forced, 1000u);
 }
 
 }  // namespace

@@ -364,6 +364,31 @@ TEST(Store, EnrollingAgainKeepsThePairTogether) {
     EXPECT_EQ(a.said(PeerMessageKind::begin)->previous_epoch, Epoch(1));
 }
 
+// A store that was rolled back without anybody noticing keeps its identity. What shows it is that
+// its record is older than this site's epoch, and then an enrolment is not refused.
+TEST(Store, EnrollingAgainLeadsOutOfAStoreThatHasLostDecisions) {
+    Core a(site_a(), site_b());
+    a.to_solo();
+    a.step(Command{CommandKind::enrol_again, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>()->reason, "the tiebreaker's store knows this pair");
+    a.clear();
+    a.pass(std::chrono::seconds(2));
+    a.answer(a.paired(1, site_a(), site_b()));
+    a.step(Command{CommandKind::enrol_again, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>(), nullptr);
+    const wire::Request* request = a.asked(RequestKind::create);
+    ASSERT_NE(request, nullptr);
+    EXPECT_EQ(request->epoch, Epoch(2));
+    EXPECT_EQ(request->store, kStore);
+    a.answer(a.solo(0x140000000, site_a()), AnswerKind::granted);
+    EXPECT_EQ(a.state(), State::solo);
+    EXPECT_EQ(a.core.epoch(), Epoch(0x140000000));
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::tiebreaker_refused), 0u);
+    a.clear();
+    a.step(Command{CommandKind::enrol_again, "web1"});
+    EXPECT_NE(a.last<CommandRefused>(), nullptr) << "it knows the pair again";
+}
+
 // ---- Operators ----
 
 TEST(Force, IsRefusedWhileThePeerCanBeReachedOrTheWordIsWrong) {

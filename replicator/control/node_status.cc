@@ -219,6 +219,9 @@ void Node::fill_execution(Status& status) const {
     status.vm.name = config_.pair.pair.view();
     status.vm.memory_bytes = config_.vm.mem_size_mib << 20;
     status.vm.vcpu_count = config_.vm.vcpu_count;
+    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
+        status.vm.mode = ReplayMode::checkpoint;
+    }
     status.output.held = gate_.held_count();
     status.output.released = gate_.released().value();
     status.output.delay_p50_seconds = finite(output_delay_.quantile(0.5));

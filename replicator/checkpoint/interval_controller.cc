@@ -39,7 +39,7 @@ void IntervalController::taken(Duration pause, uint64_t line_bytes) {
         wanted = longest;
         bound = Bound::longest;
     }
-    const auto target = std::chrono::duration_cast<Duration>(Seconds(wanted));
+    const Duration target = std::chrono::round<Duration>(Seconds(wanted));
     if (target >= interval_) {
         interval_ = std::min(target, settings_.longest);
         bound_ = bound;

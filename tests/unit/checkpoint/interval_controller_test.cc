@@ -54,7 +54,7 @@ TEST(IntervalControllerTest, GrowsAtOnceAndShrinksSlowly) {
     controller.taken(8ms, 0);
     EXPECT_EQ(controller.interval(), 80ms);
     controller.taken(100us, 0);
-    EXPECT_EQ(controller.interval(), 80ms - 78ms / 8);
+    EXPECT_EQ(controller.interval(), 80ms - 9750us);
     EXPECT_EQ(controller.bound(), Bound::pause);
     for (int i = 0; i < 400; ++i) {
         const Duration before = controller.interval();

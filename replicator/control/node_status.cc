@@ -244,6 +244,14 @@ void Node::fill_execution(Status& status) const {
     }
     if (recording_) {
         status.vm.uptime_seconds = static_cast<double>(engine_->guest_clock_ns(now)) / 1e9;
+        if (const auto* taken = engine_->checkpoint_status()) {
+            const auto seconds = [](Duration duration) {
+                return std::chrono::duration<double>(duration).count();
+            };
+            status.checkpoint = CheckpointFigures{
+                taken->taken,      taken->acknowledged, seconds(taken->interval),  taken->bound,
+                taken->last_bytes, taken->last_pages,   seconds(taken->last_pause)};
+        }
         status.execution.log_index = outbox_.last();
         status.execution.acknowledged = outbox_.acknowledged();
         if (partner_ != Member{}) {

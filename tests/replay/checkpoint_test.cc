@@ -265,7 +265,7 @@ constexpr Case kCases[] = {
     {"linux", "linux", 1, "", "antipode-guest: ready", "", 0},
 };
 INSTANTIATE_TEST_SUITE_P(Guests, Checkpoints, testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace
 }  // namespace antipode::checkpoint

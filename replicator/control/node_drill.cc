@@ -57,8 +57,8 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
     }
     if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
         return fail(Errc::unsupported,
-                    "{} is in checkpoint mode: its backup does not run, so there is nothing to copy "
-                    "beside it",
+                    "{} is in checkpoint mode: its backup does not run, so there is nothing to "
+                    "copy beside it",
                     config_.pair.pair);
     }
     FT_TRY(auto taps, drill_taps(options.network));

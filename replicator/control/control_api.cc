@@ -162,6 +162,17 @@ void fields(V& v, typename V::template Of<DigestStatus>& digest) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<CheckpointFigures>& figures) {
+    v("taken", figures.taken);
+    v("acknowledged", figures.acknowledged);
+    v("interval_seconds", figures.interval_seconds);
+    v("bound", figures.bound);
+    v("last_bytes", figures.last_bytes);
+    v("last_pages", figures.last_pages);
+    v("last_pause_seconds", figures.last_pause_seconds);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<DiskStatus>& disk) {
     v("id", disk.id);
     v("path", disk.path);
@@ -284,6 +295,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("output", status.output);
     v("execution", status.execution);
     v("digest", status.digest);
+    v("checkpoint", status.checkpoint);
     v("disks", status.disks);
     v("tiebreaker", status.tiebreaker);
     v("vm", status.vm);

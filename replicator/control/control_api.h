@@ -359,6 +359,17 @@ struct DrillStatus {
     std::string console_tail;
 };
 
+// Of a VM in checkpoint mode, at the site where it runs.
+struct CheckpointFigures {
+    uint64_t taken = 0;
+    uint64_t acknowledged = 0;  // the last one that the backup has
+    std::optional<double> interval_seconds;
+    std::string bound;  // what sets the interval: shortest, pause, bandwidth or longest
+    uint64_t last_bytes = 0;
+    uint64_t last_pages = 0;
+    std::optional<double> last_pause_seconds;  // how long the guest stood for it
+};
+
 struct Versions {
     std::string software;
     uint32_t api = kApiVersion;
@@ -385,6 +396,7 @@ struct Status {
     OutputStatus output;
     ExecutionStatus execution;
     DigestStatus digest;
+    std::optional<CheckpointFigures> checkpoint;
     std::vector<DiskStatus> disks;
     TiebreakerStatus tiebreaker;
     VmStatus vm;

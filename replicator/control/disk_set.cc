@@ -82,7 +82,7 @@ Epoch DiskSet::highest_epoch() const {
     return highest;
 }
 
-void DiskSet::attach(replay::Engine* engine) {
+void DiskSet::attach(replay::VmEngine* engine) {
     const std::lock_guard lock(engine_mutex_);
     engine_ = engine;
 }

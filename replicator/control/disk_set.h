@@ -30,7 +30,7 @@
 #include "common/base/metrics.h"
 #include "disksync/fenced_store.h"
 #include "replicator/control/drill_overlay.h"
-#include "replicator/replay/engine.h"
+#include "replicator/replay/vm_engine.h"
 
 namespace antipode::control {
 
@@ -54,7 +54,7 @@ class DiskSet final : public replay::DiskPort {
 
     std::vector<uint64_t> sizes() const;
     Epoch highest_epoch() const;
-    void attach(replay::Engine* engine);
+    void attach(replay::VmEngine* engine);
     void set_epoch(Epoch epoch);
     Result<void> fence(Epoch epoch);
     Result<void> flush();
@@ -114,7 +114,7 @@ class DiskSet final : public replay::DiskPort {
     std::mutex overlays_mutex_;
     std::vector<std::shared_ptr<DrillOverlay>> overlays_;
     std::mutex engine_mutex_;
-    replay::Engine* engine_ = nullptr;
+    replay::VmEngine* engine_ = nullptr;
 };
 
 }  // namespace antipode::control

@@ -46,7 +46,7 @@
 #include "replicator/control/seed_receiver.h"
 #include "replicator/control/seed_sender.h"
 #include "replicator/control/vcpu_bridge.h"
-#include "replicator/replay/engine.h"
+#include "replicator/replay/vm_engine.h"
 #include "replicator/stream/channel.h"
 #include "replicator/stream/heartbeat.h"
 #include "replicator/vmm/builder.h"
@@ -131,6 +131,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void raise_alarm(const failover::Alarm& alarm);
     Result<void> build_vm();
     void make_engine();
+    std::unique_ptr<replay::VmEngine> new_engine();
     void open_ports(NetPort::State state);
 
     // node_log.cc: the log, both ways, and the outputs.
@@ -138,6 +139,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void drain_vcpu();
     bool take_item(VcpuBridge::Item item);
     void on_recorded(replay::Recorded step);
+    void tell_acknowledged();
     void on_stopped(const VcpuBridge::Stopped& stopped);
     bool log_has_room() const;
     void schedule_flush(bool now);
@@ -247,7 +249,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<vmm::VirtualMachine> built_;  // from the image, not running yet
     VcpuBridge bridge_;
     boost::asio::posix::stream_descriptor bridge_event_;
-    std::unique_ptr<replay::Engine> engine_;
+    std::unique_ptr<replay::VmEngine> engine_;
     bool recording_ = false;
     bool engine_stopped_ = false;
     bool guest_ended_ = false;  // a replaying VM has stopped by itself
@@ -273,6 +275,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool flush_armed_ = false;
     bool channel_full_ = false;
     LogIndex last_produced_;
+    // Checkpoint mode: the last entries of checkpoints that are not acknowledged.
+    std::deque<std::pair<LogIndex, ExitNumber>> checkpoint_ends_;
     Instant next_resend_request_{};
     LogIndex stall_position_;
     Instant stall_since_{};

@@ -55,6 +55,12 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
         return fail(Errc::invalid_argument, "duration_seconds: is {}, not 1 to {}", seconds,
                     kDurationSecondsMax);
     }
+    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
+        return fail(Errc::unsupported,
+                    "{} is in checkpoint mode: its backup does not run, so there is nothing to "
+                    "copy beside it",
+                    config_.pair.pair);
+    }
     FT_TRY(auto taps, drill_taps(options.network));
     if (core_.state() != wire::SiteState::paired_backup || !engine_ || engine_stopped_) {
         return fail(Errc::busy, "{} is not a backup in step: it is {}", config_.pair.site,

@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/wire/failover_frames.h"
+#include "replicator/checkpoint/checkpoint_part.h"
 #include "replicator/control/node.h"
 
 namespace antipode::control {
@@ -119,9 +120,24 @@ bool Node::take_item(VcpuBridge::Item item) {
 
 void Node::on_recorded(replay::Recorded step) {
     log_entries_total_.add();
+    const auto* part = std::get_if<replay::CheckpointPart>(&step.entry.body);
+    const bool ends = part != nullptr && checkpoint::is_end(part->bytes);
+    const ExitNumber exit = step.entry.exit;
     const LogIndex index = outbox_.add(std::move(step.entry));
+    if (ends) checkpoint_ends_.emplace_back(index, exit);
     if (step.output_number == OutputNumber()) return;
     gate_.hold({step.output_number, index, std::move(step.output), step.time});
+}
+
+// The backup has whole checkpoints: what was held for them may go on.
+void Node::tell_acknowledged() {
+    if (!recording_ || !engine_ || *peer_ != partner_) return;
+    std::optional<ExitNumber> newest;
+    while (!checkpoint_ends_.empty() && checkpoint_ends_.front().first <= outbox_.acknowledged()) {
+        newest = checkpoint_ends_.front().second;
+        checkpoint_ends_.pop_front();
+    }
+    if (newest) engine_->acknowledged(*newest);
 }
 
 void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
@@ -402,7 +418,10 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return receive_batch(epoch, payload);
         case Message::acknowledge:
             if (const auto index = decode_index(payload)) {
-                if (epoch == epoch_ && *index <= outbox_.last()) outbox_.acknowledge(*index);
+                if (epoch == epoch_ && *index <= outbox_.last()) {
+                    outbox_.acknowledge(*index);
+                    tell_acknowledged();
+                }
                 feed(failover::AckReceived{epoch, *peer_, me_, *index});
                 if (!bridge_.empty()) drain_vcpu();
                 return;

@@ -108,6 +108,9 @@ void Node::heartbeat_seen(const stream::HeartbeatEvent& seen) {
 // What the two sites must have alike for one to replay the other, a line each.
 std::string Node::shape() const {
     std::string text = fmt::format("memory {} MiB\n", config_.vm.mem_size_mib);
+    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
+        text += fmt::format("mode checkpoint, {} vCPUs\n", config_.vm.vcpu_count);
+    }
     const auto sizes = disks_->sizes();
     for (size_t i = 0; i < sizes.size(); ++i) {
         const auto& drive = config_.vm.drives[i];

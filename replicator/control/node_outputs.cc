@@ -4,7 +4,9 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/wire/failover_frames.h"
+#include "replicator/checkpoint/checkpoint_engine.h"
 #include "replicator/control/node.h"
+#include "replicator/replay/engine.h"
 #include "replicator/vmm/boot.h"
 
 namespace antipode::control {
@@ -70,7 +72,7 @@ void Node::carry_out(const failover::Output& output) {
                 engine_->resume();
                 feed_backlog();
             },
-            [this](const PauseVm&) { engine_->pause_at_exit(replay::Engine::Capture::no); },
+            [this](const PauseVm&) { engine_->pause_at_exit(replay::VmEngine::Capture::no); },
             [this](const HaltVm&) { halt_vm(); },
             [this](const DropMemory&) { drop_vm(); },
             [this](const BeginSeed& order) { begin_seed(order); },
@@ -128,17 +130,31 @@ void Node::make_engine() {
     if (const auto built = build_vm(); !built) {
         return feed(failover::VmFailed{built.error().to_string()});
     }
+    engine_ = new_engine();
+    disks_->attach(engine_.get());
+}
+
+std::unique_ptr<replay::VmEngine> Node::new_engine() {
+    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
+        checkpoint::CheckpointOptions options;
+        options.interval.longest = config_.pair.checkpoint_output_delay;
+        options.interval.bandwidth_bytes_per_second = config_.pair.checkpoint_bandwidth;
+        options.in_flight_bytes_max = config_.pair.log_buffer_bytes;
+        options.reset = checkpoint::CheckpointOptions::Reset::reboots;
+        return std::make_unique<checkpoint::CheckpointEngine>(std::move(built_), options, bridge_,
+                                                              *disks_, bridge_, metrics_);
+    }
     replay::EngineOptions options;
     options.digest_interval = config_.pair.digest_interval;
     options.reset = replay::EngineOptions::Reset::reboots;
     options.healing = replay::EngineOptions::Healing::on;
-    engine_ = std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_,
-                                               bridge_, metrics_);
-    disks_->attach(engine_.get());
+    return std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_, bridge_,
+                                            metrics_);
 }
 
 void Node::run_vm(const failover::RunVm& order) {
     using failover::RunFrom;
+    using Protection = replay::VmEngine::Protection;
     end_drill("this site goes live");
     if (order.from == RunFrom::disk) drop_vm();
     recording_ = true;
@@ -147,6 +163,7 @@ void Node::run_vm(const failover::RunVm& order) {
         case RunFrom::disk:
             make_engine();
             if (!engine_) return;
+            engine_->protect(log_needed() ? Protection::on : Protection::off);
             engine_->start_recording(0);
             event(EventCode::vm_started, fmt::format("epoch {}", order.epoch));
             break;
@@ -154,6 +171,7 @@ void Node::run_vm(const failover::RunVm& order) {
             const Instant now = MonotonicClock::now();
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
+            engine_->protect(log_needed() ? Protection::on : Protection::off);
             engine_->resume();
             engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())),
                              log_clock_ns_);
@@ -165,7 +183,10 @@ void Node::run_vm(const failover::RunVm& order) {
             switch_ended(OperationState::failed, "the VM goes on here: " + core_.reason());
             break;
     }
-    if (order.from != RunFrom::memory) outbox_.restart_after(engine_->applied());
+    if (order.from != RunFrom::memory) {
+        outbox_.restart_after(engine_->applied());
+        checkpoint_ends_.clear();
+    }
     last_produced_ = outbox_.last();
     lag_.reset();
     open_ports(NetPort::State::open);
@@ -234,6 +255,8 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     if (heartbeat_) heartbeat_->set_epoch(order.epoch);
     if (partner_ != Member{}) return;
     outbox_.drop_all();
+    checkpoint_ends_.clear();
+    if (engine_) engine_->protect(replay::VmEngine::Protection::off);
 }
 
 void Node::announce_state(const failover::StateChanged& change) {

@@ -49,9 +49,13 @@ void Node::on_standing(VcpuBridge::Standing standing) {
         flush_log();
         return feed(failover::VmPaused{outbox_.last()});
     }
-    if (!seed_out_) return engine_->resume();
+    if (!seed_out_) {
+        if (partner_ == Member{}) engine_->protect(replay::VmEngine::Protection::off);
+        return engine_->resume();
+    }
     // Nobody needs the log up to here; the new backup needs it from here on.
     outbox_.drop_all();
+    checkpoint_ends_.clear();
     seed_cut_ = true;
     lag_.reset();
     seed_out_->standing(std::move(standing.state), outbox_.last(), gate_);

@@ -219,6 +219,9 @@ void Node::fill_execution(Status& status) const {
     status.vm.name = config_.pair.pair.view();
     status.vm.memory_bytes = config_.vm.mem_size_mib << 20;
     status.vm.vcpu_count = config_.vm.vcpu_count;
+    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
+        status.vm.mode = ReplayMode::checkpoint;
+    }
     status.output.held = gate_.held_count();
     status.output.released = gate_.released().value();
     status.output.delay_p50_seconds = finite(output_delay_.quantile(0.5));
@@ -241,6 +244,14 @@ void Node::fill_execution(Status& status) const {
     }
     if (recording_) {
         status.vm.uptime_seconds = static_cast<double>(engine_->guest_clock_ns(now)) / 1e9;
+        if (const auto* taken = engine_->checkpoint_status()) {
+            const auto seconds = [](Duration duration) {
+                return std::chrono::duration<double>(duration).count();
+            };
+            status.checkpoint = CheckpointFigures{
+                taken->taken,      taken->acknowledged, seconds(taken->interval),  taken->bound,
+                taken->last_bytes, taken->last_pages,   seconds(taken->last_pause)};
+        }
         status.execution.log_index = outbox_.last();
         status.execution.acknowledged = outbox_.acknowledged();
         if (partner_ != Member{}) {

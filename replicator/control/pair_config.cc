@@ -197,6 +197,16 @@ Result<void> read_rest(const toml::table& file, const std::string& origin, PairC
     return replay.no_other_keys();
 }
 
+Result<void> read_checkpoint(const toml::table& file, const std::string& origin,
+                             PairConfig& config) {
+    FT_TRY(Section section, Section::find(file, "checkpoint", origin, Need::optional));
+    FT_TRY(const auto delay_ms, section.number("output_delay_ms", 100, 2, 10'000));
+    FT_TRY(const auto bandwidth_mib, section.number("bandwidth_mib", 0, 0, 100'000));
+    config.checkpoint_output_delay = std::chrono::milliseconds(delay_ms);
+    config.checkpoint_bandwidth = bandwidth_mib << 20;
+    return section.no_other_keys();
+}
+
 Result<void> read_drill(const toml::table& file, const std::string& origin, PairConfig& config) {
     const toml::node* node = file.get("drill");
     if (node == nullptr) return {};
@@ -249,7 +259,7 @@ Result<PairConfig> parse_pair_config(std::string_view text, const std::string& o
                     error.description());
     }
     static const std::set<std::string_view> kSections{
-        "pair", "channel", "heartbeat", "tiebreaker", "control", "replay", "drill"};
+        "pair", "channel", "heartbeat", "tiebreaker", "control", "replay", "checkpoint", "drill"};
     for (const auto& [key, node] : file) {
         if (!kSections.contains(key.str())) {
             return fail(Errc::invalid_argument, "{}:{}: [{}] is not a section", origin,
@@ -262,6 +272,7 @@ Result<PairConfig> parse_pair_config(std::string_view text, const std::string& o
     FT_TRY_VOID(read_heartbeat(file, origin, config));
     FT_TRY_VOID(read_tiebreaker(file, origin, config));
     FT_TRY_VOID(read_rest(file, origin, config));
+    FT_TRY_VOID(read_checkpoint(file, origin, config));
     FT_TRY_VOID(read_drill(file, origin, config));
     return config;
 }

@@ -10,6 +10,8 @@
 //   [tiebreaker]  address = "HOST:PORT", ca, certificate, key
 //   [control]     socket
 //   [replay]      digest_interval_ms = 1000, log_buffer_mib = 64 (the whole section is optional)
+//   [checkpoint]  output_delay_ms = 100, bandwidth_mib = 0 (MiB a second; 0: all there is):
+//                 of VMs in checkpoint mode (optional)
 //   [drill]       taps = ["drill0", ...]: the isolated network of drills (optional)
 //
 // Paths are relative to the file. An unknown section or key is an error with its line.
@@ -63,6 +65,9 @@ struct PairConfig {
 
     Duration digest_interval = std::chrono::seconds(1);
     uint64_t log_buffer_bytes = uint64_t{64} << 20;
+
+    Duration checkpoint_output_delay = std::chrono::milliseconds(100);
+    uint64_t checkpoint_bandwidth = 0;  // bytes a second
 };
 
 // `origin` is the file's name, for messages and for relative paths.

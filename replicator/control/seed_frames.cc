@@ -122,7 +122,7 @@ Result<SeedPiece> decode_end(StateReader& in, uint64_t attempt) {
     piece.state.in_halt = (flags & kInHalt) != 0;
     piece.state.held = (flags & kHeld) != 0;
     in.get(piece.state.guest_clock_ns);
-    piece.state.cpu = in.get_bytes(replay::DeltaState::kCpuBytesMax);
+    piece.state.cpu = in.get_bytes(replay::VmState::kCpuBytesMax);
     piece.state.machine = in.get_bytes(kStateBytesMax);
     in.get(piece.state.digest_number);
     return SeedPiece(std::move(piece));

@@ -16,7 +16,7 @@ bool all_zero(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-SeedSender::SeedSender(uint64_t attempt, replay::Engine& engine, DiskSet& disks, Hooks hooks)
+SeedSender::SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Hooks hooks)
     : attempt_(attempt), engine_(engine), disks_(disks), hooks_(std::move(hooks)) {}
 
 SeedSender::~SeedSender() {
@@ -33,7 +33,7 @@ void SeedSender::begin() {
         for (uint64_t i = 0; i < count; ++i) chunks_.insert(chunks_.end(), Chunk{drive, i});
     }
     dirty_asked_ = true;
-    engine_.request_dirty_pages(replay::Engine::Since::ever);
+    engine_.request_dirty_pages(replay::VmEngine::Since::ever);
     pump();
 }
 
@@ -79,7 +79,7 @@ void SeedSender::dirty_pages(const std::vector<uint64_t>& bitmap) {
 
 void SeedSender::cut() {
     cut_wanted_ = true;
-    engine_.pause_at_exit(replay::Engine::Capture::yes);
+    engine_.pause_at_exit(replay::VmEngine::Capture::yes);
 }
 
 void SeedSender::standing(std::unique_ptr<replay::VmState> state, LogIndex position,
@@ -94,7 +94,7 @@ void SeedSender::standing(std::unique_ptr<replay::VmState> state, LogIndex posit
     for (const auto& held : gate.held()) end_->held.push_back({held.number, held.output});
     end_->state = std::move(*state);
     dirty_asked_ = true;
-    engine_.request_dirty_pages(replay::Engine::Since::last_call);
+    engine_.request_dirty_pages(replay::VmEngine::Since::last_call);
 }
 
 void SeedSender::progress(uint64_t bytes) {
@@ -194,7 +194,7 @@ void SeedSender::next_round() {
         return hooks_.on_ready();
     }
     dirty_asked_ = true;
-    engine_.request_dirty_pages(replay::Engine::Since::last_call);
+    engine_.request_dirty_pages(replay::VmEngine::Since::last_call);
 }
 
 void SeedSender::fail(const std::string& text) {

@@ -24,7 +24,7 @@
 #include "replicator/control/disk_set.h"
 #include "replicator/control/output_gate.h"
 #include "replicator/control/seed_frames.h"
-#include "replicator/replay/engine.h"
+#include "replicator/replay/vm_engine.h"
 
 namespace antipode::control {
 
@@ -43,7 +43,7 @@ class SeedSender {
         std::function<void(const std::string&)> on_failed;
     };
 
-    SeedSender(uint64_t attempt, replay::Engine& engine, DiskSet& disks, Hooks hooks);
+    SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Hooks hooks);
     ~SeedSender();
 
     void begin();
@@ -77,7 +77,7 @@ class SeedSender {
     void fail(const std::string& text);
 
     const uint64_t attempt_;
-    replay::Engine& engine_;
+    replay::VmEngine& engine_;
     DiskSet& disks_;
     Hooks hooks_;
     Phase phase_ = Phase::copying;

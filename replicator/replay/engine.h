@@ -46,6 +46,7 @@
 #include "replicator/replay/memory_digest.h"
 #include "replicator/replay/ports.h"
 #include "replicator/replay/timer_schedule.h"
+#include "replicator/replay/vm_engine.h"
 #include "replicator/replay/wakeup.h"
 #include "replicator/vmm/builder.h"
 #include "replicator/vmm/kick_timer.h"
@@ -74,89 +75,92 @@ struct EngineOptions {
 // For tests: sees the VM at each counted exit, after events were applied and before injection.
 using ExitObserver = std::function<void(ExitNumber, vmm::VirtualMachine&, const vmm::Exit&)>;
 
-class Engine final : private vmm::InputSource {
+class Engine final : public VmEngine, private vmm::InputSource {
   public:
     Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, LogPort& log,
            DiskPort& disk, OwnerPort& owner, Registry& metrics);
     ~Engine() override;
 
     // Once, after construction. `guest_clock_ns`: what the guest's clock shows now.
-    void start_recording(uint64_t guest_clock_ns);
-    void start_replaying();
+    void start_recording(uint64_t guest_clock_ns) override;
+    void start_replaying() override;
 
     // Recording: what happened outside. False = dropped (full, or the guest has no buffer).
-    bool frame_received(uint32_t interface, std::vector<std::byte> bytes);  // one thread only
-    bool console_input(std::vector<std::byte> bytes);
+    bool frame_received(uint32_t interface,
+                        std::vector<std::byte> bytes) override;  // one thread only
+    bool console_input(std::vector<std::byte> bytes) override;
     // An operator's act, at the next exit. False = too many wait.
-    bool control(VmControl::Kind kind);
+    bool control(VmControl::Kind kind) override;
     // Both: a request of DiskPort::submit has ended.
     void block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
-                    std::vector<std::byte> data);
+                    std::vector<std::byte> data) override;
 
     // Replaying, by one thread only: the next entries of the log, in order. False = no room now.
-    bool feed(LogIndex index, LogEntry entry);
-    size_t feed_room() const;
+    bool feed(LogIndex index, LogEntry entry) override;
+    size_t feed_room() const override;
     // No more entries will come; OwnerPort::drained() follows.
-    void close_log();
+    void close_log() override;
     // After drained(): become the recorder, with the guest's clock at `guest_clock_ns`.
     // `seen_ns`: what it showed when the log ended.
-    void go_live(uint64_t guest_clock_ns, uint64_t seen_ns);
-    void go_live(uint64_t guest_clock_ns) { go_live(guest_clock_ns, guest_clock_ns); }
+    using VmEngine::go_live;
+    void go_live(uint64_t guest_clock_ns, uint64_t seen_ns) override;
 
     // Anywhere, between two instructions.
-    void pause();
+    void pause() override;
     // Recording only: at an exit, with an entry in the log that says so. `capture`:
     // OwnerPort::standing() brings the state with it.
-    enum class Capture : uint8_t { no, yes };
-    void pause_at_exit(Capture capture);
-    void resume();
+    void pause_at_exit(Capture capture) override;
+    void resume() override;
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
-    void follow();
+    void follow() override;
     // Replaying: OwnerPort::standing() brings the state between two exits, and the VM stands until
     // snapshot_taken(). What it has replayed is not affected. The number that is returned is in the
     // state: one of a request that was given up may still come, when the VM has long gone on.
-    uint64_t request_snapshot();
-    void snapshot_taken();
+    uint64_t request_snapshot() override;
+    void snapshot_taken() override;
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
-    Result<void> restore(const VmState& state, LogIndex position);
+    Result<void> restore(const VmState& state, LogIndex position) override;
     // Recording: OwnerPort::dirty_pages() brings the pages written since the last call, or all of
     // them.
-    enum class Since : uint8_t { last_call, ever };
-    void request_dirty_pages(Since since);
+    void request_dirty_pages(Since since) override;
     // Recording: the part of the time, over 0 and at most 1, in which the guest may run.
-    void set_run_share(double share);
+    void set_run_share(double share) override;
     // Recording: answers a backup that has diverged: OwnerPort::heal_answered() follows, at an
     // exit. A later request takes the place of one that has not been answered yet.
-    void answer_heal(std::unique_ptr<HealRequest> request);
+    void answer_heal(std::unique_ptr<HealRequest> request) override;
     // The answer's chunks have been read: the VM may go on.
-    void heal_answer_taken();
+    void heal_answer_taken() override;
     // Replaying, after heal_wanted(): the answer, whose chunks are on this site's disks already; it
     // takes effect behind entry `position`, which has been or will be fed.
-    void heal(std::unique_ptr<HealAnswer> answer, LogIndex position);
+    void heal(std::unique_ptr<HealAnswer> answer, LogIndex position) override;
     // There will be no heal, now or later in this log: go on as well as can be.
-    void abandon_heal();
+    void abandon_heal() override;
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
-    void stop();
-    void wake() { wakeup_.wake(); }
+    void stop() override;
+    void wake() override { wakeup_.wake(); }
 
     // Highest exit whose entries are all in the log port.
-    ExitNumber passed() const { return ExitNumber(passed_.load(std::memory_order_acquire)); }
-    ExitNumber exit_number() const {
+    ExitNumber passed() const override {
+        return ExitNumber(passed_.load(std::memory_order_acquire));
+    }
+    ExitNumber exit_number() const override {
         return ExitNumber(exit_seen_.load(std::memory_order_relaxed));
     }
-    LogIndex applied() const { return LogIndex(applied_seen_.load(std::memory_order_relaxed)); }
-    uint64_t guest_clock_ns(Instant now) const;
+    LogIndex applied() const override {
+        return LogIndex(applied_seen_.load(std::memory_order_relaxed));
+    }
+    uint64_t guest_clock_ns(Instant now) const override;
     // Paused by an operator; at both sites.
-    bool held() const { return held_seen_.load(std::memory_order_relaxed); }
-    bool paused() const { return paused_seen_.load(std::memory_order_relaxed); }
+    bool held() const override { return held_seen_.load(std::memory_order_relaxed); }
+    bool paused() const override { return paused_seen_.load(std::memory_order_relaxed); }
 
     // Before start: called on the vCPU thread.
     void observe_exits(ExitObserver observer) { observer_ = std::move(observer); }
     // Before start: every n-th run is cut short by a kick at a random moment (tests).
     void kick_randomly(uint64_t seed) { kick_seed_ = seed; }
     // Not while it runs.
-    vmm::VirtualMachine& vm() { return *vm_; }
+    vmm::VirtualMachine& vm() override { return *vm_; }
 
   private:
     enum class Mode : uint8_t { recording, replaying };

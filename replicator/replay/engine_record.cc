@@ -1,17 +1,16 @@
 // Recording: events are applied at exits and logged.
 #include <algorithm>
 #include <chrono>
-#include <sys/random.h>
 
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "replicator/replay/engine.h"
+#include "replicator/replay/host_inputs.h"
 #include "replicator/vmm/cpu_state.h"
 
 namespace antipode::replay {
 namespace {
 
-constexpr uint64_t kNanosecondsASecond = 1'000'000'000;
 constexpr Duration kThrottleSlice = std::chrono::milliseconds(2);
 constexpr Duration kThrottleWaitMax = std::chrono::milliseconds(100);
 constexpr int kDigestCostRatio = 100;  // a digest takes at most a hundredth of the time
@@ -36,28 +35,14 @@ void Engine::append(LogEntry::Body body, OutputNumber number, vmm::Output output
 uint64_t Engine::sample(vmm::InputKind kind) {
     const Instant now = MonotonicClock::now();
     switch (kind) {
-        case vmm::InputKind::pm_timer: {
-            const uint64_t ns = clock_pacer_.reading(guest_clock_ns(now));
-            const uint64_t seconds = ns / kNanosecondsASecond;
-            const uint64_t rest = ns % kNanosecondsASecond;
-            return (seconds * vmm::layout::kPmTimerHz +
-                    rest * vmm::layout::kPmTimerHz / kNanosecondsASecond) &
-                   0xffffff;
-        }
+        case vmm::InputKind::pm_timer:
+            return pm_timer_ticks(clock_pacer_.reading(guest_clock_ns(now)));
         case vmm::InputKind::pit_counter:
             return timer_.counter_ticks(now);
-        case vmm::InputKind::wall_clock: {
-            const auto since = std::chrono::system_clock::now().time_since_epoch();
-            return static_cast<uint64_t>(
-                std::chrono::duration_cast<std::chrono::seconds>(since).count());
-        }
-        case vmm::InputKind::entropy: {
-            uint64_t value = 0;
-            // Never a substitute: keys will be made of it.
-            const ssize_t got = getrandom(&value, sizeof value, 0);
-            FT_CHECK(got == sizeof value, "getrandom: {}", got);
-            return value;
-        }
+        case vmm::InputKind::wall_clock:
+            return wall_clock_seconds();
+        case vmm::InputKind::entropy:
+            return host_entropy();
     }
     return 0;
 }

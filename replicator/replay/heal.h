@@ -30,7 +30,8 @@ namespace antipode::replay {
 
 // Everything a VM is at an exit, but for its memory: what another site needs to follow from there.
 struct VmState {
-    std::vector<std::byte> cpu;      // vmm::CpuState
+    static constexpr size_t kCpuBytesMax = 272 << 10;
+    std::vector<std::byte> cpu;      // vmm::CpuState; in checkpoint mode vmm::SmpState
     std::vector<std::byte> machine;  // vmm::Machine
     ExitNumber exit;
     OutputNumber output;  // the last one made

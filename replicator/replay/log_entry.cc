@@ -22,6 +22,7 @@ enum class Kind : uint8_t {
     delta_state = 10,
     vm_control = 11,
     pm_timer_far = 12,
+    checkpoint_part = 13,
 };
 
 constexpr uint8_t kVersion = 1;
@@ -208,6 +209,11 @@ struct BodyWriter {
         write_header(out, Kind::vm_control, delta);
         out.byte(static_cast<uint8_t>(body.kind));
     }
+    void operator()(const CheckpointPart& body) const {
+        FT_CHECK(body.bytes.size() <= CheckpointPart::kBytesMax, "{} bytes", body.bytes.size());
+        write_header(out, Kind::checkpoint_part, delta);
+        out.data(body.bytes);
+    }
 };
 
 Result<LogEntry::Body> read_input(Reader& in, Context& context) {
@@ -323,6 +329,11 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
             FT_TRY(body.cpu, in.data(DeltaState::kCpuBytesMax));
             return LogEntry::Body(std::move(body));
         }
+        case Kind::checkpoint_part: {
+            CheckpointPart body;
+            FT_TRY(body.bytes, in.data(CheckpointPart::kBytesMax));
+            return LogEntry::Body(std::move(body));
+        }
     }
     return in.broken("entry kind is not known");
 }
@@ -382,6 +393,9 @@ size_t encoded_bytes_max(const LogEntry& entry) {
     }
     if (const auto* state = std::get_if<DeltaState>(&entry.body)) {
         return kFixedMax + state->cpu.size();
+    }
+    if (const auto* part = std::get_if<CheckpointPart>(&entry.body)) {
+        return kFixedMax + part->bytes.size();
     }
     return kFixedMax;
 }
@@ -454,6 +468,9 @@ struct Describer {
     }
     std::string operator()(const VmControl& body) const {
         return fmt::format("control {}", to_string(body.kind));
+    }
+    std::string operator()(const CheckpointPart& body) const {
+        return fmt::format("checkpoint-part bytes={}", body.bytes.size());
     }
 };
 

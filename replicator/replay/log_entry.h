@@ -83,6 +83,13 @@ struct DeltaState {
     std::vector<std::byte> cpu;  // vmm::CpuState
     bool operator==(const DeltaState&) const = default;
 };
+// A part of a checkpoint (checkpoint mode, docs/PROTOCOL-checkpoint.md): opaque here. The exit
+// number is the checkpoint's.
+struct CheckpointPart {
+    static constexpr size_t kBytesMax = 320 << 10;
+    std::vector<std::byte> bytes;
+    bool operator==(const CheckpointPart&) const = default;
+};
 // Nothing but the exit number: the primary has got this far.
 struct Passed {
     bool operator==(const Passed&) const = default;
@@ -104,8 +111,9 @@ struct VmControl {
 const char* to_string(VmControl::Kind kind);
 
 struct LogEntry {
-    using Body = std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived,
-                              ConsoleInput, DigestMark, Passed, DeltaPages, DeltaState, VmControl>;
+    using Body =
+        std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived, ConsoleInput,
+                     DigestMark, Passed, DeltaPages, DeltaState, VmControl, CheckpointPart>;
     ExitNumber exit;
     Body body;
     bool operator==(const LogEntry&) const = default;

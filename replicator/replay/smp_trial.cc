@@ -23,7 +23,6 @@ constexpr uint32_t kProgress = 200;  // rounds of each vCPU that show that it ru
 constexpr Duration kDeadline = std::chrono::seconds(20);
 constexpr Duration kLook = std::chrono::milliseconds(1);
 constexpr Duration kKickAgain = std::chrono::microseconds(20);
-constexpr unsigned kApicIdShift = 24;
 
 using Counters = std::array<uint32_t, kVcpus>;
 using Microseconds = std::chrono::duration<double, std::micro>;
@@ -32,6 +31,12 @@ struct SmpVm {
     vmm::GuestMemory memory;
     vmm::Vm vm;
     std::vector<std::unique_ptr<vmm::Vcpu>> vcpus;
+
+    std::vector<vmm::Vcpu*> all() const {
+        std::vector<vmm::Vcpu*> all;
+        for (const auto& each : vcpus) all.push_back(each.get());
+        return all;
+    }
 };
 
 Result<std::unique_ptr<SmpVm>> make_vm(const vmm::Kvm& kvm) {
@@ -40,13 +45,9 @@ Result<std::unique_ptr<SmpVm>> make_vm(const vmm::Kvm& kvm) {
     FT_TRY_VOID(vmm::create_irqchip(vm));
     auto made = std::make_unique<SmpVm>(SmpVm{std::move(memory), std::move(vm), {}});
     FT_TRY(const auto supported, kvm.supported_cpuid());
-    for (size_t id = 0; id < kVcpus; ++id) {
+    for (uint32_t id = 0; id < kVcpus; ++id) {
         FT_TRY(auto vcpu, vmm::Vcpu::create(kvm, made->vm, static_cast<int>(id)));
-        auto cpuid = vmm::lockstep_cpuid(supported);
-        for (auto& entry : cpuid) {
-            if (entry.function == 1) entry.ebx |= static_cast<uint32_t>(id) << kApicIdShift;
-        }
-        FT_TRY_VOID(vcpu.set_cpuid(cpuid));
+        FT_TRY_VOID(vcpu.set_cpuid(vmm::smp_cpuid(supported, id, kVcpus)));
         made->vcpus.push_back(std::make_unique<vmm::Vcpu>(std::move(vcpu)));
     }
     return made;
@@ -147,7 +148,7 @@ Result<SmpTrialResult> run_smp_trial(const vmm::Kvm& kvm) {
         result.stop_us = Microseconds(MonotonicClock::now() - begin).count();
     }
     Instant begin = MonotonicClock::now();
-    FT_TRY(const auto state, vmm::capture_smp(first->vm, first->vcpus));
+    FT_TRY(const auto state, vmm::capture_smp(first->vm, first->all()));
     result.capture_us = Microseconds(MonotonicClock::now() - begin).count();
     std::vector<uint64_t> dirty;
     FT_TRY_VOID(first->vm.collect_dirty(dirty));
@@ -158,7 +159,7 @@ Result<SmpTrialResult> run_smp_trial(const vmm::Kvm& kvm) {
     FT_TRY(auto second, make_vm(kvm));
     std::memcpy(second->memory.host_base(), first->memory.host_base(), kMemoryBytes);
     begin = MonotonicClock::now();
-    FT_TRY_VOID(vmm::restore_smp(second->vm, second->vcpus, state));
+    FT_TRY_VOID(vmm::restore_smp(second->vm, second->all(), state));
     result.restore_us = Microseconds(MonotonicClock::now() - begin).count();
     Running running(*second);
     FT_TRY_VOID(wait_for_progress(*second, running, stood));

@@ -2,6 +2,7 @@
 
 #include "replicator/vmm/boot.h"
 #include "replicator/vmm/cpuid_policy.h"
+#include "replicator/vmm/smp_state.h"
 
 namespace antipode::vmm {
 
@@ -52,11 +53,19 @@ Result<std::unique_ptr<VirtualMachine>> build_copy(const Kvm& kvm, const VmConfi
                                                    GuestMemory&& memory,
                                                    std::shared_ptr<const BootSnapshot> boot) {
     FT_TRY(Vm vm, Vm::create(kvm, memory));
+    const bool in_kernel = config.mode == ProtectionMode::checkpoint;
+    if (in_kernel) FT_TRY_VOID(create_irqchip(vm));
     FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));
     FT_TRY(const auto supported, kvm.supported_cpuid());
-    FT_TRY_VOID(vcpu.set_cpuid(lockstep_cpuid(supported)));
+    FT_TRY_VOID(vcpu.set_cpuid(in_kernel ? smp_cpuid(supported, 0, config.vcpu_count)
+                                         : lockstep_cpuid(supported)));
     auto built = std::make_unique<VirtualMachine>(VirtualMachine{
         std::move(memory), std::move(vm), std::move(vcpu), nullptr, std::move(boot)});
+    for (uint32_t id = 1; id < config.vcpu_count; ++id) {
+        FT_TRY(Vcpu more, Vcpu::create(kvm, built->vm, static_cast<int>(id)));
+        FT_TRY_VOID(more.set_cpuid(smp_cpuid(supported, id, config.vcpu_count)));
+        built->more_vcpus.push_back(std::make_unique<Vcpu>(std::move(more)));
+    }
     built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
     return built;
 }

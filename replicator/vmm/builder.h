@@ -18,7 +18,14 @@ struct VirtualMachine {
     Vm vm;
     Vcpu vcpu;
     std::unique_ptr<Machine> machine;
-    std::shared_ptr<const BootSnapshot> boot;  // what a reset goes back to
+    std::shared_ptr<const BootSnapshot> boot;            // what a reset goes back to
+    std::vector<std::unique_ptr<Vcpu>> more_vcpus = {};  // checkpoint mode: those behind the first
+
+    std::vector<Vcpu*> vcpus() {
+        std::vector<Vcpu*> all{&vcpu};
+        for (const auto& each : more_vcpus) all.push_back(each.get());
+        return all;
+    }
 };
 
 // Refuses, with the reason, a TSC policy that this host or this VM's mode cannot keep.

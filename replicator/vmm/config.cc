@@ -123,14 +123,35 @@ Result<TscPolicy> parse_tsc(const std::string& text, const std::string& origin) 
                 "{}: machine-config.tsc is \"{}\", not hidden, frozen or live", origin, text);
 }
 
+Result<ProtectionMode> parse_mode(const std::string& text, const std::string& origin) {
+    if (text == "lockstep") return ProtectionMode::lockstep;
+    if (text == "checkpoint") return ProtectionMode::checkpoint;
+    if (text == "auto") {
+        return fail(Errc::unsupported,
+                    "{}: machine-config.mode: auto is not there yet; use lockstep or checkpoint",
+                    origin);
+    }
+    return fail(Errc::invalid_argument,
+                "{}: machine-config.mode is \"{}\", not lockstep, checkpoint or auto", origin,
+                text);
+}
+
 Result<void> parse_machine(const json::object& object, const std::string& origin,
                            VmConfig& config) {
     ObjectReader reader(object, origin + ": machine-config");
-    FT_TRY(const auto vcpus, reader.number("vcpu_count", 1, 1));
+    FT_TRY(const auto vcpus, reader.number("vcpu_count", 1, VmConfig::kVcpusMax));
     FT_TRY(config.mem_size_mib, reader.number("mem_size_mib", 2, VmConfig::kMemoryMibMax));
     config.vcpu_count = static_cast<uint32_t>(vcpus);
     FT_TRY(const auto tsc, reader.text("tsc", "hidden"));
     FT_TRY(config.tsc, parse_tsc(tsc, origin));
+    FT_TRY(const auto mode, reader.text("mode", "lockstep"));
+    FT_TRY(config.mode, parse_mode(mode, origin));
+    if (config.vcpu_count > 1 && config.mode == ProtectionMode::lockstep) {
+        return fail(Errc::invalid_argument,
+                    "{}: machine-config.vcpu_count is {}, and lockstep can have 1: "
+                    "use \"mode\": \"checkpoint\"",
+                    origin, config.vcpu_count);
+    }
     return reader.no_other_keys();
 }
 

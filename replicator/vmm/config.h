@@ -1,7 +1,7 @@
 // VmConfig: a VM's definition, a JSON file in Firecracker's shape.
 //
 //   { "boot-source": {"kernel_image_path", "initrd_path"?, "boot_args"?},
-//     "machine-config": {"vcpu_count": 1, "mem_size_mib", "tsc"?: "hidden"},
+//     "machine-config": {"vcpu_count", "mem_size_mib", "tsc"?: "hidden", "mode"?: "lockstep"},
 //     "drives": [{"drive_id", "path_on_host", "is_read_only"?, "is_root_device"?}],
 //     "network-interfaces": [{"iface_id", "host_dev_name", "guest_mac"?}],
 //     "entropy": {}? }
@@ -41,7 +41,14 @@ enum class TscPolicy : uint8_t {
     live,    // the host's; cannot be replayed
 };
 
+// How a VM is protected. More than one vCPU needs `checkpoint`.
+enum class ProtectionMode : uint8_t {
+    lockstep,    // its execution is recorded and replayed
+    checkpoint,  // its state is copied again and again (docs/PROTOCOL-checkpoint.md)
+};
+
 struct VmConfig {
+    static constexpr uint32_t kVcpusMax = 16;
     // The guest is told that it has 40 bits of physical address (cpuid_policy.cc).
     static constexpr uint64_t kMemoryMibMax = 512 * 1024;
 
@@ -51,6 +58,7 @@ struct VmConfig {
     uint32_t vcpu_count = 1;
     uint64_t mem_size_mib = 128;
     TscPolicy tsc = TscPolicy::hidden;
+    ProtectionMode mode = ProtectionMode::lockstep;
     std::vector<DriveConfig> drives;
     std::vector<NetworkConfig> networks;
     bool has_entropy = false;  // a virtio-rng device

@@ -17,6 +17,9 @@ constexpr uint32_t kLeaf1Edx = bit(0) | bit(1) | bit(2) | bit(3) | bit(5) | bit(
 // Leaf 1, ECX: SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 AES.
 constexpr uint32_t kLeaf1Ecx = bit(0) | bit(1) | bit(9) | bit(13) | bit(19) | bit(20) | bit(25);
 constexpr uint32_t kHypervisor = bit(31);
+// Leaf 1, EDX, of VMs in checkpoint mode.
+constexpr uint32_t kApic = bit(9);
+constexpr uint32_t kSeveralIds = bit(28);
 // Leaf 0x80000001, EDX: SYSCALL NX LM; ECX: LAHF.
 constexpr uint32_t kExtendedEdx = bit(11) | bit(20) | bit(29);
 constexpr uint32_t kExtendedEcx = bit(0);
@@ -69,6 +72,23 @@ std::vector<kvm_cpuid_entry2> lockstep_cpuid(std::span<const kvm_cpuid_entry2> s
             entry(0x80000002 + i, word(part), word(part + 4), word(part + 8), word(part + 12)));
     }
     table.push_back(entry(0x80000008, kAddressBits, 0, 0, 0));
+    return table;
+}
+
+// With a local APIC; each vCPU its own id, all in one package of as many cores.
+std::vector<kvm_cpuid_entry2> smp_cpuid(std::span<const kvm_cpuid_entry2> supported, uint32_t id,
+                                        uint32_t count) {
+    constexpr unsigned kApicIdShift = 24;
+    constexpr unsigned kCountShift = 16;
+    auto table = lockstep_cpuid(supported);
+    for (auto& entry : table) {
+        if (entry.function == 1) {
+            entry.ebx |= id << kApicIdShift | count << kCountShift;
+            entry.edx |= kApic | (count > 1 ? kSeveralIds : 0);
+        } else if (entry.function == 0x80000008) {
+            entry.ecx = count - 1;
+        }
+    }
     return table;
 }
 

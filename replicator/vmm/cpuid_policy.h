@@ -17,5 +17,8 @@
 namespace antipode::vmm {
 
 std::vector<kvm_cpuid_entry2> lockstep_cpuid(std::span<const kvm_cpuid_entry2> supported);
+// The same for vCPU `id` of `count`, of a VM in checkpoint mode: it has local APICs.
+std::vector<kvm_cpuid_entry2> smp_cpuid(std::span<const kvm_cpuid_entry2> supported, uint32_t id,
+                                        uint32_t count);
 
 }  // namespace antipode::vmm

@@ -243,9 +243,24 @@ bool Machine::block_in_flight() const {
 }
 
 void Machine::update_lines() {
-    pic_.set_line(layout::kIrqUart, uart_.interrupt_line());
+    set_line(layout::kIrqUart, uart_.interrupt_line());
     for (size_t i = 0; i < virtio_.size(); ++i) {
-        pic_.set_line(layout::kVirtioIrqs[i], virtio_[i]->interrupt_line());
+        set_line(layout::kVirtioIrqs[i], virtio_[i]->interrupt_line());
+    }
+}
+
+void Machine::set_line(uint8_t number, bool level) {
+    if (!line_sink_) return pic_.set_line(number, level);
+    const auto bit = static_cast<uint16_t>(1u << number);
+    if (((lines_high_ & bit) != 0) == level) return;
+    lines_high_ ^= bit;
+    line_sink_(number, level);
+}
+
+void Machine::repeat_lines() {
+    update_lines();
+    for (uint8_t number = 0; number < 16; ++number) {
+        if ((lines_high_ >> number & 1) != 0) line_sink_(number, true);
     }
 }
 

@@ -5,13 +5,17 @@
 // no thread and reads no clock but through InputSource, so that the same inputs give the same
 // machine at both sites.
 //
-// vCPU thread only.
+// With interrupt controllers in the kernel (checkpoint mode) its own have no part: changes of lines
+// go to route_lines().
+//
+// vCPU thread only, or under a lock where there are several.
 //
 // INVARIANTS
 //   - Interrupt lines are updated before each verb returns; interrupt_pending() is current.
 //   - Outputs are in the order the guest made them.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <variant>
@@ -48,6 +52,12 @@ class Machine {
 
     // `drive_bytes`: capacity of each drive of the configuration, in order.
     Machine(const VmConfig& config, const std::vector<uint64_t>& drive_bytes, GuestMemory& memory);
+
+    // `level` of line `number` of the i8259 pair has changed.
+    using LineSink = std::function<void(uint8_t number, bool level)>;
+    void route_lines(LineSink sink) { line_sink_ = std::move(sink); }
+    // After load(): says the level of every line that is high.
+    void repeat_lines();
 
     // Carries out the access that stopped the vCPU and fills in what a read returns.
     void emulate(const Exit& exit, InputSource& inputs);
@@ -97,6 +107,7 @@ class Machine {
     static void emulate_msr(const Exit& exit);
     void collect_outputs();
     void update_lines();
+    void set_line(uint8_t number, bool level);
     VirtioMmioDevice* device_at(uint64_t address);
 
     GuestMemory& memory_;
@@ -110,6 +121,8 @@ class Machine {
     std::vector<VirtioMmioDevice*> virtio_;  // drives, interfaces, entropy: by address
     std::vector<Output> outputs_;
     Condition condition_ = Condition::running;
+    LineSink line_sink_;
+    uint16_t lines_high_ = 0;  // with a line sink: what it was told
 };
 
 }  // namespace antipode::vmm

@@ -1,17 +1,77 @@
 #include "replicator/vmm/smp_state.h"
 
+#include <cstring>
+#include <type_traits>
+
 namespace antipode::vmm {
+namespace {
+
+constexpr uint16_t kVersion = 1;
+
+template <typename T>
+void put_raw(StateWriter& out, const T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    out.put_fixed({reinterpret_cast<const uint8_t*>(&value), sizeof value});
+}
+
+template <typename T>
+void get_raw(StateReader& in, T& value) {
+    for (size_t i = 0; i < sizeof value; ++i) {
+        reinterpret_cast<uint8_t*>(&value)[i] = in.get<uint8_t>();
+    }
+}
+
+}  // namespace
 
 Result<void> create_irqchip(const Vm& vm) {
     FT_TRY_VOID(kvm_ioctl(vm.fd(), KVM_CREATE_IRQCHIP, 0ul, "KVM_CREATE_IRQCHIP"));
     kvm_pit_config config{};
+    config.flags = KVM_PIT_SPEAKER_DUMMY;  // port 0x61 belongs to channel 2, which is in there
     FT_TRY_VOID(kvm_ioctl(vm.fd(), KVM_CREATE_PIT2, &config, "KVM_CREATE_PIT2"));
     return {};
 }
 
-Result<SmpState> capture_smp(const Vm& vm, std::span<const std::unique_ptr<Vcpu>> vcpus) {
+void SmpState::save(StateWriter& out) const {
+    out.put(kVersion);
+    out.put(static_cast<uint16_t>(cpus.size()));
+    for (size_t i = 0; i < cpus.size(); ++i) {
+        cpus[i].save(out);
+        put_raw(out, local_apics[i]);
+    }
+    for (const auto& chip : chips) put_raw(out, chip);
+    put_raw(out, timer);
+}
+
+Result<SmpState> SmpState::load(StateReader& in, size_t vcpu_count) {
+    const auto version = in.get<uint16_t>();
+    if (version != kVersion) {
+        return fail(Errc::version, "vCPUs' state: version is {}, expected {}", version, kVersion);
+    }
+    const auto count = in.get<uint16_t>();
+    if (count != vcpu_count) {
+        return fail(Errc::invalid_argument, "vCPUs' state: is of {} vCPUs, this VM has {}", count,
+                    vcpu_count);
+    }
     SmpState state;
-    for (const auto& vcpu : vcpus) {
+    state.local_apics.resize(count);
+    for (auto& apic : state.local_apics) {
+        FT_TRY(auto cpu, CpuState::load(in));
+        state.cpus.push_back(std::move(cpu));
+        get_raw(in, apic);
+    }
+    for (uint32_t id = 0; id < kChips; ++id) {
+        get_raw(in, state.chips[id]);
+        if (state.chips[id].chip_id != id) in.reject("a chip has another's number");
+    }
+    get_raw(in, state.timer);
+    if (!in.ok()) return fail(Errc::corrupt, "vCPUs' state: {}", in.problem());
+    if (!in.at_end()) return fail(Errc::corrupt, "vCPUs' state: bytes behind its end");
+    return state;
+}
+
+Result<SmpState> capture_smp(const Vm& vm, std::span<Vcpu* const> vcpus) {
+    SmpState state;
+    for (Vcpu* vcpu : vcpus) {
         // First: KVM_GET_MP_STATE takes in INIT and SIPI that are pending at the local APIC.
         FT_TRY(auto cpu, capture_cpu(*vcpu));
         FT_TRY(cpu.regs, vcpu->regs());
@@ -29,8 +89,7 @@ Result<SmpState> capture_smp(const Vm& vm, std::span<const std::unique_ptr<Vcpu>
     return state;
 }
 
-Result<void> restore_smp(const Vm& vm, std::span<const std::unique_ptr<Vcpu>> vcpus,
-                         const SmpState& state) {
+Result<void> restore_smp(const Vm& vm, std::span<Vcpu* const> vcpus, const SmpState& state) {
     if (state.cpus.size() != vcpus.size() || state.local_apics.size() != vcpus.size()) {
         return fail(Errc::invalid_argument, "state of {} vCPUs for a VM with {}", state.cpus.size(),
                     vcpus.size());

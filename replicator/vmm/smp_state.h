@@ -5,12 +5,14 @@
 // pending access completed (Vcpu::complete_access). Order matters, and each step's reason is at the
 // step.
 //
+// Encoding: a version, the number of vCPUs, each one's CpuState and local APIC, the chips, the
+// timer; KVM's structures by their kernel ABI size.
+//
 // INVARIANT: restored into a VM with as many vCPUs, made by create_irqchip() and Vcpu::create() in
 // the same order, the guest cannot tell.
 #pragma once
 
 #include <array>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -26,12 +28,15 @@ struct SmpState {
     std::vector<kvm_lapic_state> local_apics;  // one a vCPU
     std::array<kvm_irqchip, kChips> chips{};
     kvm_pit_state2 timer{};
+
+    void save(StateWriter& out) const;
+    // Refuses the state of another number of vCPUs.
+    static Result<SmpState> load(StateReader& in, size_t vcpu_count);
 };
 
 // The in-kernel interrupt controllers and timer of a VM that has no vCPU yet.
 Result<void> create_irqchip(const Vm& vm);
-Result<SmpState> capture_smp(const Vm& vm, std::span<const std::unique_ptr<Vcpu>> vcpus);
-Result<void> restore_smp(const Vm& vm, std::span<const std::unique_ptr<Vcpu>> vcpus,
-                         const SmpState& state);
+Result<SmpState> capture_smp(const Vm& vm, std::span<Vcpu* const> vcpus);
+Result<void> restore_smp(const Vm& vm, std::span<Vcpu* const> vcpus, const SmpState& state);
 
 }  // namespace antipode::vmm

@@ -43,6 +43,7 @@ void log_batches(const std::filesystem::path& directory) {
         {"passed", Passed{}},
         {"pages", DeltaPages{{{7, {}}, {8, std::vector<std::byte>(4096, std::byte{1})}}}},
         {"state", DeltaState{bytes}},
+        {"checkpoint", CheckpointPart{bytes}},
     };
     LogBatch all{LogIndex(1000), OutputNumber(17), 123456789, {}};
     uint64_t exit = 1'000'000;

@@ -13,6 +13,7 @@
 // antipode.ip=10.0.2.15   our address (/PREFIX is accepted and ignored: we answer to whoever sent)
 // antipode.port=7         our port
 // antipode.clock_hz=0     timer interrupts to keep the uptime by, 0 = no clock
+// antipode.smp=0          1: a second vCPU counts meanwhile (lib/smp.h); a wrong count ends it
 //
 // `quit` as payload ends it with EXIT-SUCCESS. Console: `udp_echo: ready ip=A port=P records=N
 // of=M`. A disk that fails a write is EXIT-FAILURE: nothing unwritten is ever answered.
@@ -20,6 +21,7 @@
 #include "tests/guests/lib/block.h"
 #include "tests/guests/lib/kernel.h"
 #include "tests/guests/lib/net.h"
+#include "tests/guests/lib/smp.h"
 
 namespace antipode::guest {
 namespace {
@@ -55,6 +57,7 @@ uint64_t g_record_count_max;
 uint32_t g_ip = 0x0a00020f;
 uint16_t g_port = 7;
 bool g_clock;
+bool g_smp;
 uint32_t g_lines;  // interrupts taken, their devices not yet looked after
 bool g_quit;
 
@@ -283,8 +286,12 @@ void answer(const Request& request, uint64_t sequence, uint64_t now_ms) {
 }
 
 void serve_batch() {
+    constexpr uint32_t kRounds = 10;
     if (g_request_count == 0) {
         return;
+    }
+    if (g_smp && (!smp_count(kRounds) || smp_counts().errors != 0)) {
+        fail("udp_echo: two vCPUs do not agree");
     }
     const uint64_t now_ms = g_clock ? clock_ms() : 0;
     store_batch(now_ms);
@@ -317,6 +324,7 @@ void read_options(Text command_line) {
         fail("udp_echo: antipode.ip is not an address like 10.0.2.15");
     }
     g_port = static_cast<uint16_t>(option_number(command_line, "antipode.port", g_port));
+    g_smp = option_number(command_line, "antipode.smp", 0) != 0;
     const uint64_t clock_hz = option_number(command_line, "antipode.clock_hz", 0);
     if (clock_hz != 0) {
         g_clock = true;
@@ -331,6 +339,9 @@ void read_options(Text command_line) {
     read_options(command_line);
     open_ledger(command_line);
     g_net.open(command_line);
+    if (g_smp) {
+        smp_start();
+    }
     Line<160> line;
     line.text("udp_echo: ready ip=").address(g_ip).text(" port=").number(g_port);
     line.text(" records=").number(g_record_count).text(" of=").number(g_record_count_max);

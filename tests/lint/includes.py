@@ -18,6 +18,7 @@ MODULES = [
     ("common/failover/", "failover"),
     ("replicator/vmm/", "vmm"),
     ("replicator/replay/", "replay"),
+    ("replicator/checkpoint/", "checkpoint"),
     ("replicator/stream/", "stream"),
     ("replicator/control/control_api.h", "control_api"),
     ("replicator/control/", "control"),
@@ -31,7 +32,8 @@ MODULES = [
 ]
 
 EVERYTHING = {name for _, name in MODULES}
-BELOW_CONTROL = {"base", "wire", "env", "failover", "vmm", "replay", "stream", "disksync", "control_api"}
+BELOW_CONTROL = {"base", "wire", "env", "failover", "vmm", "replay", "checkpoint", "stream", "disksync",
+                 "control_api"}
 ALLOWED = {
     "base": set(),
     "wire": {"base"},
@@ -39,6 +41,7 @@ ALLOWED = {
     "failover": {"base", "wire"},
     "vmm": {"base"},
     "replay": {"base", "wire", "env", "vmm"},
+    "checkpoint": {"base", "wire", "env", "vmm", "replay"},
     "stream": {"base", "wire", "env"},
     "disksync": {"base", "wire", "env"},
     "tiebreaker": {"base", "wire", "env", "failover"},

@@ -34,6 +34,11 @@ void MemoryDisk::submit(vmm::BlockRequest&& request) {
     changed_.notify_all();
 }
 
+bool MemoryDisk::idle() {
+    const std::lock_guard lock(mutex_);
+    return waiting_.empty() && !busy_;
+}
+
 void MemoryDisk::fail_next(size_t count, vmm::BlockOperation operation) {
     const std::lock_guard lock(mutex_);
     fail_count_ = count;
@@ -84,10 +89,12 @@ void MemoryDisk::main() {
         waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(pick));
         const auto delay = std::chrono::microseconds(random_.below(kDelayMicrosecondsMax));
         const auto status = execute(request);
+        busy_ = true;
         lock.unlock();
         std::this_thread::sleep_for(delay);  // the disk's time, not a wait for anything
         engine_->block_done(request.device, request.number, status, std::move(request.data));
         lock.lock();
+        busy_ = false;
     }
 }
 

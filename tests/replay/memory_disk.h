@@ -21,12 +21,14 @@ class MemoryDisk final : public DiskPort {
     ~MemoryDisk() override;
 
     // Where completions go. Before the engine starts.
-    void attach(Engine& engine) { engine_ = &engine; }
+    void attach(VmEngine& engine) { engine_ = &engine; }
     void submit(vmm::BlockRequest&& request) override;
     // The next `count` requests that this returns true for fail with an I/O error.
     void fail_next(size_t count, vmm::BlockOperation operation);
     std::vector<std::byte> contents();
     void set_contents(std::vector<std::byte> bytes);
+    // Nothing is waiting or being done.
+    bool idle();
     // Finishes what was submitted and stops; later requests are ignored.
     void stop();
 
@@ -34,7 +36,7 @@ class MemoryDisk final : public DiskPort {
     void main();
     vmm::BlockStatus execute(vmm::BlockRequest& request);
 
-    Engine* engine_ = nullptr;
+    VmEngine* engine_ = nullptr;
     Random random_;
     std::mutex mutex_;
     std::condition_variable changed_;
@@ -43,6 +45,7 @@ class MemoryDisk final : public DiskPort {
     size_t fail_count_ = 0;
     vmm::BlockOperation fail_operation_ = vmm::BlockOperation::read;
     bool stopping_ = false;
+    bool busy_ = false;
     std::thread thread_;
 };
 

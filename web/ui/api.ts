@@ -49,6 +49,10 @@ export interface Status {
     acknowledged: number;
   };
   digest: { checked: number; mismatches: number; healed_pages: number; last_ok_exit: number | null };
+  checkpoint: {
+    taken: number; acknowledged: number; interval_seconds: number | null; bound: string; last_bytes: number;
+    last_pages: number; last_pause_seconds: number | null;
+  } | null;
   disks: Disk[];
   tiebreaker: {
     reachable: boolean; address: string; text: string; last_answer_seconds: number | null;

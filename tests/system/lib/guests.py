@@ -17,7 +17,8 @@ MEBIBYTE = 1 << 20
 class Guest:
     """Arguments may hold {address}, the pair's guest address with its prefix length."""
 
-    def __init__(self, name, kernel, arguments, memory_mib, disk_bytes, initrd=None, network=False, transports=(), ready="ready"):
+    def __init__(self, name, kernel, arguments, memory_mib, disk_bytes, initrd=None, network=False, transports=(), ready="ready",
+                 vcpus=1, mode=None):
         self.name = name
         self.kernel = kernel
         self.initrd = initrd
@@ -27,6 +28,8 @@ class Guest:
         self.network = network
         self.transports = transports  # in which it answers
         self.ready = ready            # what its console says when it works
+        self.vcpus = vcpus
+        self.mode = mode              # of protection; None: the default
 
 
 def bare_metal_image(name):
@@ -55,6 +58,19 @@ def udp_echo():
     return Guest("udp_echo", bare_metal_image("udp_echo"),
                  "antipode.ip={address} antipode.port=7 antipode.clock_hz=50",
                  memory_mib=16, disk_bytes=64 * MEBIBYTE, network=True, transports=("udp",), ready="udp_echo: ready")
+
+
+def smp_echo():
+    """The echo service with a second vCPU that counts, which lockstep cannot have."""
+    return Guest("udp_echo", bare_metal_image("udp_echo"),
+                 "antipode.ip={address} antipode.port=7 antipode.clock_hz=50 antipode.smp=1",
+                 memory_mib=16, disk_bytes=64 * MEBIBYTE, network=True, transports=("udp",), ready="udp_echo: ready",
+                 vcpus=2, mode="checkpoint")
+
+
+def smp_counter():
+    return Guest("smp_counter", bare_metal_image("smp_counter"), "antipode.every=10", memory_mib=16, disk_bytes=4 * MEBIBYTE,
+                 ready="smp_counter: line=2", vcpus=2, mode="checkpoint")
 
 
 def counter():

@@ -129,8 +129,10 @@ class Pair:
         definition = {
             "boot-source": boot,
             "drives": [{"drive_id": "data", "path_on_host": site.disk, "is_root_device": False, "is_read_only": False}],
-            "machine-config": {"vcpu_count": 1, "mem_size_mib": self.guest.memory_mib},
+            "machine-config": {"vcpu_count": self.guest.vcpus, "mem_size_mib": self.guest.memory_mib},
         }
+        if self.guest.mode:
+            definition["machine-config"]["mode"] = self.guest.mode
         if self.guest.network:
             definition["network-interfaces"] = [
                 {"iface_id": "eth0", "host_dev_name": self.tap, "guest_mac": MAC.format(self.index + 1)}]

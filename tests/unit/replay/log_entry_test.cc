@@ -81,6 +81,7 @@ std::vector<LogEntry::Body> one_of_each() {
         Passed{},
         DeltaPages{{{0, {}}, {1, std::vector<std::byte>(4096, std::byte{1})}, {1000, {}}}},
         DeltaState{std::vector<std::byte>(300, std::byte{2})},
+        CheckpointPart{std::vector<std::byte>(200, std::byte{3})},
         VmControl{VmControl::Kind::pause},
         VmControl{VmControl::Kind::line_break},
     };
@@ -121,6 +122,7 @@ TEST(LogEntryTest, GoldenBytes) {
     EXPECT_EQ(entry_hex(DeltaPages{{{3, {}}, {4, {}}, {100, {}}}}), "09 03 06 00 be 01");
     EXPECT_EQ(entry_hex(DeltaState{bytes_of({9, 8, 7})}), "0a 03 09 08 07");
     EXPECT_EQ(entry_hex(VmControl{VmControl::Kind::reset}), "0b 03");
+    EXPECT_EQ(entry_hex(CheckpointPart{bytes_of({1, 2, 3})}), "0d 03 01 02 03");
     const std::vector<std::byte> page(4096, std::byte{0xee});
     const auto with_page = encode(batch_of(DeltaPages{{{5, page}}}));
     EXPECT_EQ(to_hex(std::span(with_page).first(9)), "01 01 00 00 05 01 09 01 0b");
@@ -205,7 +207,7 @@ TEST(LogEntryTest, DecodeUndoesEncode) {
         return bytes;
     };
     const auto body = [&]() -> LogEntry::Body {
-        switch (random.below(10)) {
+        switch (random.below(11)) {
             case 0:
                 return InputRead{vmm::InputKind::pm_timer, number() & 0xffffff};
             case 1:
@@ -236,6 +238,8 @@ TEST(LogEntryTest, DecodeUndoesEncode) {
                 }
                 return pages;
             }
+            case 9:
+                return CheckpointPart{data(4096)};
             default:
                 return DeltaState{data(DeltaState::kCpuBytesMax)};
         }
@@ -329,7 +333,7 @@ TEST(LogEntryTest, NumbersThatAreRefused) {
 TEST(LogEntryTest, EntriesThatAreRefused) {
     const std::string head = "01 01 00 00 05 01 ";
     const auto entry = [&](const std::string& text) { return problem(head + text); };
-    for (const char* kind : {"00", "0d", "0e", "0f"}) {
+    for (const char* kind : {"00", "0e", "0f"}) {
         EXPECT_EQ(entry(kind), "byte 7: entry kind is not known") << kind;
     }
     EXPECT_EQ(entry("0b 00"), "byte 8: control operation is not known");
@@ -375,6 +379,7 @@ TEST(LogEntryTest, EntriesDescribeThemselves) {
     EXPECT_EQ(text(Passed{}), "exit 17 passed");
     EXPECT_EQ(text(DeltaPages{{{9, {}}}}), "exit 17 delta-pages count=1 first=9");
     EXPECT_EQ(text(DeltaState{bytes_of({1})}), "exit 17 delta-state bytes=1");
+    EXPECT_EQ(text(CheckpointPart{bytes_of({1, 2})}), "exit 17 checkpoint-part bytes=2");
 }
 
 TEST(LogEntryTest, TheOutputChecksumIsXxh3) {

@@ -56,6 +56,7 @@ TEST(VmConfigTest, Everything) {
     EXPECT_EQ(config.initrd_path, "/boot/initrd");
     EXPECT_EQ(config.boot_args, "quiet");
     EXPECT_EQ(config.vcpu_count, 1u);
+    EXPECT_EQ(config.mode, ProtectionMode::lockstep);
     EXPECT_EQ(config.mem_size_mib, 256u);
     ASSERT_EQ(config.drives.size(), 3u);
     EXPECT_EQ(config.drives[0].drive_id, "root");
@@ -143,8 +144,23 @@ TEST(VmConfigTest, WhatHasTheWrongType) {
     }
     EXPECT_EQ(problem(vm(kMachine + R"(, "tsc": "slow")")),
               "machine-config.tsc is \"slow\", not hidden, frozen or live");
+    EXPECT_EQ(problem(vm(R"("vcpu_count": 17, "mem_size_mib": 64)")),
+              "machine-config.vcpu_count is not a whole number from 1 to 16");
     EXPECT_EQ(problem(vm(R"("vcpu_count": 2, "mem_size_mib": 64)")),
-              "machine-config.vcpu_count is not a whole number from 1 to 1");
+              "machine-config.vcpu_count is 2, and lockstep can have 1: use \"mode\": "
+              "\"checkpoint\"");
+    EXPECT_EQ(problem(vm(kMachine + R"(, "mode": "fast")")),
+              "machine-config.mode is \"fast\", not lockstep, checkpoint or auto");
+    EXPECT_EQ(problem(vm(kMachine + R"(, "mode": "auto")")),
+              "machine-config.mode: auto is not there yet; use lockstep or checkpoint");
+}
+
+TEST(VmConfigTest, SeveralVcpusInCheckpointMode) {
+    const auto config =
+        parse_vm_config(vm(R"("vcpu_count": 4, "mem_size_mib": 64, "mode": "checkpoint")"), "x");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->vcpu_count, 4u);
+    EXPECT_EQ(config->mode, ProtectionMode::checkpoint);
 }
 
 TEST(VmConfigTest, WhatIsEmpty) {

@@ -1,0 +1,389 @@
+// The engine's thread, its commands, and the vCPUs' exits.
+#include "replicator/checkpoint/checkpoint_engine.h"
+
+#include <algorithm>
+#include <pthread.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "replicator/replay/host_inputs.h"
+
+namespace antipode::checkpoint {
+namespace {
+
+// What the guest may have sent out that is neither logged nor in a checkpoint.
+constexpr size_t kMadeBytesMax = 8 << 20;
+
+}  // namespace
+
+CheckpointEngine::CheckpointEngine(std::unique_ptr<vmm::VirtualMachine> vm,
+                                   CheckpointOptions options, replay::LogPort& log,
+                                   replay::DiskPort& disk, replay::OwnerPort& owner,
+                                   Registry& metrics)
+    : vm_(std::move(vm)),
+      machine_(*vm_->machine),
+      options_(options),
+      log_(log),
+      disk_(disk),
+      owner_(owner),
+      group_(vm_->vcpus(),
+             [this](size_t vcpu, const vmm::Exit& exit) { return service(vcpu, exit); }),
+      interval_(options.interval),
+      table_(vm_->memory.page_count()),
+      assembler_(vm_->memory.page_count()),
+      frames_(options.frames_pending_max),
+      feed_(options.log_entries_pending_max),
+      exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
+      checkpoints_total_(metrics.counter("antipode_checkpoints_total", "Checkpoints taken")),
+      pages_total_(metrics.counter("antipode_checkpoint_pages_total", "Pages sent in checkpoints")),
+      pages_unchanged_total_(
+          metrics.counter("antipode_checkpoint_pages_unchanged_total",
+                          "Pages that were written and held what the backup has")),
+      bytes_total_(metrics.counter("antipode_checkpoint_bytes_total", "Bytes of checkpoints")),
+      frames_dropped_total_(metrics.counter("antipode_frames_dropped_total",
+                                            "Received frames dropped before the guest")),
+      pause_seconds_(metrics.histogram("antipode_checkpoint_pause_seconds",
+                                       "How long the guest stood for a checkpoint",
+                                       delay_bounds_seconds())) {
+    auto captured = vmm::capture_smp(vm_->vm, group_.vcpus());
+    if (captured) {
+        boot_state_ = std::move(*captured);
+        state_ = boot_state_;
+    } else {
+        vcpu_failure_ = captured.error().to_string();
+        vcpu_failed_ = true;
+    }
+}
+
+CheckpointEngine::~CheckpointEngine() {
+    stop();
+}
+
+void CheckpointEngine::start_recording(uint64_t guest_clock_ns) {
+    guest_clock_base_ns_ =
+        MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
+    start(Mode::recording);
+}
+
+void CheckpointEngine::start_replaying() {
+    start(Mode::replaying);
+}
+
+void CheckpointEngine::start(Mode mode) {
+    FT_CHECK(!thread_.joinable(), "engine started twice");
+    mode_ = mode;
+    thread_ = std::thread([this] { main(); });
+}
+
+void CheckpointEngine::stop() {
+    stop_wanted_ = true;
+    if (!thread_.joinable()) return;
+    wake();
+    thread_.join();
+}
+
+void CheckpointEngine::pause() {
+    pause_wanted_ = true;
+    wake();
+}
+
+void CheckpointEngine::resume() {
+    pause_wanted_ = false;
+    stand_wanted_ = false;
+    wake();
+}
+
+void CheckpointEngine::pause_at_exit(Capture capture) {
+    capture_wanted_ = capture == Capture::yes;
+    stand_wanted_ = true;
+    wake();
+}
+
+void CheckpointEngine::follow() {
+    follow_wanted_ = true;
+    wake();
+}
+
+void CheckpointEngine::request_dirty_pages(Since since) {
+    if (since == Since::ever) dirty_from_start_ = true;
+    dirty_wanted_ = true;
+    wake();
+}
+
+void CheckpointEngine::protect(Protection protection) {
+    protection_wanted_ = protection;
+    wake();
+}
+
+void CheckpointEngine::acknowledged(ExitNumber checkpoint) {
+    acknowledged_ = checkpoint.value();
+    wake();
+}
+
+const replay::CheckpointStatus* CheckpointEngine::checkpoint_status() {
+    const std::lock_guard lock(status_mutex_);
+    status_shown_ = status_;
+    status_shown_.acknowledged = acknowledged_.load();
+    return &status_shown_;
+}
+
+uint64_t CheckpointEngine::guest_clock_ns(Instant now) const {
+    return static_cast<uint64_t>(now.time_since_epoch().count() - guest_clock_base_ns_.load());
+}
+
+bool CheckpointEngine::frame_received(uint32_t interface, std::vector<std::byte> bytes) {
+    if (!frames_.push({interface, std::move(bytes)})) {
+        frames_dropped_total_.add();
+        return false;
+    }
+    wake();
+    return true;
+}
+
+bool CheckpointEngine::console_input(std::vector<std::byte> bytes) {
+    constexpr size_t kPendingMax = 64;
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        if (inbox_console_.size() >= kPendingMax) return false;
+        inbox_console_.push_back(std::move(bytes));
+        inbox_any_ = true;
+    }
+    wake();
+    return true;
+}
+
+bool CheckpointEngine::control(replay::VmControl::Kind kind) {
+    constexpr size_t kPendingMax = 16;
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        if (inbox_controls_.size() >= kPendingMax) return false;
+        inbox_controls_.push_back(kind);
+        inbox_any_ = true;
+    }
+    wake();
+    return true;
+}
+
+void CheckpointEngine::block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
+                                  std::vector<std::byte> data) {
+    {
+        const std::lock_guard lock(inbox_mutex_);
+        inbox_blocks_.push_back({drive, number, status, std::move(data)});
+        inbox_any_ = true;
+    }
+    wake();
+}
+
+void CheckpointEngine::main() {
+    pthread_setname_np(pthread_self(), "checkpoints");
+    if (vcpu_failed_) {
+        (void)finish(replay::StopReason::failed, vcpu_failure_);
+        return;
+    }
+    if (mode_ == Mode::recording) {
+        route_lines();
+        // Both sites have built the same image.
+        if (protection_wanted_.load() == Protection::on) begin_protection(Baseline::same);
+    } else {
+        find_writes();
+    }
+    group_.start();
+    for (;;) {
+        if (obey_commands() == Step::stop) break;
+        if ((mode_ == Mode::recording ? record() : follow_log()) == Step::stop) break;
+    }
+    group_.stop();
+}
+
+void CheckpointEngine::make_stand() {
+    if (standing_) return;
+    group_.pause();
+    standing_ = true;
+}
+
+void CheckpointEngine::let_run() {
+    if (!standing_ || held_ || resetting_ || mode_ != Mode::recording) return;
+    standing_ = false;
+    group_.resume();
+}
+
+// The kernel's controllers take the lines from here.
+void CheckpointEngine::route_lines() {
+    machine_.route_lines([this](uint8_t number, bool level) {
+        kvm_irq_level line{};
+        line.irq = number;
+        line.level = level ? 1 : 0;
+        const auto set = vmm::kvm_ioctl(vm_->vm.fd(), KVM_IRQ_LINE, &line, "KVM_IRQ_LINE");
+        FT_CHECK(set.has_value(), "{}", set.error().to_string());
+    });
+}
+
+CheckpointEngine::Step CheckpointEngine::finish(replay::StopReason reason,
+                                                const std::string& text) {
+    make_stand();
+    owner_.stopped(reason, text);
+    return Step::stop;
+}
+
+bool CheckpointEngine::command_waits() const {
+    return stop_wanted_.load() || pause_wanted_.load() ||
+           (mode_ == Mode::recording &&
+            (dirty_wanted_.load() || (stand_wanted_.load() && !resetting_)));
+}
+
+CheckpointEngine::Step CheckpointEngine::obey_commands() {
+    while (pause_wanted_.load() && !stop_wanted_.load()) {
+        make_stand();
+        if (!paused_seen_.exchange(true)) owner_.paused(ExitNumber(number_));
+        wakeup_.wait(std::nullopt, [this] { return stop_wanted_.load() || !pause_wanted_.load(); });
+    }
+    paused_seen_ = false;
+    if (stop_wanted_.load()) return finish(replay::StopReason::stopped, "");
+    if (mode_ == Mode::replaying) return Step::go_on;
+    if (dirty_wanted_.exchange(false)) report_dirty_pages();
+    // A VM that is being reset stands when it has booted.
+    if (stand_wanted_.load() && !resetting_) return stand();
+    let_run();
+    return Step::go_on;
+}
+
+// For a hand-over or the cut of a seed. What was made before belongs to what came before: it is in
+// a last checkpoint, or has left.
+CheckpointEngine::Step CheckpointEngine::stand() {
+    make_stand();
+    std::unique_ptr<replay::VmState> state;
+    if (capture_wanted_.exchange(false)) {
+        end_protection();
+        if (drain_outputs() == Step::stop) return Step::stop;
+        auto captured = capture_state();
+        if (!captured) return finish(replay::StopReason::failed, captured.error().to_string());
+        state = std::move(*captured);
+        protection_wanted_ = Protection::on;
+        begin_protection(Baseline::being_sent);  // asked for while it stands here
+    } else if (protected_ && take_checkpoint(Then::stand) == Step::stop) {
+        return Step::stop;
+    }
+    owner_.standing(std::move(state));
+    paused_seen_ = true;
+    const auto leaves = [this] {
+        return !stand_wanted_.load() || follow_wanted_.load() || stop_wanted_.load() ||
+               pause_wanted_.load();
+    };
+    while (!leaves()) {
+        if (dirty_wanted_.exchange(false)) report_dirty_pages();
+        wakeup_.wait(std::nullopt, [&] { return leaves() || dirty_wanted_.load(); });
+    }
+    paused_seen_ = false;
+    return follow_wanted_.exchange(false) ? start_following() : Step::go_on;
+}
+
+Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
+    const std::lock_guard lock(machine_mutex_);
+    auto state = std::make_unique<replay::VmState>();
+    FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
+    vmm::StateWriter cpu_bytes;
+    cpus.save(cpu_bytes);
+    state->cpu = cpu_bytes.take();
+    vmm::StateWriter machine_bytes;
+    machine_.save(machine_bytes);
+    state->machine = machine_bytes.take();
+    state->exit = ExitNumber(number_);
+    state->output = OutputNumber(output_number_);
+    state->held = held_;
+    state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    return state;
+}
+
+Result<void> CheckpointEngine::restore(const replay::VmState& state, LogIndex position) {
+    FT_CHECK(!thread_.joinable(), "restored while it runs");
+    vmm::StateReader cpu_bytes(state.cpu);
+    FT_TRY(state_, vmm::SmpState::load(cpu_bytes, group_.vcpus().size()));
+    vmm::StateReader machine_bytes(state.machine);
+    FT_TRY_VOID(machine_.load(machine_bytes));
+    number_ = state.exit.value();
+    number_seen_ = number_;
+    assembler_.restart_after(number_);
+    output_number_ = state.output.value();
+    held_ = state.held;
+    held_seen_ = held_;
+    applied_index_ = position.value();
+    applied_seen_ = applied_index_;
+    return {};
+}
+
+Result<void> CheckpointEngine::collect_dirty() {
+    FT_TRY_VOID(vm_->vm.collect_dirty(dirty_));
+    auto& own = vm_->memory.vmm_dirty();
+    for (size_t i = 0; i < own.size(); ++i) dirty_[i] |= own[i];
+    std::fill(own.begin(), own.end(), 0);
+    return {};
+}
+
+void CheckpointEngine::report_dirty_pages() {
+    const std::lock_guard lock(machine_mutex_);
+    if (const auto collected = collect_dirty(); !collected) {
+        logger("checkpoint").error("dirty pages: {}", collected.error().to_string());
+        return;
+    }
+    if (dirty_from_start_.exchange(false)) std::fill(dirty_.begin(), dirty_.end(), ~uint64_t{0});
+    owner_.dirty_pages(dirty_);
+    std::fill(dirty_.begin(), dirty_.end(), 0);
+}
+
+// ---- On the vCPUs' threads ----
+
+VcpuGroup::After CheckpointEngine::service(size_t vcpu, const vmm::Exit& exit) {
+    exits_total_.add();
+    if (exit.kind == vmm::Exit::Kind::failure) {
+        const std::lock_guard lock(machine_mutex_);
+        vcpu_failure_ = fmt::format("vCPU {}: {}", vcpu, exit.detail);
+        vcpu_failed_ = true;
+        wake();
+        return VcpuGroup::After::stand;
+    }
+    if (exit.kind == vmm::Exit::Kind::shutdown) {
+        reset_asked_ = true;
+        wake();
+        return VcpuGroup::After::stand;
+    }
+    bool tell = frames_blocked_.load();
+    bool stands = false;
+    {
+        const std::lock_guard lock(machine_mutex_);
+        machine_.emulate(exit, *this);
+        take_requests();
+        for (auto& output : machine_.take_outputs()) {
+            made_bytes_ += output.bytes.size();
+            made_.push_back(std::move(output));
+        }
+        const bool waits = !made_.empty() || !new_writes_.empty();
+        if (waits && !something_waits_.exchange(true)) tell = true;
+        if (made_bytes_ > kMadeBytesMax) {
+            crowded_ = true;
+            stands = true;
+        }
+        if (machine_.condition() == vmm::Machine::Condition::reset_requested) {
+            reset_asked_ = true;
+            stands = true;
+        }
+    }
+    if (tell || stands) wake();
+    return stands ? VcpuGroup::After::stand : VcpuGroup::After::go_on;
+}
+
+// Under machine_mutex_, while an exit is emulated.
+uint64_t CheckpointEngine::read(vmm::InputKind kind) {
+    switch (kind) {
+        case vmm::InputKind::pm_timer:
+            return replay::pm_timer_ticks(guest_clock_ns(MonotonicClock::now()));
+        case vmm::InputKind::wall_clock:
+            return replay::wall_clock_seconds();
+        case vmm::InputKind::entropy:
+            return replay::host_entropy();
+        case vmm::InputKind::pit_counter:
+            return 0;  // the interval timer is in the kernel
+    }
+    return 0;
+}
+
+}  // namespace antipode::checkpoint

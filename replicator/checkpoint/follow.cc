@@ -1,0 +1,277 @@
+// The backup: whole checkpoints are put in place, their disk writes executed; and going live.
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "replicator/checkpoint/checkpoint_engine.h"
+
+namespace antipode::checkpoint {
+namespace {
+
+// Writes that wait for this site's disk; beyond it the log waits.
+constexpr uint64_t kWriteQueueBytesMax = 64 << 20;
+constexpr Duration kRetryWrite = std::chrono::milliseconds(100);
+constexpr Duration kLogWait = std::chrono::milliseconds(2);
+
+bool overlap(const vmm::BlockRequest& a, const vmm::BlockRequest& b) {
+    return a.offset_bytes < b.offset_bytes + b.length_bytes &&
+           b.offset_bytes < a.offset_bytes + a.length_bytes;
+}
+
+}  // namespace
+
+bool CheckpointEngine::feed(LogIndex index, replay::LogEntry entry) {
+    if (!feed_.push({index, std::move(entry)})) return false;
+    wake();
+    return true;
+}
+
+size_t CheckpointEngine::feed_room() const {
+    return feed_.capacity() - feed_.count();
+}
+
+void CheckpointEngine::close_log() {
+    log_closed_ = true;
+    wake();
+}
+
+void CheckpointEngine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
+    const Instant now = MonotonicClock::now();
+    // The guest's clock never goes back.
+    const uint64_t clock = std::max(guest_clock_ns, seen_ns);
+    guest_clock_base_ns_ = now.time_since_epoch().count() - static_cast<int64_t>(clock);
+    live_wanted_ = true;
+    wake();
+}
+
+CheckpointEngine::Step CheckpointEngine::follow_log() {
+    take_own_completions();
+    start_writes();
+    if (write_queue_bytes_ < kWriteQueueBytesMax) {
+        if (auto next = feed_.pop()) return apply(std::move(*next));
+    }
+    if (log_closed_.load() && feed_.empty() && !writes_pending()) {
+        if (!drained_reported_) {
+            if (assembler_.discard()) {
+                logger("checkpoint").info("half a checkpoint after {} is dropped", number_);
+            }
+            drained_reported_ = true;
+            owner_.drained(ExitNumber(number_), LogIndex(applied_index_));
+        } else if (live_wanted_.load()) {
+            return become_live();
+        }
+    }
+    wait_for_log();
+    return Step::go_on;
+}
+
+void CheckpointEngine::wait_for_log() {
+    std::optional<Instant> until;
+    if (!failed_writes_.empty()) until = failed_writes_.front().again;
+    const bool room = write_queue_bytes_ < kWriteQueueBytesMax;
+    wakeup_.wait(until, [&] {
+        return inbox_any_.load() || command_waits() || (room && !feed_.empty()) ||
+               (log_closed_.load() && !writes_pending() &&
+                (!drained_reported_ || live_wanted_.load()));
+    });
+}
+
+CheckpointEngine::Step CheckpointEngine::apply(Indexed next) {
+    using replay::StopReason;
+    const replay::LogEntry& entry = next.entry;
+    if (const auto* part = std::get_if<replay::CheckpointPart>(&entry.body)) {
+        auto whole = assembler_.take(part->bytes);
+        if (!whole) return finish(StopReason::diverged, whole.error().to_string());
+        if (!*whole) return Step::go_on;
+        if (apply_checkpoint(std::move(**whole)) == Step::stop) return Step::stop;
+    } else if (const auto* act = std::get_if<replay::VmControl>(&entry.body)) {
+        if (act->kind == replay::VmControl::Kind::power_off) {
+            return finish(StopReason::powered_off, "it has ended at the primary");
+        }
+    } else if (!std::holds_alternative<replay::OutputMark>(entry.body) &&
+               !std::holds_alternative<replay::Passed>(entry.body)) {
+        return finish(StopReason::diverged, "no entry of checkpoint mode: " + describe(entry));
+    }
+    applied_index_ = next.index.value();
+    applied_seen_ = applied_index_;
+    return Step::go_on;
+}
+
+// Whole and checked: from here on nothing can fail but the devices' own look at it, and then this
+// VM never runs.
+CheckpointEngine::Step CheckpointEngine::apply_checkpoint(Checkpoint&& whole) {
+    using replay::StopReason;
+    vmm::StateReader cpu_bytes(whole.end.cpus);
+    auto cpus = vmm::SmpState::load(cpu_bytes, group_.vcpus().size());
+    if (!cpus) return finish(StopReason::diverged, cpus.error().to_string());
+    if (whole.end.output.value() < output_number_) {
+        return finish(StopReason::diverged,
+                      fmt::format("checkpoint {} ends with output {}, the one before with {}",
+                                  whole.number, whole.end.output, output_number_));
+    }
+    put_pages(whole);
+    vmm::StateReader machine_bytes(whole.machine);
+    if (const auto loaded = machine_.load(machine_bytes); !loaded) {
+        return finish(StopReason::diverged, loaded.error().to_string());
+    }
+    state_ = std::move(*cpus);
+    number_ = whole.number;
+    number_seen_ = number_;
+    output_number_ = whole.end.output.value();
+    for (auto& output : whole.outputs) {
+        while (!log_.replayed(std::move(output))) {
+            if (stop_wanted_.load()) return finish(StopReason::stopped, "");
+            wakeup_.wait(MonotonicClock::now() + kLogWait, [this] { return stop_wanted_.load(); });
+        }
+    }
+    find_writes();
+    held_ = whole.end.held;
+    held_seen_ = held_;
+    return Step::go_on;
+}
+
+void CheckpointEngine::put_pages(const Checkpoint& whole) {
+    for (const auto& page : whole.pages) {
+        const auto target = vm_->memory.mutable_page(page.number);
+        if (page.bytes.empty()) {
+            std::ranges::fill(target, std::byte{0});
+        } else {
+            std::ranges::copy(page.bytes, target.begin());
+        }
+    }
+}
+
+// The writes that the guest had asked for by this checkpoint, and not by the one before.
+void CheckpointEngine::find_writes() {
+    std::set<RequestKey> now;
+    for (auto& request : machine_.reissue_block_requests()) {
+        if (request.operation == vmm::BlockOperation::read) continue;
+        const RequestKey key(request.device, request.number);
+        now.insert(key);
+        if (known_writes_.contains(key)) continue;
+        write_queue_bytes_ += request.data.size();
+        write_queue_.push_back(std::move(request));
+    }
+    known_writes_ = std::move(now);
+}
+
+// In order, and none beside one that it must come after: at the primary that one had ended before
+// the guest asked for this.
+bool CheckpointEngine::conflicts(const vmm::BlockRequest& request) const {
+    return std::ranges::any_of(executing_, [&](const auto& each) {
+        const auto& other = each.second;
+        return other.device == request.device &&
+               (request.operation == vmm::BlockOperation::flush || overlap(other, request));
+    });
+}
+
+void CheckpointEngine::start_writes() {
+    const Instant now = MonotonicClock::now();
+    while (!failed_writes_.empty() && failed_writes_.front().again <= now) {
+        disk_.submit(std::move(failed_writes_.front().request));
+        failed_writes_.pop_front();
+    }
+    while (!write_queue_.empty() && !conflicts(write_queue_.front())) {
+        auto request = std::move(write_queue_.front());
+        write_queue_.pop_front();
+        write_queue_bytes_ -= request.data.size();
+        vmm::BlockRequest known{request.device,       request.number,       request.operation,
+                                request.offset_bytes, request.length_bytes, {}};
+        const RequestKey key(request.device, request.number);
+        const bool added = executing_.emplace(key, std::move(known)).second;
+        FT_CHECK(added, "drive {} request {} twice", key.first, key.second);
+        disk_.submit(std::move(request));
+    }
+}
+
+// A write that fails here did not fail there, or would have been the guest's to see: again, until
+// it is done.
+void CheckpointEngine::take_own_completions() {
+    take_inbox();
+    for (; !completions_.empty(); completions_.pop_front()) {
+        auto& done = completions_.front();
+        const auto found = executing_.find(RequestKey(done.drive, done.number));
+        if (found == executing_.end()) continue;  // a read, from when this site was the primary
+        if (done.status == vmm::BlockStatus::ok) {
+            executing_.erase(found);
+            continue;
+        }
+        owner_.replay_disk_error(
+            fmt::format("drive {}: request {} fails here", done.drive, done.number));
+        vmm::BlockRequest again = found->second;
+        again.data = std::move(done.data);
+        failed_writes_.push_back({MonotonicClock::now() + kRetryWrite, std::move(again)});
+    }
+    console_.clear();
+    controls_.clear();
+}
+
+bool CheckpointEngine::writes_pending() const {
+    return !write_queue_.empty() || !executing_.empty();
+}
+
+// The last whole checkpoint becomes the VM. Requests that were in flight in it are issued again:
+// reads were never executed here, writes were, and do no harm twice.
+CheckpointEngine::Step CheckpointEngine::become_live() {
+    const uint64_t reached = number_;
+    {
+        const std::lock_guard lock(machine_mutex_);
+        const auto restored = vmm::restore_smp(vm_->vm, group_.vcpus(), state_);
+        if (!restored) {
+            return finish(replay::StopReason::failed, restored.error().to_string());
+        }
+        route_lines();
+        machine_.repeat_lines();
+        reset_asked_ = machine_.condition() == vmm::Machine::Condition::reset_requested;
+        mode_ = Mode::recording;
+        number_ = 0;
+        number_seen_ = 0;
+        known_writes_.clear();
+        with_disk_ = 0;
+        for (auto& request : machine_.reissue_block_requests()) submit(std::move(request));
+    }
+    if (protection_wanted_.load() == Protection::on) begin_protection(Baseline::same);
+    owner_.live(ExitNumber(reached));
+    return Step::go_on;
+}
+
+// What was the primary becomes the backup of the site that has taken its last checkpoint: both
+// stand at it, and both count from here. What that one executes of it, is executed here.
+CheckpointEngine::Step CheckpointEngine::start_following() {
+    submit_acknowledged();
+    const std::lock_guard lock(machine_mutex_);
+    auto captured = vmm::capture_smp(vm_->vm, group_.vcpus());
+    if (!captured) return finish(replay::StopReason::failed, captured.error().to_string());
+    state_ = std::move(*captured);
+    for (auto& held : held_writes_) {
+        for (auto& request : held.requests) submit(std::move(request));
+    }
+    held_writes_.clear();
+    new_writes_.clear();
+    unacknowledged_.clear();
+    unacknowledged_bytes_ = 0;
+    mode_ = Mode::replaying;
+    protected_ = false;
+    protects_ = false;
+    number_ = 0;
+    number_seen_ = 0;
+    assembler_.restart_after(0);
+    stand_wanted_ = false;
+    log_closed_ = false;
+    live_wanted_ = false;
+    drained_reported_ = false;
+    waiting_frames_.clear();
+    known_writes_.clear();
+    executing_.clear();
+    for (auto& request : machine_.reissue_block_requests()) {
+        if (request.operation == vmm::BlockOperation::read) continue;
+        const RequestKey key(request.device, request.number);
+        known_writes_.insert(key);
+        request.data.clear();
+        executing_.emplace(key, std::move(request));
+    }
+    machine_.route_lines({});
+    return Step::go_on;
+}
+
+}  // namespace antipode::checkpoint

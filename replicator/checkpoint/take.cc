@@ -1,0 +1,189 @@
+// Taking one checkpoint: the guest stands while it is copied aside, and runs while it is logged.
+#include <algorithm>
+#include <bit>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "replicator/checkpoint/checkpoint_engine.h"
+
+namespace antipode::checkpoint {
+namespace {
+
+constexpr size_t kPageBytes = vmm::layout::kPageBytes;
+
+bool all_zero(std::span<const std::byte> bytes) {
+    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{}; });
+}
+
+}  // namespace
+
+// Not too many at once: what the line or the backup does not take must not pile up here. The guest
+// runs on meanwhile, and the next checkpoint covers more.
+bool CheckpointEngine::may_take() const {
+    return !standing_ && unacknowledged_.size() < options_.in_flight_max &&
+           unacknowledged_bytes_ < options_.in_flight_bytes_max;
+}
+
+Instant CheckpointEngine::due() const {
+    using Waiting = IntervalController::Waiting;
+    const bool waits = something_waits_.load();
+    return interval_.due(last_taken_, waits ? Waiting::something : Waiting::nothing);
+}
+
+CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
+    const Instant begin = MonotonicClock::now();
+    make_stand();
+    // What stopped a vCPU for good comes first.
+    if (vcpu_failed_.load()) {
+        const std::lock_guard lock(machine_mutex_);
+        return finish(replay::StopReason::failed, vcpu_failure_);
+    }
+    ++number_;
+    const uint64_t first_output = output_number_ + 1;
+    if (const auto copied = copy_aside(); !copied) {
+        return finish(replay::StopReason::failed, copied.error().to_string());
+    }
+    output_number_ += copy_.outputs.size();
+    crowded_ = false;
+    if (then == Then::run && !reset_asked_.load()) let_run();
+    const Duration pause = MonotonicClock::now() - begin;
+    last_taken_ = begin;
+    part_count_ = 0;
+    part_bytes_ = 0;
+    const size_t page_count = copy_.pages.size();
+    if (log_copy() == Step::stop || log_outputs(first_output) == Step::stop) return Step::stop;
+    number_seen_ = number_;
+    unacknowledged_.emplace_back(number_, part_bytes_);
+    unacknowledged_bytes_ += part_bytes_;
+    interval_.taken(pause, part_bytes_);
+    checkpoints_total_.add();
+    bytes_total_.add(part_bytes_);
+    pause_seconds_.observe(std::chrono::duration<double>(pause).count());
+    const std::lock_guard lock(status_mutex_);
+    ++status_.taken;
+    status_.interval = interval_.interval();
+    status_.bound = to_string(interval_.bound());
+    status_.last_bytes = part_bytes_;
+    status_.last_pages = page_count;
+    status_.last_pause = pause;
+    return Step::go_on;
+}
+
+// All of it in one breath: devices, vCPUs, memory, outputs and requests are of the same moment.
+Result<void> CheckpointEngine::copy_aside() {
+    const std::lock_guard lock(machine_mutex_);
+    copy_.guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    machine_.flush_console();
+    copy_.outputs = std::move(made_);
+    made_.clear();
+    made_bytes_ = 0;
+    for (auto& output : machine_.take_outputs()) copy_.outputs.push_back(std::move(output));
+    vmm::StateWriter machine_bytes;
+    machine_.save(machine_bytes);
+    copy_.machine = machine_bytes.take();
+    FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
+    vmm::StateWriter cpu_bytes;
+    cpus.save(cpu_bytes);
+    copy_.cpus = cpu_bytes.take();
+    FT_TRY_VOID(collect_dirty());
+    copy_pages();
+    hold_writes();
+    something_waits_ = false;
+    return {};
+}
+
+void CheckpointEngine::copy_pages() {
+    copy_.pages.clear();
+    for (size_t word = 0; word < dirty_.size(); ++word) {
+        for (uint64_t bits = dirty_[word]; bits != 0; bits &= bits - 1) {
+            const uint64_t page = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
+            if (page < vm_->memory.page_count()) copy_.pages.push_back(page);
+        }
+        dirty_[word] = 0;
+    }
+    copy_.page_bytes.resize(copy_.pages.size() * kPageBytes);
+    auto to = copy_.page_bytes.begin();
+    for (const uint64_t number : copy_.pages) {
+        to = std::ranges::copy(vm_->memory.page(number), to).out;
+    }
+}
+
+// With the bytes that are in memory now: the backup takes them from the same memory.
+void CheckpointEngine::hold_writes() {
+    if (new_writes_.empty()) return;
+    const std::set<RequestKey> wanted(new_writes_.begin(), new_writes_.end());
+    HeldWrites held{number_, {}};
+    for (auto& request : machine_.reissue_block_requests()) {
+        if (wanted.contains(RequestKey(request.device, request.number))) {
+            held.requests.push_back(std::move(request));
+        }
+    }
+    FT_CHECK(held.requests.size() == wanted.size(), "{} of {} writes are in flight",
+             held.requests.size(), wanted.size());
+    held_writes_.push_back(std::move(held));
+    new_writes_.clear();
+}
+
+CheckpointEngine::Step CheckpointEngine::log_copy() {
+    if (log_pages() == Step::stop) return Step::stop;
+    OutputsPart outputs;
+    size_t bytes = 0;
+    uint64_t number = output_number_ - copy_.outputs.size();
+    for (const auto& output : copy_.outputs) {
+        replay::ReplayedOutput next{OutputNumber(++number), output};
+        if (bytes + content_bytes(next) > Part::kMachineBytesMax && !outputs.outputs.empty()) {
+            if (log_part(std::exchange(outputs, {})) == Step::stop) return Step::stop;
+            bytes = 0;
+        }
+        bytes += content_bytes(next);
+        outputs.outputs.push_back(std::move(next));
+    }
+    if (!outputs.outputs.empty() && log_part(std::move(outputs)) == Step::stop) return Step::stop;
+    std::span<const std::byte> rest(copy_.machine);
+    while (!rest.empty()) {
+        const auto piece = rest.first(std::min(rest.size(), Part::kMachineBytesMax));
+        rest = rest.subspan(piece.size());
+        if (log_part(MachinePart{{piece.begin(), piece.end()}}) == Step::stop) return Step::stop;
+    }
+    return log_part(EndPart{part_count_, copy_.guest_clock_ns, OutputNumber(output_number_), held_,
+                            std::move(copy_.cpus)});
+}
+
+CheckpointEngine::Step CheckpointEngine::log_pages() {
+    PagesPart part;
+    std::span<const std::byte> rest(copy_.page_bytes);
+    for (const uint64_t number : copy_.pages) {
+        const auto bytes = rest.first(kPageBytes);
+        rest = rest.subspan(kPageBytes);
+        if (!table_.changed(number, bytes)) {
+            pages_unchanged_total_.add();
+            continue;
+        }
+        part.pages.push_back({number, {}});
+        if (!all_zero(bytes)) part.pages.back().bytes.assign(bytes.begin(), bytes.end());
+        pages_total_.add();
+        if (part.pages.size() < PagesPart::kPagesMax) continue;
+        if (log_part(std::exchange(part, {})) == Step::stop) return Step::stop;
+        apply_inputs();  // packing takes long enough for a frame to notice
+    }
+    if (part.pages.empty()) return Step::go_on;
+    return log_part(std::move(part));
+}
+
+// Behind the checkpoint: an output's mark is acknowledged after all that the output depends on.
+CheckpointEngine::Step CheckpointEngine::log_outputs(uint64_t first_number) {
+    uint64_t number = first_number;
+    for (auto& output : std::exchange(copy_.outputs, {})) {
+        if (push_output(std::move(output), OutputNumber(number++)) == Step::stop) return Step::stop;
+    }
+    return Step::go_on;
+}
+
+CheckpointEngine::Step CheckpointEngine::log_part(decltype(Part::body) body) {
+    auto bytes = encoder_.encode({number_, std::move(body)});
+    ++part_count_;
+    part_bytes_ += bytes.size();
+    return push(replay::CheckpointPart{std::move(bytes)});
+}
+
+}  // namespace antipode::checkpoint

@@ -1,0 +1,271 @@
+// Guests with one and two vCPUs, protected by checkpoints: the backup is the primary as it was at a
+// checkpoint, to the byte; it goes on from there as the VM; and nothing is let out, or written to a
+// disk, that it does not have.
+#include <chrono>
+#include <cstdlib>
+#include <gtest/gtest.h>
+#include <random>
+#include <unistd.h>
+
+#include "common/base/random.h"
+#include "tests/replay/checkpoint_pair.h"
+
+namespace antipode::checkpoint {
+namespace {
+
+using replay::Side;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+struct Case {
+    const char* name;
+    const char* guest;  // "linux", or an ELF file of build/*/guests
+    uint32_t vcpu_count;
+    const char* arguments;
+    const char* progress;  // console text that shows that the guest works
+    const char* counted;   // what its lines count, "" if nothing
+    uint64_t step;         // from line to line; 0: it grows
+};
+
+void PrintTo(const Case& value, std::ostream* out) {
+    *out << value.name;
+}
+
+CheckpointPairOptions options_of(const Case& test) {
+    CheckpointPairOptions options;
+    options.engine.interval.longest = milliseconds(50);
+    auto& config = options.config;
+    config.mem_size_mib = 32;
+    config.mode = vmm::ProtectionMode::checkpoint;
+    config.vcpu_count = test.vcpu_count;
+    config.drives.push_back({"root", "memory", false, true});
+    config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
+    if (std::string(test.guest) == "linux") {
+        const std::string base = std::getenv("ANTIPODE_LINUX_GUEST");
+        config.kernel_image_path = base + "/vmlinux";
+        config.initrd_path = base + "/initramfs.cpio";
+        config.boot_args =
+            "console=ttyS0 nolapic noxsave notsc clearcpuid=smap,popcnt,rdrand,rdseed,rdtscp "
+            "lpj=20000 rodata=off quiet pmtmr=0x608";
+    } else {
+        config.kernel_image_path = std::string(GUEST_DIRECTORY) + "/" + test.guest + ".elf";
+        config.boot_args = test.arguments;
+    }
+    return options;
+}
+
+class Checkpoints : public testing::TestWithParam<Case> {
+  protected:
+    void SetUp() override {
+        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
+        if (std::string(GetParam().guest) == "linux" &&
+            std::getenv("ANTIPODE_LINUX_GUEST") == nullptr) {
+            GTEST_SKIP() << "no Linux guest: ANTIPODE_LINUX_GUEST is not set";
+        }
+        auto made = CheckpointPair::make(options_of(GetParam()));
+        ASSERT_TRUE(made.has_value()) << made.error().to_string();
+        pair_ = std::move(*made);
+    }
+
+    static bool has(const Side& side, const std::string& text) {
+        return side.console.find(text) != std::string::npos;
+    }
+    // Until the guest has shown progress, and then for a random while, with frames that nobody
+    // answers.
+    void run_primary() {
+        Side& side = pair_->primary;
+        ASSERT_TRUE(side.wait_until(
+            [&] { return has(side, GetParam().progress) || side.stop_reason; }, seconds(60)))
+            << side.console;
+        ASSERT_FALSE(side.stop_reason) << side.stop_text << "\n" << side.console;
+        Random random(std::random_device{}());
+        const std::vector<std::byte> broadcast(60, std::byte{0xff});
+        const Instant until = MonotonicClock::now() + milliseconds(random.between(300, 1000));
+        while (MonotonicClock::now() < until && !side.stop_reason) {
+            (void)pair_->primary_engine->frame_received(0, broadcast);
+            (void)side.wait_until([&] { return side.stop_reason.has_value(); }, milliseconds(20));
+        }
+        ASSERT_FALSE(side.stop_reason) << side.stop_text << "\n" << side.console;
+    }
+
+    // What the backup shows is what the primary made, up to a checkpoint, and all that was let out.
+    void expect_a_prefix() {
+        EXPECT_EQ(pair_->pump_error, "");
+        const std::lock_guard lock(pair_->backup.mutex);
+        const std::lock_guard other(pair_->primary.mutex);
+        const auto& made = pair_->primary.console;
+        const auto& seen = pair_->backup.console;
+        ASSERT_LE(seen.size(), made.size());
+        EXPECT_EQ(seen, made.substr(0, seen.size()));
+        const auto& numbers = pair_->backup.output_numbers;
+        const uint64_t last = numbers.empty() ? 0 : numbers.back().value();
+        EXPECT_GE(last, pair_->released.load());
+    }
+
+    // Every line that counts goes on from the one before.
+    void expect_counts_go_on(const std::string& console) {
+        EXPECT_EQ(console.find("EXIT-FAILURE"), std::string::npos) << console;
+        const std::string key = GetParam().counted;
+        if (key.empty()) return;
+        uint64_t last = 0;
+        size_t count = 0;
+        for (size_t at = console.find(key); at != std::string::npos;
+             at = console.find(key, at + 1)) {
+            if (console.find('\n', at) == std::string::npos) break;
+            const uint64_t value = std::strtoull(console.c_str() + at + key.size(), nullptr, 10);
+            if (GetParam().step != 0 && count > 0) {
+                ASSERT_EQ(value, last + GetParam().step) << console;
+            }
+            ASSERT_GT(value, last) << console;
+            last = value;
+            ++count;
+        }
+        EXPECT_GT(count, 1u) << console;
+    }
+
+    void expect_backup_goes_on() {
+        Side& side = pair_->backup;
+        size_t before = 0;
+        {
+            const std::lock_guard lock(side.mutex);
+            before = side.console.size();
+        }
+        // Some lines more; Linux says nothing by itself, but serves its devices.
+        const std::vector<std::byte> broadcast(60, std::byte{0xff});
+        if (GetParam().counted[0] != '\0') {
+            EXPECT_TRUE(side.wait_until(
+                [&] { return side.console.size() > before + 200 || side.stop_reason; },
+                seconds(30)));
+        }
+        EXPECT_TRUE(pair_->backup_engine->frame_received(0, broadcast));
+        const std::lock_guard lock(side.mutex);
+        EXPECT_FALSE(side.stop_reason) << side.stop_text << "\n" << side.console;
+        expect_counts_go_on(side.console);
+    }
+
+    void expect_disks_become_equal() {
+        EXPECT_TRUE(pair_->primary.wait_until(
+            [&] { return pair_->primary_disk->contents() == pair_->backup_disk->contents(); },
+            seconds(20)));
+    }
+
+    std::unique_ptr<CheckpointPair> pair_;
+};
+
+TEST_P(Checkpoints, TheBackupGoesOnFromTheLastOne) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, HalfACheckpointIsNone) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::in_a_checkpoint));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    expect_disks_become_equal();
+    auto& own = pair_->primary_engine->vm();
+    auto& other = pair_->backup_engine->vm();
+    uint64_t differing = 0;
+    for (uint64_t page = 0; page < own.memory.page_count(); ++page) {
+        if (!std::ranges::equal(own.memory.page(page), other.memory.page(page))) ++differing;
+    }
+    EXPECT_EQ(differing, 0u);
+    vmm::StateWriter own_state;
+    own.machine->save(own_state);
+    vmm::StateWriter other_state;
+    other.machine->save(other_state);
+    EXPECT_TRUE(std::ranges::equal(own_state.bytes(), other_state.bytes()));
+    EXPECT_EQ(pair_->primary_engine->exit_number(), pair_->backup_engine->exit_number());
+    // And both go on.
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
+    pair_->start();
+    run_primary();
+    pair_->hold_line(true);
+    // The primary goes on until it may take no more checkpoints.
+    const auto full = [&] {
+        const auto* status = pair_->primary_engine->checkpoint_status();
+        return status->taken >= status->acknowledged + CheckpointOptions{}.in_flight_max;
+    };
+    ASSERT_TRUE(pair_->primary.wait_until(full, seconds(20)));
+    const uint64_t released = pair_->released;
+    expect_disks_become_equal();
+    EXPECT_EQ(pair_->released, released);
+    EXPECT_TRUE(full());
+    pair_->hold_line(false);
+    EXPECT_TRUE(pair_->primary.wait_until([&] { return !full(); }, seconds(20)));
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    expect_disks_become_equal();
+}
+
+TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
+    pair_->start();
+    run_primary();
+    const auto seeded = pair_->seed_new_backup();
+    ASSERT_TRUE(seeded.has_value()) << seeded.error().to_string();
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
+    if (std::string(GetParam().guest) == "linux") GTEST_SKIP() << "boots for too long";
+    auto options = options_of(GetParam());
+    options.engine.reset = CheckpointOptions::Reset::reboots;
+    auto made = CheckpointPair::make(options);
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    pair_ = std::move(*made);
+    pair_->start();
+    run_primary();
+    size_t before = 0;
+    {
+        const std::lock_guard lock(pair_->primary.mutex);
+        before = pair_->primary.console.size();
+    }
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::reset));
+    const auto boots_again = [&] {
+        return pair_->backup.console.find(": ready", before) != std::string::npos ||
+               pair_->backup.stop_reason;
+    };
+    ASSERT_TRUE(pair_->backup.wait_until(boots_again, seconds(60))) << pair_->backup.console;
+    ASSERT_FALSE(pair_->backup.stop_reason) << pair_->backup.stop_text;
+    ASSERT_TRUE(pair_->stand_still());
+    expect_disks_become_equal();
+}
+
+constexpr Case kCases[] = {
+    {"counter", "counter", 1, "antipode.hz=100 antipode.every=5", "counter: ticks=", "ticks=", 0},
+    {"disk", "disk_writer", 1, "antipode.blocks=16", "disk_writer: round=3 ", "round=", 1},
+    {"disk_overlap", "disk_writer", 1, "antipode.blocks=16 antipode.overlap=1",
+     "disk_writer: round=3 ", "round=", 1},
+    {"compute", "compute", 1, "antipode.every=50", "compute: units=", "units=", 0},
+    {"two_vcpus", "smp_counter", 2, "antipode.every=5", "smp_counter: line=3 ", "line=", 1},
+    {"linux", "linux", 1, "", "antipode-guest: ready", "", 0},
+};
+INSTANTIATE_TEST_SUITE_P(Guests, Checkpoints, testing::ValuesIn(kCases),
+                         [](const auto& each) { return std::string(each.param.name); });
+
+}  // namespace
+}  // namespace antipode::checkpoint

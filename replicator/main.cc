@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "replicator/control/link_test.h"
 #include "replicator/control/node.h"
+#include "replicator/control/restore.h"
 #include "replicator/replay/probe.h"
 #include "replicator/stream/curve_keys.h"
 
@@ -102,6 +103,68 @@ int keygen(const std::string& directory) {
     return 0;
 }
 
+// Done, or said why not.
+int finish(const Result<void>& done) {
+    return done ? 0 : report(done.error());
+}
+
+int snapshot(const std::string& directory, const std::string& name) {
+    const auto made = control::request_snapshot(directory, name);
+    if (!made) return report(made.error());
+    std::printf("%s\n", made->c_str());
+    return 0;
+}
+
+struct SnapshotCommands {
+    CLI::App* take = nullptr;
+    CLI::App* restore = nullptr;
+    CLI::App* dump = nullptr;
+    std::string directory;
+    std::string name;
+    std::string file;
+    bool overwrite = false;
+    bool disks_only = false;
+    bool network = false;
+    bool pieces = false;
+
+    void add_to(CLI::App& app) {
+        take = app.add_subcommand(
+            "snapshot",
+            "Write the running VM of the pair in DIR, with memory and disks, to a file");
+        take->add_option("DIR", directory, "Directory with pair.toml")->required();
+        take->add_option("NAME", name, "Of the file in the state directory's snapshots/")
+            ->required();
+        restore = app.add_subcommand("restore",
+                                     "Run a VM from a snapshot file, by itself and unprotected");
+        restore->add_option("FILE", file, "The snapshot")->required();
+        restore->add_option("DIR", directory, "Directory with vm.json")->required();
+        restore->add_flag("--overwrite", overwrite, "Drives that exist lose what they hold");
+        restore->add_flag("--disks-only", disks_only, "Fill the drives and end");
+        restore->add_flag("--network", network,
+                          "Join the interfaces of vm.json; not while the VM runs elsewhere");
+        dump = app.add_subcommand("dump-snapshot", "Check a snapshot file and print what is in it");
+        dump->add_option("FILE", file, "The snapshot")->required();
+        dump->add_flag("--pieces", pieces, "A line for each piece");
+    }
+    // Nothing: none of these was asked for.
+    std::optional<int> run() const {
+        if (take->parsed()) return snapshot(directory, name);
+        if (dump->parsed()) {
+            return finish(control::dump_snapshot(
+                file, pieces ? control::DumpDetail::pieces : control::DumpDetail::summary));
+        }
+        if (!restore->parsed()) return std::nullopt;
+        using Options = control::RestoreOptions;
+        Options options;
+        options.file = file;
+        options.directory = directory;
+        if (overwrite) options.existing = Options::Existing::overwrite;
+        if (disks_only) options.until = Options::Until::the_drives_are_filled;
+        if (network) options.network = Options::Network::taps_of_vm_json;
+        return finish(control::restore_snapshot(options));
+    }
+};
+
 }  // namespace
 }  // namespace antipode
 
@@ -138,7 +201,10 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1.0, 86400.0))
         ->capture_default_str();
     link_test->add_flag("--json", line.json, "Figures as one line of JSON");
+    antipode::SnapshotCommands snapshots;
+    snapshots.add_to(app);
     CLI11_PARSE(app, argc, argv);
+    if (const auto done = snapshots.run()) return *done;
     if (probe->parsed()) {
         return antipode::probe(probe_options, json ? antipode::Form::json : antipode::Form::text);
     }

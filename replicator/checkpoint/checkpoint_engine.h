@@ -79,7 +79,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void follow() override;
     // Drills copy a replaying VM between two exits; this one has none.
     uint64_t request_snapshot() override { return 0; }
-    void snapshot_taken() override {}
+    void snapshot_taken(uint64_t) override {}
     Result<void> restore(const replay::VmState& state, LogIndex position) override;
     void request_dirty_pages(Since since) override;
     void set_run_share(double) override {}

@@ -159,7 +159,8 @@ enum class Method {
     nmi,        // a non-maskable interrupt; a Linux guest can be set to dump and panic on it
     sysrq,      // `text`: the key. A break on the guest's console, then that key
     console_input,
-    cancel,  // cancel an operation
+    cancel,    // cancel an operation
+    snapshot,  // the VM with memory and disks to a file; `text` names it
     drill_start,
     drill_stop,
     drill_clean,   // remove the files of a drill that has ended
@@ -469,7 +470,7 @@ struct ActionRequest {
     std::string keep;           // resolve: the site whose data stay
     std::string fault;  // inject_fault: link_cut | link_degrade | tiebreaker_cut | kill_primary
     std::optional<double> duration_seconds;  // inject_fault, drill_start
-    std::string text;                        // console_input, drill_input, sysrq
+    std::string text;                        // console_input, drill_input, sysrq, snapshot
     uint64_t operation = 0;                  // cancel
     std::string options;                     // drill_start: DrillOptions as text
 };

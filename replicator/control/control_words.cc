@@ -191,6 +191,8 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::sysrq, "sysrq", Access::operate, true, "send a break and a key to the VM's console"},
     {Method::console_input, "console_input", Access::operate, false, "type into the console"},
     {Method::cancel, "cancel", Access::operate, false, "cancel a running operation"},
+    {Method::snapshot, "snapshot", Access::operate, false,
+     "write the VM, with memory and disks, to a file at this site"},
     {Method::drill_start, "drill_start", Access::drill, true, "start a drill at the backup"},
     {Method::drill_stop, "drill_stop", Access::drill, false, "end the running drill"},
     {Method::drill_clean, "drill_clean", Access::drill, false,

@@ -20,14 +20,11 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "disksync/local_store.h"
-#include "replicator/control/net_port.h"
-#include "replicator/control/vcpu_bridge.h"
-#include "replicator/replay/engine.h"
+#include "replicator/control/lone_vm.h"
 
 namespace antipode::control {
 namespace {
 
-constexpr size_t kBridgeEntries = 1 << 14;
 constexpr Duration kReportInterval = std::chrono::milliseconds(100);
 constexpr size_t kConsolePartBytes = 8192;
 constexpr int kNice = 10;  // the backup comes first
@@ -150,10 +147,10 @@ class Clone {
   public:
     explicit Clone(const DrillPlan& plan)
         : plan_(plan),
-          bridge_(kBridgeEntries),
-          bridge_event_(context_),
           socket_(context_),
-          timer_(context_) {}
+          timer_(context_),
+          vm_(context_, {[this](std::span<const std::byte> bytes) { print(bytes); },
+                         [this](const std::string& text) { ended(text); }}) {}
 
     Result<void> begin() {
         FT_TRY(kvm_holder_, open_kvm());
@@ -161,30 +158,14 @@ class Clone {
                                         std::move(plan_.source->memory), plan_.source->boot));
         FT_TRY(auto drives, Drives::open(*plan_.config));
         disk_ = std::make_unique<OverlayDisk>(std::move(drives), plan_.overlays);
-        replay::EngineOptions options;
-        options.digest_interval = Duration::zero();
-        options.reset = replay::EngineOptions::Reset::reboots;
-        engine_ = std::make_unique<replay::Engine>(std::move(vm), options, bridge_, *disk_, bridge_,
-                                                   metrics_);
-        FT_TRY_VOID(engine_->restore(*plan_.state, plan_.position));
-        for (size_t i = 0; i < plan_.taps.size(); ++i) {
-            const auto on_frame = [this, i](std::span<const std::byte> frame) {
-                ++report_.received_frames;
-                (void)engine_->frame_received(static_cast<uint32_t>(i),
-                                              {frame.begin(), frame.end()});
-            };
-            FT_TRY(auto port, NetPort::open(context_, plan_.taps[i], on_frame, metrics_));
-            port->set_state(NetPort::State::open);
-            port->announce(plan_.config->networks[i].guest_mac);
-            ports_.push_back(std::move(port));
-        }
+        vm_.prepare(std::move(vm), *disk_);
+        FT_TRY_VOID(vm_.engine().restore(*plan_.state, plan_.position));
+        FT_TRY_VOID(vm_.open_ports(plan_.taps, plan_.config->networks));
         socket_.assign(plan_.socket);
         socket_.non_blocking(true);
-        bridge_event_.assign(dup(bridge_.event_fd()));
-        disk_->begin(*engine_);
-        engine_->start_recording(plan_.guest_clock_ns);
+        disk_->begin(vm_.engine());
+        vm_.start(plan_.guest_clock_ns);
         report_.vcpu = 1;
-        wait_for_vcpu();
         wait_for_words();
         report();
         return {};
@@ -203,42 +184,17 @@ class Clone {
         // A parent that does not read is not waited for: reports come again.
         (void)send(plan_.socket, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     }
-
-    void wait_for_vcpu() {
-        bridge_event_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                                 [this](const boost::system::error_code& error) {
-                                     if (error) return;
-                                     bridge_.clear_event();
-                                     drain();
-                                     wait_for_vcpu();
-                                 });
-    }
-    void drain() {
-        while (auto item = bridge_.take(true)) {
-            if (auto* step = std::get_if<replay::Recorded>(&*item)) {
-                if (step->output_number != OutputNumber()) emit(step->output);
-            } else if (const auto* stopped = std::get_if<VcpuBridge::Stopped>(&*item)) {
-                report_.vcpu = 2;
-                const std::string text =
-                    fmt::format("{}: {}", to_string(stopped->reason), stopped->text);
-                logger("drill").info("the copy has ended: {}", text);
-                say(DrillWord::failed, std::as_bytes(std::span(text)));
-            }
+    void print(std::span<const std::byte> left) {
+        while (!left.empty()) {
+            const auto part = left.first(std::min(left.size(), kConsolePartBytes));
+            say(DrillWord::console, part);
+            left = left.subspan(part.size());
         }
-        engine_->wake();
     }
-    void emit(const vmm::Output& output) {
-        if (output.kind == vmm::Output::Kind::console) {
-            std::span<const std::byte> left(output.bytes);
-            while (!left.empty()) {
-                const auto part = left.first(std::min(left.size(), kConsolePartBytes));
-                say(DrillWord::console, part);
-                left = left.subspan(part.size());
-            }
-            return;
-        }
-        ++report_.sent_frames;
-        if (output.device < ports_.size()) ports_[output.device]->send(output.bytes);
+    void ended(const std::string& text) {
+        report_.vcpu = 2;
+        logger("drill").info("the copy has ended: {}", text);
+        say(DrillWord::failed, std::as_bytes(std::span(text)));
     }
     void wait_for_words() {
         socket_.async_wait(boost::asio::posix::descriptor_base::wait_read,
@@ -254,13 +210,15 @@ class Clone {
         if (bytes == 0) _exit(0);  // the parent has ended the drill
         if (bytes < 1) return;
         if (buffer[0] == static_cast<std::byte>(DrillWord::input)) {
-            (void)engine_->console_input({buffer.begin() + 1, buffer.begin() + bytes});
+            (void)vm_.engine().console_input({buffer.begin() + 1, buffer.begin() + bytes});
         }
     }
     void report() {
-        report_.exits = engine_->exit_number().value();
-        report_.uptime_ns = engine_->guest_clock_ns(MonotonicClock::now());
+        report_.exits = vm_.engine().exit_number().value();
+        report_.uptime_ns = vm_.engine().guest_clock_ns(MonotonicClock::now());
         report_.memory_bytes = own_memory_bytes();
+        report_.sent_frames = vm_.sent_frames();
+        report_.received_frames = vm_.received_frames();
         say(DrillWord::report, std::as_bytes(std::span(&report_, 1)));
         timer_.expires_after(kReportInterval);
         timer_.async_wait([this](const boost::system::error_code& error) {
@@ -280,15 +238,11 @@ class Clone {
 
     const DrillPlan& plan_;
     boost::asio::io_context context_{1};
-    Registry metrics_;
     std::unique_ptr<vmm::Kvm> kvm_holder_;
-    VcpuBridge bridge_;
-    boost::asio::posix::stream_descriptor bridge_event_;
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer timer_;
     std::unique_ptr<OverlayDisk> disk_;
-    std::unique_ptr<replay::Engine> engine_;
-    std::vector<std::unique_ptr<NetPort>> ports_;
+    LoneVm vm_;
     DrillReport report_{};
 };
 

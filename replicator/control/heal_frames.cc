@@ -1,6 +1,6 @@
 #include "replicator/control/heal_frames.h"
 
-#include "replicator/vmm/state_io.h"
+#include "replicator/replay/state_codec.h"
 
 namespace antipode::control {
 namespace {
@@ -8,10 +8,10 @@ namespace {
 using vmm::StateReader;
 using vmm::StateWriter;
 
-constexpr uint8_t kVersion = 1;
-constexpr size_t kStateBytesMax = 4 << 20;
-constexpr uint32_t kHeldMax = 1 << 16;
-constexpr size_t kOutputBytesMax = 64 << 10;
+using replay::get_list;
+using replay::put_list;
+
+constexpr uint8_t kVersion = 2;
 constexpr size_t kTextBytesMax = 1024;
 
 enum class Kind : uint8_t { request = 1, pages = 2, chunk = 3, end = 4, done = 5 };
@@ -26,12 +26,6 @@ replay::DiskChunk get_chunk(StateReader& in) {
     in.get(chunk.drive);
     in.get(chunk.index);
     return chunk;
-}
-
-template <typename List, typename Put>
-void put_list(StateWriter& out, const List& list, Put put) {
-    out.put<uint32_t>(static_cast<uint32_t>(list.size()));
-    for (const auto& each : list) put(each);
 }
 
 void put_evidence(StateWriter& out, const replay::Evidence& evidence) {
@@ -68,10 +62,7 @@ struct Encoder {
     }
     void operator()(const HealPages& body) const {
         header(Kind::pages, body.attempt);
-        put_list(out, body.pages, [this](const replay::DeltaPages::Page& page) {
-            out.put(page.number);
-            out.put_bytes(page.bytes);
-        });
+        replay::put_pages(out, body.pages);
     }
     void operator()(const HealChunk& body) const {
         header(Kind::chunk, body.attempt);
@@ -83,23 +74,11 @@ struct Encoder {
         out.put(body.piece_count);
         out.put(body.position.value());
         out.put(body.released.value());
-        put_list(out, body.held, [this](const replay::ReplayedOutput& held) {
-            out.put(held.number.value());
-            out.put(held.output.kind);
-            out.put(held.output.device);
-            out.put_bytes(held.output.bytes);
-        });
+        replay::put_held(out, body.held);
         const replay::HealAnswer& answer = body.answer;
         out.put_bytes(std::as_bytes(std::span(answer.refused))
                           .first(std::min(answer.refused.size(), kTextBytesMax)));
-        out.put(answer.state.exit.value());
-        out.put(answer.state.output.value());
-        out.put<uint8_t>(answer.state.in_halt ? 1 : 0);
-        out.put<uint8_t>(answer.state.held ? 1 : 0);
-        out.put(answer.state.guest_clock_ns);
-        out.put(answer.state.digest_number);
-        out.put_bytes(answer.state.cpu);
-        out.put_bytes(answer.state.machine);
+        replay::put_state(out, answer.state);
         for (const uint64_t value :
              {answer.digest.cpu, answer.digest.devices, answer.digest.memory, answer.digest.disk}) {
             out.put(value);
@@ -112,14 +91,6 @@ struct Encoder {
         out.put(body.page_count);
     }
 };
-
-// Calls `get` for each item of a list; a list that is too long turns the reader bad.
-template <typename Get>
-void get_list(StateReader& in, size_t count_max, Get get) {
-    const auto count = in.get<uint32_t>();
-    if (count > count_max) in.reject("has a list that is too long");
-    for (uint32_t i = 0; i < count && in.ok(); ++i) get();
-}
 
 replay::HealRequest decode_request(StateReader& in, uint64_t attempt) {
     replay::HealRequest body;
@@ -134,20 +105,6 @@ replay::HealRequest decode_request(StateReader& in, uint64_t attempt) {
         body.pages.push_back(page);
     });
     get_list(in, replay::ChunkSet::kCountMax, [&] { body.chunks.push_back(get_chunk(in)); });
-    return body;
-}
-
-HealPages decode_pages(StateReader& in, uint64_t attempt) {
-    HealPages body{attempt, {}};
-    get_list(in, replay::DeltaPages::kPagesMax, [&] {
-        replay::DeltaPages::Page page;
-        in.get(page.number);
-        page.bytes = in.get_bytes(vmm::layout::kPageBytes);
-        if (!page.bytes.empty() && page.bytes.size() != vmm::layout::kPageBytes) {
-            in.reject("has half a page");
-        }
-        body.pages.push_back(std::move(page));
-    });
     return body;
 }
 
@@ -171,14 +128,7 @@ replay::Evidence get_evidence(StateReader& in) {
 void get_answer(StateReader& in, replay::HealAnswer& answer) {
     const auto text = in.get_bytes(kTextBytesMax);
     answer.refused.assign(reinterpret_cast<const char*>(text.data()), text.size());
-    answer.state.exit = ExitNumber(in.get<uint64_t>());
-    answer.state.output = OutputNumber(in.get<uint64_t>());
-    answer.state.in_halt = in.get_flag();
-    answer.state.held = in.get_flag();
-    in.get(answer.state.guest_clock_ns);
-    in.get(answer.state.digest_number);
-    answer.state.cpu = in.get_bytes(replay::DeltaState::kCpuBytesMax);
-    answer.state.machine = in.get_bytes(kStateBytesMax);
+    answer.state = replay::get_state(in);
     in.get(answer.digest.cpu);
     in.get(answer.digest.devices);
     in.get(answer.digest.memory);
@@ -193,16 +143,7 @@ HealEnd decode_end(StateReader& in, uint64_t attempt) {
     in.get(body.piece_count);
     body.position = LogIndex(in.get<uint64_t>());
     body.released = OutputNumber(in.get<uint64_t>());
-    get_list(in, kHeldMax, [&] {
-        replay::ReplayedOutput held;
-        held.number = OutputNumber(in.get<uint64_t>());
-        const auto kind = in.get<uint8_t>();
-        if (kind < 1 || kind > 2) in.reject("has an output of no known kind");
-        held.output.kind = static_cast<vmm::Output::Kind>(kind);
-        in.get(held.output.device);
-        held.output.bytes = in.get_bytes(kOutputBytesMax);
-        body.held.push_back(std::move(held));
-    });
+    body.held = replay::get_held(in);
     body.answer.attempt = attempt;
     get_answer(in, body.answer);
     return body;
@@ -230,7 +171,7 @@ Result<HealMessage> decode_heal_message(std::span<const std::byte> bytes) {
             message = decode_request(in, attempt);
             break;
         case Kind::pages:
-            message = decode_pages(in, attempt);
+            message = HealPages{attempt, replay::get_pages(in)};
             break;
         case Kind::chunk: {
             HealChunk body;

@@ -226,11 +226,10 @@ void Node::shutdown(const std::string& reason) {
     drill_.reset();
     if (!reason.empty()) logger("control").info("stopping: {}", reason);
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
-    seed_out_.reset();
     seed_in_.reset();
     heal_out_.reset();
     heal_in_.reset();
-    if (engine_) engine_->stop();
+    end_engine();
     disk_work_.join();
     control_.reset();
     heartbeat_.reset();
@@ -244,8 +243,6 @@ void Node::shutdown(const std::string& reason) {
     boost::system::error_code ignored;
     bridge_event_.close(ignored);
     ports_.clear();
-    if (disks_) disks_->attach(nullptr);  // a disk thread may be telling the engine of a read
-    engine_.reset();
     if (disks_) disks_->close();
     if (shutdown_hook_) shutdown_hook_();
 }

@@ -45,6 +45,7 @@
 #include "replicator/control/pair_config.h"
 #include "replicator/control/seed_receiver.h"
 #include "replicator/control/seed_sender.h"
+#include "replicator/control/snapshot_task.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/stream/channel.h"
@@ -124,6 +125,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void follow_vm(const failover::FollowVm& order);
     void halt_vm();
     void drop_vm();
+    void end_engine();
     void persist(const failover::Persist& order);
     void on_disk_thread(std::function<Result<void>()> work, failover::Input done, std::string what);
     void use_epoch(const failover::UseEpoch& order);
@@ -188,6 +190,14 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void fail_drill(const std::string& why);
     bool drill_waits() const;  // for the VM to stand
 
+    // node_snapshot.cc: the VM written to a file.
+    std::string snapshot_path(const Name& name) const;
+    std::optional<Result<ActionReply>> act_on_snapshot(Method method, const ActionRequest& request);
+    Result<ActionReply> take_snapshot(const ActionRequest& request);
+    void snapshot_standing(std::unique_ptr<replay::VmState> state);
+    void snapshot_done(const std::string& path, const Result<SnapshotTask::Figures>& done);
+    void end_snapshot(const std::string& why);
+
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
     void switch_began();
@@ -202,6 +212,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void ask_again_if_stalled();
     bool send_heal(wire::MessageClass message_class, std::span<const std::byte> bytes);
     void settle_heal();
+    void consume_log();
+    void refuse_hand_over();
     void forget_heal();
     void count_heal(uint64_t page_count, const std::string& text);
     bool replays_badly() const;
@@ -303,8 +315,10 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;
 
-    std::unique_ptr<Drill> drill_;  // the one that runs, or the last one
-    uint64_t drill_snapshot_ = 0;   // what it waits for
+    std::unique_ptr<Drill> drill_;            // the one that runs, or the last one
+    uint64_t drill_snapshot_ = 0;             // what it waits for
+    std::unique_ptr<SnapshotTask> snapshot_;  // to a file: the one under way, or the last one
+    uint64_t snapshot_operation_ = 0;
 
     // A switchover that this site began as the primary.
     std::optional<uint64_t> switch_operation_;
@@ -317,7 +331,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t heal_attempt_ = 0;
     uint64_t heal_progress_ = 0;
     Instant heal_asked_{};
-    bool diverged_ = false;  // from when a difference was noticed until it is healed
+    bool hand_over_refused_ = false;  // the log is not consumed before the primary is lost
+    bool diverged_ = false;           // from when a difference was noticed until it is healed
     std::deque<Instant> heal_times_;
     uint64_t healed_pages_ = 0;
     uint64_t report_count_ = 0;

@@ -71,6 +71,7 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
                     config_.pair.site);
     }
     if (drill_ && !drill_->over()) return fail(Errc::busy, "a drill runs");
+    if (snapshot_ && !snapshot_->over()) return fail(Errc::busy, "a snapshot is being taken");
     ActionReply reply;
     reply.consequence =
         fmt::format("a copy of the VM runs at {} for at most {} s; the backup goes on",
@@ -115,7 +116,7 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
 void Node::drill_standing(const replay::VmState& state) {
     // One of a drill that has ended meanwhile: its end has set the VM going again.
     if (!engine_ || state.snapshot != drill_snapshot_) return;
-    if (!drill_waits()) return engine_->snapshot_taken();
+    if (!drill_waits()) return engine_->snapshot_taken(drill_snapshot_);
     const Instant began = MonotonicClock::now();
     disks_->set_overlays(drill_->overlays());
     const Duration clock =
@@ -123,7 +124,7 @@ void Node::drill_standing(const replay::VmState& state) {
     const LogIndex position = engine_->applied();
     const auto forked = drill_->fork_copy(
         engine_->vm(), state, position, static_cast<uint64_t>(std::max<int64_t>(0, clock.count())));
-    engine_->snapshot_taken();
+    engine_->snapshot_taken(drill_snapshot_);
     DrillStatus& notes = drill_->notes();
     notes.copied_unix_ms = unix_ms();
     notes.epoch = epoch_;
@@ -138,7 +139,7 @@ void Node::drill_standing(const replay::VmState& state) {
 
 void Node::drill_ended(uint64_t operation, const DrillStatus& status) {
     if (disks_) disks_->set_overlays({});
-    if (engine_) engine_->snapshot_taken();
+    if (engine_) engine_->snapshot_taken(drill_snapshot_);
     const bool good = status.state == DrillState::ended;
     journal_.end_operation(unix_ms(), operation,
                            good ? OperationState::succeeded : OperationState::failed, status.text);

@@ -23,6 +23,10 @@ void Node::on_heal_wanted(VcpuBridge::HealWanted wanted) {
     diverged_ = true;
     // Its copy may be of a VM that differed already, and the heal writes beside its overlays.
     fail_drill("the backup's VM differs from the primary's and is put right: the copy may differ");
+    if (core_.state() == wire::SiteState::switching_backup) {
+        heal_request_ = std::move(wanted.request);
+        return refuse_hand_over();
+    }
     if (consuming_) {
         event(EventCode::vm_error,
               "the VM goes on from a state that differs from the lost primary's");
@@ -131,7 +135,28 @@ void Node::forget_heal() {
     heal_out_.reset();
     heal_in_.reset();
     heal_request_.reset();
+    hand_over_refused_ = false;
     diverged_ = false;
+}
+
+// The primary has lost its voice, or hands the VM over: everything that it logged is consumed.
+void Node::consume_log() {
+    const bool planned = core_.state() == wire::SiteState::switching_backup;
+    if (planned && (diverged_ || heal_request_)) return refuse_hand_over();
+    hand_over_refused_ = false;
+    consuming_ = true;
+    settle_heal();
+    engine_->resume();
+    feed_backlog();
+}
+
+// A planned change of roles must not go on from a state that the world has not seen. The primary
+// stands; when nobody takes over it asks for the VM and goes on. If it is lost instead, this site
+// has to do with what it has.
+void Node::refuse_hand_over() {
+    hand_over_refused_ = true;
+    event(EventCode::digest_mismatch,
+          "this VM differs from the primary's, and does not take over from it");
 }
 
 // The log ends here: a heal that is whole takes effect, another never will.

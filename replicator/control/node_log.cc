@@ -91,7 +91,11 @@ bool Node::take_item(VcpuBridge::Item item) {
     } else if (auto* standing = std::get_if<VcpuBridge::Standing>(&item)) {
         on_standing(std::move(*standing));
     } else if (const auto* dirty = std::get_if<VcpuBridge::DirtyPages>(&item)) {
-        if (seed_out_) seed_out_->dirty_pages(dirty->bitmap);
+        if (snapshot_ && !snapshot_->over()) {
+            snapshot_->dirty_pages(dirty->bitmap);
+        } else if (seed_out_) {
+            seed_out_->dirty_pages(dirty->bitmap);
+        }
     } else if (const auto* stopped = std::get_if<VcpuBridge::Stopped>(&item)) {
         on_stopped(*stopped);
     } else if (const auto* digest = std::get_if<VcpuBridge::DigestChecked>(&item)) {
@@ -145,6 +149,7 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
     const auto text = fmt::format("{}: {}", to_string(stopped.reason), stopped.text);
     logger("replay").info("vCPU stopped: {}", text);
     if (drill_waits()) fail_drill("the backup's VM has stopped: " + text);
+    end_snapshot("the VM has stopped: " + text);
     switch (stopped.reason) {
         case replay::StopReason::stopped:
             return;

@@ -66,12 +66,7 @@ void Node::carry_out(const failover::Output& output) {
             },
             [this](const RunVm& order) { run_vm(order); },
             [this](const FollowVm& order) { follow_vm(order); },
-            [this](const ConsumeLog&) {
-                consuming_ = true;
-                settle_heal();
-                engine_->resume();
-                feed_backlog();
-            },
+            [this](const ConsumeLog&) { consume_log(); },
             [this](const PauseVm&) { engine_->pause_at_exit(replay::VmEngine::Capture::no); },
             [this](const HaltVm&) { halt_vm(); },
             [this](const DropMemory&) { drop_vm(); },
@@ -223,18 +218,27 @@ void Node::open_ports(NetPort::State state) {
 
 void Node::halt_vm() {
     end_drill("this site halts");
+    end_snapshot("this site halts");
     open_ports(NetPort::State::closed);
     if (!engine_ || engine_stopped_) return feed(failover::VmHalted{});
     engine_->pause();
+}
+
+// Nothing of it is called, and nothing of it calls, afterwards.
+void Node::end_engine() {
+    end_snapshot("this site's VM is given up");
+    seed_out_.reset();
+    if (!engine_) return;
+    engine_->stop();
+    disks_->attach(nullptr);  // a disk thread may be telling the engine of a read
+    engine_.reset();
 }
 
 void Node::drop_vm() {
     forget_heal();
     end_drill("the backup's VM is given up");
     if (!engine_) return;
-    engine_->stop();
-    disks_->attach(nullptr);
-    engine_.reset();
+    end_engine();
     engine_stopped_ = false;
     guest_ended_ = false;
     recording_ = false;
@@ -270,6 +274,7 @@ void Node::announce_state(const failover::StateChanged& change) {
         change.to == wire::SiteState::paired_backup) {
         ask_to_resend();
     }
+    if (change.to == wire::SiteState::going_live && hand_over_refused_) consume_log();
     if (change.to == wire::SiteState::halting) {
         switch_ended(OperationState::failed, "this site halts: " + change.reason);
     }

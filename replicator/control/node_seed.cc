@@ -33,17 +33,22 @@ void Node::begin_seed(const failover::BeginSeed& order) {
         feed(failover::SeedFailed{attempt, text});
     };
     seed_cut_ = false;
-    seed_out_ = std::make_unique<SeedSender>(attempt, *engine_, *disks_, std::move(hooks));
+    end_snapshot("a new backup is being seeded");
+    seed_out_ = std::make_unique<SeedSender>(attempt, *engine_, *disks_, SeedSender::Cut::follow,
+                                             std::move(hooks));
     event(EventCode::seed_started, fmt::format("to {}", order.to.site));
     seed_out_->begin();
 }
 
 // The recorder stands at an exit: for a switchover, or for the cut of a seed.
 void Node::on_standing(VcpuBridge::Standing standing) {
-    if (!recording_) {
-        if (standing.state) drill_standing(*standing.state);
-        return;
+    if (standing.state && standing.state->snapshot != 0) {
+        if (snapshot_ && snapshot_->waits_for(standing.state->snapshot)) {
+            return snapshot_standing(std::move(standing.state));
+        }
+        return drill_standing(*standing.state);
     }
+    if (!recording_) return;
     if (!standing.state) {
         switch_began();
         flush_log();

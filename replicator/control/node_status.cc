@@ -366,13 +366,11 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, command(*kind, request));
         return to_json(reply);
     }
-    if (auto done = act_on_drill(method, request)) {
-        FT_TRY(reply, std::move(*done));
-        return to_json(reply);
-    }
-    if (auto done = operate(method, request)) {
-        FT_TRY(reply, std::move(*done));
-        return to_json(reply);
+    for (const auto act : {&Node::act_on_snapshot, &Node::act_on_drill, &Node::operate}) {
+        if (auto done = (this->*act)(method, request)) {
+            FT_TRY(reply, std::move(*done));
+            return to_json(reply);
+        }
     }
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
 }

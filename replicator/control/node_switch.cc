@@ -6,6 +6,10 @@ namespace antipode::control {
 
 Result<ActionReply> Node::switch_over(const ActionRequest& request) {
     if (switch_operation_) return fail(Errc::busy, "a switchover is under way");
+    if (diverged_) {
+        return fail(Errc::busy,
+                    "the backup differs and is being put right: switch over when it is protected");
+    }
     if (request.check || core_.state() != wire::SiteState::paired_primary) {
         return command(failover::CommandKind::switch_over, request);
     }

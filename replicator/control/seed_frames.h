@@ -3,8 +3,9 @@
 //   SeedPages*  SeedChunk*  ...rounds, while the VM runs...  SeedPages*  SeedChunk*  SeedEnd
 //
 // Every piece names its attempt; a piece of another attempt is dropped. SeedEnd says how many
-// pieces came before it: a receiver that has fewer refuses the seed. Encoding:
-// docs/PROTOCOL-seed.md; canonical.
+// pieces came before it: a receiver that has fewer refuses the seed. A snapshot file holds the same
+// pieces. Encoding: a version byte, a kind byte, the attempt, then what docs/PROTOCOL-snapshot.md
+// lays out; canonical.
 //
 // Pure values.
 #pragma once

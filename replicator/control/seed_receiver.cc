@@ -7,6 +7,10 @@ namespace {
 
 constexpr uint64_t kReportBytes = 1 << 20;
 
+bool all_zero(std::span<const std::byte> bytes) {
+    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
 }  // namespace
 
 SeedReceiver::SeedReceiver(uint64_t attempt, vmm::VirtualMachine& vm, DiskSet& disks, Hooks hooks)
@@ -33,6 +37,7 @@ void SeedReceiver::take(SeedPages piece) {
         if (page.number >= vm_.memory.page_count()) {
             return fail("the primary's VM has more memory than this site's vm.json says");
         }
+        if (page.bytes.empty() && all_zero(vm_.memory.page(page.number))) continue;
         const auto target = vm_.memory.mutable_page(page.number);
         if (page.bytes.empty()) {
             std::fill(target.begin(), target.end(), std::byte{0});

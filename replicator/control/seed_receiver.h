@@ -35,6 +35,7 @@ class SeedReceiver {
 
     void receive(std::span<const std::byte> bytes);
     uint64_t attempt() const { return attempt_; }
+    size_t writing() const { return writing_; }  // chunks on their way to the disks
 
   private:
     void take(SeedPages piece);

@@ -16,13 +16,19 @@ bool all_zero(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-SeedSender::SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Hooks hooks)
-    : attempt_(attempt), engine_(engine), disks_(disks), hooks_(std::move(hooks)) {}
+SeedSender::SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Cut kind,
+                       Hooks hooks)
+    : attempt_(attempt), engine_(engine), disks_(disks), kind_(kind), hooks_(std::move(hooks)) {}
 
 SeedSender::~SeedSender() {
     *alive_ = false;
     disks_.stop_tracking();
-    if (phase_ == Phase::standing) engine_.resume();
+    if (phase_ == Phase::standing || snapshot_ != 0) let_go();
+}
+
+void SeedSender::let_go() {
+    if (kind_ == Cut::follow) return engine_.resume();
+    engine_.snapshot_taken(std::exchange(snapshot_, 0));
 }
 
 void SeedSender::begin() {
@@ -79,7 +85,11 @@ void SeedSender::dirty_pages(const std::vector<uint64_t>& bitmap) {
 
 void SeedSender::cut() {
     cut_wanted_ = true;
-    engine_.pause_at_exit(replay::VmEngine::Capture::yes);
+    if (kind_ == Cut::snapshot) {
+        snapshot_ = engine_.request_snapshot();
+    } else {
+        engine_.pause_at_exit(replay::VmEngine::Capture::yes);
+    }
 }
 
 void SeedSender::standing(std::unique_ptr<replay::VmState> state, LogIndex position,
@@ -87,6 +97,7 @@ void SeedSender::standing(std::unique_ptr<replay::VmState> state, LogIndex posit
     if (!cut_wanted_ || !state) return;
     cut_wanted_ = false;
     phase_ = Phase::standing;
+    stood_since_ = state->time;
     end_.emplace();
     end_->attempt = attempt_;
     end_->position = position;
@@ -176,10 +187,8 @@ void SeedSender::pump() {
 void SeedSender::leave_cut() {
     phase_ = Phase::finishing;
     disks_.stop_tracking();
-    const uint64_t now_ns = engine_.guest_clock_ns(MonotonicClock::now());
-    engine_.resume();
-    // The guest's clock goes on while it stands.
-    const Duration stood(static_cast<int64_t>(now_ns - end_->state.guest_clock_ns));
+    const Duration stood = MonotonicClock::now() - stood_since_;
+    let_go();
     hooks_.on_cut(end_->position, stood);
 }
 
@@ -199,7 +208,7 @@ void SeedSender::next_round() {
 
 void SeedSender::fail(const std::string& text) {
     if (phase_ == Phase::failed) return;
-    if (phase_ == Phase::standing) engine_.resume();
+    if (phase_ == Phase::standing || snapshot_ != 0) let_go();
     phase_ = Phase::failed;
     hooks_.on_failed(text);
 }

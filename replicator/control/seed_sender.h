@@ -43,7 +43,13 @@ class SeedSender {
         std::function<void(const std::string&)> on_failed;
     };
 
-    SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Hooks hooks);
+    // How the guest is made to stand for the last round.
+    enum class Cut : uint8_t {
+        follow,    // at an exit: another VM follows the log from there
+        snapshot,  // between two exits: whoever follows the log already notices nothing
+    };
+
+    SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Cut kind, Hooks hooks);
     ~SeedSender();
 
     void begin();
@@ -58,6 +64,9 @@ class SeedSender {
     void pump();
 
     uint64_t attempt() const { return attempt_; }
+    bool done() const { return phase_ == Phase::done; }
+    // Of Cut::snapshot: the number of the state that it waits for; 0: none.
+    uint64_t snapshot() const { return snapshot_; }
     double ratio() const;
 
   private:
@@ -74,12 +83,16 @@ class SeedSender {
     void read_chunks(size_t pieces_max);
     void chunk_read(Chunk chunk, Result<std::vector<std::byte>> bytes);
     void leave_cut();
+    void let_go();
     void fail(const std::string& text);
 
     const uint64_t attempt_;
     replay::VmEngine& engine_;
     DiskSet& disks_;
+    const Cut kind_;
     Hooks hooks_;
+    uint64_t snapshot_ = 0;
+    Instant stood_since_{};
     Phase phase_ = Phase::copying;
     std::deque<uint64_t> pages_;    // to send, of the running VM's memory
     std::deque<SeedPiece> pieces_;  // ready to send, before anything else

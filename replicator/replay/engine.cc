@@ -60,6 +60,9 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       deltas_total_(metrics.counter("antipode_deltas_total",
                                     "Stretches of execution sent as state instead of replayed")),
       delta_pages_total_(metrics.counter("antipode_delta_pages_total", "Pages sent in deltas")),
+      delta_pages_skipped_total_(
+          metrics.counter("antipode_delta_pages_skipped_total",
+                          "Pages written before a delta that the backup had already")),
       resets_total_(metrics.counter("antipode_resets_total", "Times the VM was reset")),
       heals_total_(
           metrics.counter("antipode_heals_total", "Times a backup that differed was made equal")),
@@ -154,7 +157,8 @@ void Engine::main() {
 }
 
 bool Engine::command_waits() const {
-    return stop_wanted_.load() || pause_wanted_.load() || dirty_wanted_.load() || stand_wanted();
+    return stop_wanted_.load() || pause_wanted_.load() || dirty_wanted_.load() || stand_wanted() ||
+           snapshot_here();
 }
 
 Engine::Step Engine::obey_commands() {
@@ -169,6 +173,7 @@ Engine::Step Engine::obey_commands() {
         if (stand_for_heal() == Step::stop) return Step::stop;
     }
     if (stand_wanted_.load() && mode_ == Mode::recording && at_exit_) return stand();
+    if (snapshot_here()) return take_snapshot_here();
     return Step::go_on;
 }
 
@@ -194,9 +199,11 @@ Engine::Step Engine::run_guest() {
         kick_armed_ = true;
     }
     // For a snapshot the last exit's access is completed first; that may end in a further exit.
-    const bool snapshot = snapshot_wanted();
+    const bool snapshot = snapshot_now();
     const vmm::Exit exit = snapshot ? vcpu_.complete_access() : vcpu_.run();
     if (exit.is_counted()) return handle_exit(exit);
+    ran_since_exit_ = true;
+    ++kicks_since_exit_;
     switch (exit.kind) {
         case vmm::Exit::Kind::shutdown:
             ++exit_;  // counted like one that we asked for: both sides come by here
@@ -260,6 +267,9 @@ Engine::Step Engine::guest_ended(StopReason reason, const std::string& text) {
 // The last act at an exit, the same on both sides: a function of machine and vCPU alone.
 Engine::Step Engine::inject() {
     at_exit_ = false;
+    ran_since_exit_ = false;
+    kicks_since_exit_ = 0;
+    if (std::exchange(between_exits_, false)) return Step::go_on;
     if (!machine_.interrupt_pending() || !vcpu_.can_inject()) return Step::go_on;
     const auto injected = vcpu_.inject(machine_.acknowledge_interrupt());
     if (!injected) return finish(StopReason::failed, injected.error().to_string());

@@ -40,6 +40,7 @@
 #include "common/base/spsc_queue.h"
 #include "replicator/replay/change_history.h"
 #include "replicator/replay/clock_pacer.h"
+#include "replicator/replay/delta_filter.h"
 #include "replicator/replay/exit_trace.h"
 #include "replicator/replay/heal.h"
 #include "replicator/replay/log_entry.h"
@@ -113,11 +114,13 @@ class Engine final : public VmEngine, private vmm::InputSource {
     void resume() override;
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
     void follow() override;
-    // Replaying: OwnerPort::standing() brings the state between two exits, and the VM stands until
-    // snapshot_taken(). What it has replayed is not affected. The number that is returned is in the
-    // state: one of a request that was given up may still come, when the VM has long gone on.
+    // OwnerPort::standing() brings the state between two exits, or in a HLT, and the VM stands
+    // until snapshot_taken(); dirty pages can be asked for meanwhile. What is recorded or replayed
+    // is not affected: a backup follows as if nothing had been. The number that is returned is in
+    // the state: one of a request that was given up may still come, when the VM has long gone on.
+    // A VM that an operator has paused answers when it is resumed.
     uint64_t request_snapshot() override;
-    void snapshot_taken() override;
+    void snapshot_taken(uint64_t number) override;
     // Before start_replaying: the VM begins as `state`, with memory already in place.
     // `position`: the log entry it is of; its disk requests in flight are issued here again.
     Result<void> restore(const VmState& state, LogIndex position) override;
@@ -228,7 +231,8 @@ class Engine final : public VmEngine, private vmm::InputSource {
     void record_outputs();
     void append(LogEntry::Body body, OutputNumber number = {}, vmm::Output output = {});
     uint64_t sample(vmm::InputKind kind);
-    void record_digest(Instant now);
+    enum class Digest : uint8_t { when_due, now };
+    void record_digest(Instant now, Digest wanted = Digest::when_due);
     void drain_completions();
     bool events_wait(Instant now) const;
     void throttle();
@@ -237,9 +241,19 @@ class Engine final : public VmEngine, private vmm::InputSource {
 
     // engine_control.cc
     bool snapshot_wanted() const {
-        return snapshot_wanted_.load() != 0 && mode_ == Mode::replaying;
+        const uint64_t wanted = snapshot_wanted_.load();
+        return wanted != 0 && wanted != snapshot_given_;
+    }
+    // A snapshot is best taken just behind an exit. A guest that makes none is caught at a kick.
+    bool snapshot_now() const {
+        return snapshot_wanted() && !held_ && (!ran_since_exit_ || kicks_since_exit_ >= 3);
+    }
+    // At an exit that leaves nothing to complete: a HLT, or where this VM was restored.
+    bool snapshot_here() const {
+        return (in_halt_ || between_exits_) && at_exit_ && !held_ && !healing_ && snapshot_wanted();
     }
     Step take_snapshot();
+    Step take_snapshot_here();
     Step record_control();
     Step apply_control(VmControl::Kind kind);
     Step wait_while_held();
@@ -289,9 +303,13 @@ class Engine final : public VmEngine, private vmm::InputSource {
 
     // The vCPU thread's own.
     Mode mode_ = Mode::recording;
-    uint64_t exit_ = 0;     // number of the last counted exit
-    bool at_exit_ = false;  // an exit is being serviced: events may be applied
-    bool in_halt_ = false;  // that exit is a HLT: the guest needs an interrupt to go on
+    uint64_t exit_ = 0;           // number of the last counted exit
+    bool at_exit_ = false;        // an exit is being serviced: events may be applied
+    bool in_halt_ = false;        // that exit is a HLT: the guest needs an interrupt to go on
+    bool between_exits_ = false;  // restored: what happens at that exit has happened
+    uint64_t snapshot_given_ = 0;
+    bool ran_since_exit_ = false;
+    uint32_t kicks_since_exit_ = 0;
     uint64_t output_number_ = 0;
     TimerSchedule timer_;
     ClockPacer clock_pacer_;
@@ -303,6 +321,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     vmm::KickTimer kick_timer_;
     bool kick_armed_ = false;
     uint64_t exit_at_kick_ = 0;
+    DeltaFilter delta_filter_;
     std::deque<BlockCompletion> completions_;                // recording: not applied yet
     std::map<RequestKey, BlockCompletion> own_completions_;  // replaying: waiting for their entry
     std::map<RequestKey, vmm::BlockRequest> retriable_;      // replaying: to retry on an error
@@ -382,6 +401,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     Counter& log_waits_total_;
     Counter& deltas_total_;
     Counter& delta_pages_total_;
+    Counter& delta_pages_skipped_total_;
     Counter& resets_total_;
     Counter& heals_total_;
     Counter& healed_pages_total_;

@@ -87,6 +87,7 @@ Engine::Step Engine::reboot() {
     }
     const auto restored = vm_->boot->restore(vm_->memory, machine_, vcpu_);
     if (!restored) return finish(StopReason::failed, restored.error().to_string());
+    delta_filter_.forget();
     resets_total_.add();
     logger("replay").info("reset at exit {}", exit_);
     at_exit_ = true;
@@ -123,8 +124,8 @@ uint64_t Engine::request_snapshot() {
     return number;
 }
 
-void Engine::snapshot_taken() {
-    snapshot_wanted_ = 0;
+void Engine::snapshot_taken(uint64_t number) {
+    snapshot_wanted_.compare_exchange_strong(number, 0);  // unless another has been asked for
     wake();
 }
 
@@ -134,12 +135,25 @@ Engine::Step Engine::take_snapshot() {
     if (number == 0) return Step::go_on;  // given up meanwhile
     auto state = capture_state();
     if (!state) return finish(StopReason::failed, state.error().to_string());
-    (*state)->in_halt = false;  // whatever it waited for has come
+    (*state)->between_exits = !at_exit_ || between_exits_;
+    if (!at_exit_) (*state)->in_halt = false;  // whatever it waited for has come
     (*state)->snapshot = number;
+    snapshot_given_ = number;
     owner_.standing(std::move(*state));
     const auto goes_on = [&] { return snapshot_wanted_.load() != number || command_to_stop(); };
-    while (!goes_on()) wakeup_.wait(std::nullopt, goes_on);
+    while (!goes_on()) {
+        if (dirty_wanted_.exchange(false)) report_dirty_pages();
+        wakeup_.wait(std::nullopt, [&] { return goes_on() || dirty_wanted_.load(); });
+    }
     return Step::go_on;
+}
+
+// A guest that waits in a HLT may come to no other exit for long. A HLT leaves nothing to complete;
+// where KVM thinks otherwise, the snapshot waits for the next exit.
+Engine::Step Engine::take_snapshot_here() {
+    const vmm::Exit exit = vcpu_.complete_access();
+    if (exit.is_counted()) return handle_exit(exit);
+    return take_snapshot();
 }
 
 }  // namespace antipode::replay

@@ -115,6 +115,7 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
         const BlockCompletion done = std::move(completions_.front());
         completions_.pop_front();
         append(BlockDone{done.drive, done.number, done.status});
+        delta_filter_.forget();
         machine_.complete_block(done.drive, done.number, done.status, done.data);
         submit_block_requests();
         return Step::go_on;
@@ -125,6 +126,7 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
             return Step::go_on;
         }
         machine_.receive_frame(frame->interface, frame->bytes);
+        delta_filter_.forget();
         append(FrameReceived{frame->interface, std::move(frame->bytes)});
         return Step::go_on;
     }
@@ -214,7 +216,11 @@ Engine::Step Engine::record_delta() {
     const auto cpu = vmm::capture_cpu(vcpu_);
     if (!cpu) return finish(StopReason::failed, cpu.error().to_string());
     DeltaPages part;
+    size_t sent = 0;
+    delta_filter_.begin(exit_);
     for (const uint64_t number : *changed) {
+        if (!delta_filter_.differs(number, MemoryDigest::hash_page(vm_->memory, number))) continue;
+        ++sent;
         const auto bytes = vm_->memory.page(number);
         const bool zero = std::all_of(bytes.begin(), bytes.end(),
                                       [](std::byte each) { return each == std::byte{0}; });
@@ -227,16 +233,17 @@ Engine::Step Engine::record_delta() {
     cpu->save(state);
     append(DeltaState{state.take()});
     deltas_total_.add();
-    delta_pages_total_.add(changed->size());
+    delta_pages_total_.add(sent);
+    delta_pages_skipped_total_.add(changed->size() - sent);
     at_exit_ = true;
     in_halt_ = false;
     return Step::go_on;
 }
 
-void Engine::record_digest(Instant now) {
+void Engine::record_digest(Instant now, Digest wanted) {
     const bool by_time = options_.digest_interval > Duration::zero() && now >= next_digest_time_;
     const bool by_exit = options_.digest_exits > 0 && exit_ >= next_digest_exit_;
-    if (!by_time && !by_exit) return;
+    if (!by_time && !by_exit && wanted == Digest::when_due) return;
     next_digest_exit_ = exit_ + options_.digest_exits;
     const auto mark = digest();
     const auto changed = memory_digest_.take_marked(vm_->vm, vm_->memory);

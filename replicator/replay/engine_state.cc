@@ -17,6 +17,9 @@ Engine::Step Engine::stand() {
         auto captured = capture();
         if (!captured) return finish(StopReason::failed, captured.error().to_string());
         state = std::move(*captured);
+    } else {
+        // Whoever takes over from here is to know that it is equal.
+        record_digest(MonotonicClock::now(), Digest::now);
     }
     append(Passed{});
     passed_.store(exit_, std::memory_order_release);
@@ -45,6 +48,7 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
             return fail(Errc::closed, "the guest ended at the exit to stand at");
         }
     }
+    block_hash_ = 0;  // whoever follows from here begins with none
     return capture_state();
 }
 
@@ -61,9 +65,10 @@ Result<std::unique_ptr<VmState>> Engine::capture_state() {
     state->output = OutputNumber(output_number_);
     state->in_halt = in_halt_;
     state->held = held_;
-    state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    state->time = MonotonicClock::now();
+    state->guest_clock_ns = guest_clock_ns(state->time);
     state->digest_number = digest_number_;
-    if (mode_ == Mode::recording) block_hash_ = 0;  // whoever follows from here begins with none
+    state->disk_hash = block_hash_;
     return state;
 }
 
@@ -85,12 +90,13 @@ Result<void> Engine::take_state(const VmState& state, LogIndex position) {
     digest_number_ = state.digest_number;
     verified_number_ = digest_number_;
     disk_verified_number_ = digest_number_;
-    block_hash_ = 0;
+    block_hash_ = state.disk_hash;
     applied_index_ = position.value();
     applied_seen_.store(applied_index_, std::memory_order_relaxed);
     remember_reissued();
     reissue_ = machine_.reissue_block_requests();
     in_halt_ = state.in_halt;
+    between_exits_ = state.between_exits;
     held_ = state.held;
     held_seen_ = held_;
     at_exit_ = true;
@@ -104,6 +110,7 @@ void Engine::forget_comparisons() {
     disk_verified_number_ = 0;
     block_hash_ = 0;
     interval_chunks_.clear();
+    delta_filter_.forget();
     history_.forget();
     trace_.forget();
 }

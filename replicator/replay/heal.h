@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "replicator/replay/change_history.h"
 #include "replicator/replay/log_entry.h"
@@ -37,9 +38,15 @@ struct VmState {
     OutputNumber output;  // the last one made
     bool in_halt = false;
     uint64_t guest_clock_ns = 0;
-    bool held = false;           // paused by an operator
+    bool held = false;  // paused by an operator
+    // Taken after what happens at `exit`, interrupt included: the guest goes on at once.
+    bool between_exits = false;
     uint64_t digest_number = 0;  // digests logged so far in this recorder's life
-    uint64_t snapshot = 0;       // the Engine::request_snapshot() it answers; does not travel
+    uint64_t disk_hash = 0;      // of the disk writes since the last of them
+    // Of this process, and do not travel: the Engine::request_snapshot() it answers, and since when
+    // the VM stands for it.
+    uint64_t snapshot = 0;
+    Instant time{};
 };
 
 // One line of evidence: what an exit was.

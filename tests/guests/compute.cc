@@ -6,6 +6,7 @@
 // depends on when they did.
 //
 // antipode.pages=256     4 KiB pages it walks over, at most 2048
+// antipode.words=512    words of each page that it uses, a power of two
 // antipode.steps=80000   steps of a unit (about 1 ms)
 // antipode.units=0       units after which it ends with EXIT-SUCCESS, 0 = never
 // antipode.every=1000    units between two lines on the console
@@ -26,11 +27,11 @@ constexpr uint16_t kDiagnosticPort = 0x80;
 alignas(4096) uint64_t g_memory[kPagesMax * kWordsPerPage];
 
 // Each step reads and writes a word at a place that depends on all steps before it.
-uint64_t work(uint64_t state, uint64_t steps, uint64_t pages) {
+uint64_t work(uint64_t state, uint64_t steps, uint64_t pages, uint64_t words) {
     for (uint64_t i = 0; i < steps; ++i) {
         state = state * 0x5851f42d4c957f2d + 0x14057b7ef767814f;
         const uint64_t page = ((state >> 33) * pages) >> 31;
-        uint64_t& word = g_memory[page * kWordsPerPage + ((state >> 20) & (kWordsPerPage - 1))];
+        uint64_t& word = g_memory[page * kWordsPerPage + ((state >> 20) & (words - 1))];
         word ^= state;
         state += word >> 7;
     }
@@ -41,13 +42,15 @@ uint64_t work(uint64_t state, uint64_t steps, uint64_t pages) {
 
 [[noreturn]] void guest_main(Text command_line) {
     const uint64_t pages = option_number(command_line, "antipode.pages", 256);
+    const uint64_t words = option_number(command_line, "antipode.words", kWordsPerPage);
     const uint64_t steps = option_number(command_line, "antipode.steps", 80000);
     const uint64_t units = option_number(command_line, "antipode.units", 0);
     const uint64_t every = option_number(command_line, "antipode.every", 1000);
     const uint64_t hz = option_number(command_line, "antipode.hz", 100);
     const bool exits = option_number(command_line, "antipode.exit", 1) != 0;
-    if (pages == 0 || pages > kPagesMax || every == 0) {
-        fail("antipode.pages is 1 to 2048, antipode.every is not 0");
+    if (pages == 0 || pages > kPagesMax || every == 0 || words == 0 || words > kWordsPerPage ||
+        (words & (words - 1)) != 0) {
+        fail("antipode.pages is 1 to 2048, antipode.words a power of two, antipode.every not 0");
     }
     Line<128> line;
     line.text("compute: ready pages=").number(pages).text(" steps=").number(steps);
@@ -58,7 +61,7 @@ uint64_t work(uint64_t state, uint64_t steps, uint64_t pages) {
     }
     uint64_t state = 0x0123456789abcdef;
     for (uint64_t unit = 1;; ++unit) {
-        state = work(state, steps, pages);
+        state = work(state, steps, pages, words);
         if (exits) {
             out8(kDiagnosticPort, static_cast<uint8_t>(state >> 56));
         }

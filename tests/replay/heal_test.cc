@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/random.h"
-#include "tests/replay/replay_pair.h"
+#include "tests/replay/guest_options.h"
 
 namespace antipode::replay {
 namespace {
@@ -36,12 +36,7 @@ void PrintTo(const Case& value, std::ostream* out) {
 }
 
 PairOptions options_of(const Case& test) {
-    PairOptions options;
-    options.config.mem_size_mib = 32;
-    options.config.drives.push_back({"root", "memory", false, true});
-    options.config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
-    options.config.kernel_image_path = std::string(GUEST_DIRECTORY) + "/" + test.guest + ".elf";
-    options.config.boot_args = test.arguments;
+    PairOptions options = options_for(test.guest, test.arguments);
     options.healing = EngineOptions::Healing::on;
     return options;
 }
@@ -49,7 +44,8 @@ PairOptions options_of(const Case& test) {
 class Heal : public testing::TestWithParam<Case> {
   protected:
     void SetUp() override {
-        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
+        const std::string missing = guest_missing(GetParam().guest);
+        if (!missing.empty()) GTEST_SKIP() << missing;
         auto made = ReplayPair::make(options_of(GetParam()));
         ASSERT_TRUE(made.has_value()) << made.error().to_string();
         pair_ = std::move(*made);
@@ -161,6 +157,9 @@ constexpr Case kCases[] = {
     {"memory_with_disk", "disk_writer", "", Spoil::memory, 5},
     {"instruction_with_disk", "disk_writer", "", Spoil::instruction, 3},
     {"memory_without_exits", "compute", "antipode.every=1000 antipode.exit=0", Spoil::memory, 3},
+    {"memory_with_entropy", "entropy", "", Spoil::memory, 3},
+    {"memory_of_linux", "linux", "", Spoil::memory, 3},
+    {"registers_of_linux", "linux", "", Spoil::registers, 3},
     {"rdtsc", "diverge", "antipode.every=20", Spoil::nothing, 5},
     {"rdtsc_decides", "diverge", "antipode.every=20 antipode.branch=1", Spoil::nothing, 5},
     {"rdrand_decides", "diverge", "antipode.every=20 antipode.branch=1 antipode.rdrand=1",

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/random.h"
-#include "tests/replay/replay_pair.h"
+#include "tests/replay/guest_options.h"
 
 namespace antipode::replay {
 namespace {
@@ -30,34 +30,16 @@ void PrintTo(const Case& value, std::ostream* out) {
 }
 
 PairOptions options_of(const Case& test) {
-    PairOptions options;
+    PairOptions options = options_for(test.guest, test.arguments);
     options.kick_seed = test.kick_seed;
-    options.config.mem_size_mib = 32;
-    options.config.drives.push_back({"root", "memory", false, true});
-    options.config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
-    options.config.has_entropy = std::string(test.guest) == "entropy";
-    if (std::string(test.guest) == "linux") {
-        const std::string base = std::getenv("ANTIPODE_LINUX_GUEST");
-        options.config.kernel_image_path = base + "/vmlinux";
-        options.config.initrd_path = base + "/initramfs.cpio";
-        options.config.boot_args =
-            "console=ttyS0 nolapic noxsave notsc clearcpuid=smap,popcnt,rdrand,rdseed,rdtscp "
-            "lpj=20000 rodata=off quiet pmtmr=0x608";
-    } else {
-        options.config.kernel_image_path = std::string(GUEST_DIRECTORY) + "/" + test.guest + ".elf";
-        options.config.boot_args = test.arguments;
-    }
     return options;
 }
 
 class ReplayGuests : public testing::TestWithParam<Case> {
   protected:
     void SetUp() override {
-        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
-        if (std::string(GetParam().guest) == "linux" &&
-            std::getenv("ANTIPODE_LINUX_GUEST") == nullptr) {
-            GTEST_SKIP() << "no Linux guest: ANTIPODE_LINUX_GUEST is not set";
-        }
+        const std::string missing = guest_missing(GetParam().guest);
+        if (!missing.empty()) GTEST_SKIP() << missing;
         auto made = ReplayPair::make(options_of(GetParam()));
         ASSERT_TRUE(made.has_value()) << made.error().to_string();
         pair_ = std::move(*made);
@@ -82,6 +64,17 @@ class ReplayGuests : public testing::TestWithParam<Case> {
             (void)side.wait_until([&] { return side.stop_reason.has_value(); }, milliseconds(20));
         }
     }
+    // Registers, devices and memory were compared at every 1000th exit at least.
+    void expect_compared(ExitNumber from) {
+        const uint64_t exits = pair_->primary_engine->exit_number().value() - from.value();
+        EXPECT_GE(pair_->backup.digests_equal, exits / 1000);
+    }
+    // At an exit, all of the memory.
+    void expect_equal_memory() {
+        const auto compared = pair_->compare_at_an_exit();
+        ASSERT_TRUE(compared.has_value()) << compared.error().to_string();
+        EXPECT_EQ(*compared, "");
+    }
     void expect_equal_replay() {
         EXPECT_EQ(pair_->pump_error, "");
         for (const auto& error : pair_->backup.digest_errors) ADD_FAILURE() << error;
@@ -99,6 +92,7 @@ TEST_P(ReplayGuests, ReplaysAlikeAndGoesOnAsTheVm) {
     run_primary();
     pair_->cut_primary();
     ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_compared(ExitNumber());
     // The backup may have made outputs at exits that the log's end did not reach; never fewer.
     {
         const std::lock_guard lock(pair_->backup.mutex);
@@ -112,8 +106,8 @@ TEST_P(ReplayGuests, ReplaysAlikeAndGoesOnAsTheVm) {
     }
     // The survivor works: it gets interrupts and exits go on.
     const std::vector<std::byte> broadcast(60, std::byte{0xff});
-    (void)pair_->backup_engine->frame_received(0, broadcast);
     const auto exits_before = pair_->backup_engine->exit_number();
+    (void)pair_->backup_engine->frame_received(0, broadcast);
     EXPECT_TRUE(pair_->backup.wait_until(
         [&] {
             return pair_->backup_engine->exit_number() > exits_before ||
@@ -128,9 +122,37 @@ TEST_P(ReplayGuests, ANewBackupBeginsInTheMiddle) {
     run_primary();
     const auto seeded = pair_->seed_new_backup();
     ASSERT_TRUE(seeded.has_value()) << seeded.error().to_string();
+    const ExitNumber seeded_at = pair_->primary.state->exit;
     run_primary();
+    expect_equal_memory();
+    expect_compared(seeded_at);
     pair_->cut_primary();
     ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    const std::lock_guard lock(pair_->backup.mutex);
+    ASSERT_GE(pair_->backup.console.size(), pair_->primary.console.size());
+    pair_->backup.console.resize(pair_->primary.console.size());
+    expect_equal_replay();
+}
+
+TEST_P(ReplayGuests, GoesOnFromSnapshotsInOtherVms) {
+    constexpr int kSnapshots = 8;
+    Random random(std::random_device{}());
+    pair_->start();
+    run_primary();
+    for (int i = 0; i < kSnapshots; ++i) {
+        const auto wait = milliseconds(random.between(1, 150));
+        (void)pair_->primary.wait_until([&] { return pair_->primary.stop_reason.has_value(); },
+                                        wait);
+        const auto taken = pair_->snapshot_primary();
+        ASSERT_TRUE(taken.has_value()) << taken.error().to_string();
+        const auto moved = pair_->move_backup();
+        ASSERT_TRUE(moved.has_value()) << moved.error().to_string();
+    }
+    run_primary();
+    expect_equal_memory();
+    pair_->cut_primary();
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_compared(ExitNumber());
     const std::lock_guard lock(pair_->backup.mutex);
     ASSERT_GE(pair_->backup.console.size(), pair_->primary.console.size());
     pair_->backup.console.resize(pair_->primary.console.size());

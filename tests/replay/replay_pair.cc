@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "replicator/replay/state_codec.h"
+
 namespace antipode::replay {
 namespace {
 
@@ -55,7 +57,10 @@ void Side::live(ExitNumber) {
 void Side::standing(std::unique_ptr<VmState> captured) {
     const std::lock_guard lock(mutex);
     ++standing_count;
-    if (captured) state = std::move(captured);
+    if (captured) {
+        state = std::move(captured);
+        if (engine != nullptr) state_at = engine->applied();
+    }
     changed.notify_all();
 }
 
@@ -134,6 +139,7 @@ Result<std::unique_ptr<Engine>> ReplayPair::make_engine(Side& owner,
     auto engine =
         std::make_unique<Engine>(std::move(vm), engine_options, owner, *disk, owner, metrics_);
     disk->attach(*engine);
+    owner.engine = engine.get();
     if (options_.kick_seed != 0) engine->kick_randomly(options_.kick_seed + seed);
     return engine;
 }
@@ -181,6 +187,94 @@ Result<void> ReplayPair::seed_new_backup() {
     return {};
 }
 
+// The state as it comes out of the codec again; the VM stands.
+Result<VmState> ReplayPair::take_snapshot(Engine& engine, Side& side, uint64_t& number) {
+    {
+        const std::lock_guard lock(side.mutex);
+        side.state.reset();
+    }
+    number = engine.request_snapshot();
+    const auto stands = [&] { return side.state != nullptr || side.stop_reason; };
+    if (!side.wait_until(stands, std::chrono::seconds(30)) || side.stop_reason) {
+        return fail(Errc::unreachable, "the VM does not stand: {}", side.stop_text);
+    }
+    vmm::StateWriter out;
+    put_state(out, *side.state);
+    vmm::StateReader in(out.bytes());
+    VmState state = get_state(in);
+    if (!in.ok() || !in.at_end()) return fail(Errc::corrupt, "state: {}", in.problem());
+    return state;
+}
+
+Result<void> ReplayPair::snapshot_primary() {
+    uint64_t number = 0;
+    const auto state = take_snapshot(*primary_engine, primary, number);
+    primary_engine->snapshot_taken(number);
+    if (!state) return fail(state.error());
+    return {};
+}
+
+Result<void> ReplayPair::move_backup() {
+    uint64_t number = 0;
+    FT_TRY(const VmState state, take_snapshot(*backup_engine, backup, number));
+    const LogIndex position = backup.state_at;
+    const std::lock_guard lock(pump_mutex_);
+    auto old_disk = std::move(backup_disk);
+    auto old_engine = std::move(backup_engine);
+    old_engine->stop();
+    old_disk->stop();
+    FT_TRY(backup_engine, make_engine(backup, backup_disk, options_.disk_seed + ++moves_));
+    backup_disk->set_contents(old_disk->contents());
+    auto& to = backup_engine->vm().memory;
+    for (uint64_t page = 0; page < to.page_count(); ++page) {
+        std::ranges::copy(old_engine->vm().memory.page(page), to.mutable_page(page).begin());
+    }
+    FT_TRY_VOID(backup_engine->restore(state, position));
+    {
+        const std::lock_guard side_lock(backup.mutex);
+        backup.stop_reason.reset();
+    }
+    backup_engine->start_replaying();
+    for (const auto& [index, entry] : fed_) {
+        if (index > position && !feed_backup(index, entry)) break;
+    }
+    return {};
+}
+
+Result<std::string> ReplayPair::compare_at_an_exit() {
+    using std::chrono::seconds;
+    const size_t stood = primary.standing_count;
+    primary_engine->pause_at_exit(Engine::Capture::no);
+    const auto stands = [&] { return primary.standing_count > stood || primary.stop_reason; };
+    if (!primary.wait_until(stands, seconds(30)) || primary.stop_reason) {
+        return fail(Errc::unreachable, "the primary does not stand: {}", primary.stop_text);
+    }
+    const ExitNumber exit = primary_engine->exit_number();
+    const auto there = [&] {
+        const std::lock_guard lock(pump_mutex_);
+        const std::lock_guard side_lock(primary.mutex);
+        return primary.log.empty() && backup_engine->applied() == LogIndex(next_index_ - 1);
+    };
+    const Instant until = MonotonicClock::now() + seconds(30);
+    while (!there() || backup_engine->exit_number() != exit) {
+        if (backup.stop_reason || MonotonicClock::now() >= until) {
+            return fail(Errc::unreachable, "the backup does not come to exit {}: it is at {}. {}",
+                        exit, backup_engine->exit_number(), backup.stop_text);
+        }
+        (void)backup.wait_until([&] { return backup.stop_reason.has_value(); },
+                                std::chrono::milliseconds(5));
+    }
+    std::string text;
+    const auto& one = primary_engine->vm().memory;
+    const auto& other = backup_engine->vm().memory;
+    for (uint64_t page = 0; page < one.page_count(); ++page) {
+        if (!std::ranges::equal(one.page(page), other.page(page))) {
+            text += fmt::format("page {} ", page);
+        }
+    }
+    return text;
+}
+
 ReplayPair::~ReplayPair() {
     pump_stop_ = true;
     if (pump_.joinable()) pump_.join();
@@ -208,12 +302,19 @@ bool ReplayPair::send(std::vector<LogEntry> entries, LogIndex first) {
         return false;
     }
     uint64_t index = first.value();
+    while (!fed_.empty() && fed_.front().first <= backup_engine->applied()) fed_.pop_front();
     for (auto& entry : decoded->entries) {
-        while (!backup_engine->feed(LogIndex(index), entry)) {
-            if (pump_stop_) return false;
-            std::this_thread::yield();
-        }
+        if (!feed_backup(LogIndex(index), entry)) return false;
+        fed_.emplace_back(LogIndex(index), std::move(entry));
         ++index;
+    }
+    return true;
+}
+
+bool ReplayPair::feed_backup(LogIndex index, const LogEntry& entry) {
+    while (!backup_engine->feed(index, entry)) {
+        if (pump_stop_) return false;
+        std::this_thread::yield();
     }
     return true;
 }

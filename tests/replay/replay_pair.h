@@ -50,6 +50,8 @@ class Side final : public LogPort, public OwnerPort {
     bool is_live = false;
     size_t standing_count = 0;
     std::unique_ptr<VmState> state;  // of the last time it stood
+    LogIndex state_at;               // replaying: the entry that was applied last, then
+    const Engine* engine = nullptr;
     std::vector<std::vector<uint64_t>> dirty;
     size_t digests_equal = 0;
     std::vector<std::string> digest_errors;
@@ -86,6 +88,14 @@ class ReplayPair {
     // Captures the primary at an exit while it runs, and puts a new backup in place that begins
     // there.
     Result<void> seed_new_backup();
+    // Takes a snapshot of the primary, which goes on as if nothing had been.
+    Result<void> snapshot_primary();
+    // Takes a snapshot of the backup where it is, puts it through the codec, and puts a new backup
+    // in place that goes on from there in the same log.
+    Result<void> move_backup();
+    // The primary stands at an exit, and the backup comes to the same one: what differs between
+    // their memories and registers; empty if nothing does. Both stay there.
+    Result<std::string> compare_at_an_exit();
     // After cut_primary: the backup drains its log and becomes the VM.
     bool fail_over();
 
@@ -102,10 +112,12 @@ class ReplayPair {
 
   private:
     explicit ReplayPair(PairOptions options) : options_(std::move(options)) {}
+    static Result<VmState> take_snapshot(Engine& engine, Side& side, uint64_t& number);
     Result<std::unique_ptr<Engine>> make_engine(Side& owner, std::unique_ptr<MemoryDisk>& disk,
                                                 uint64_t seed);
     void pump();
     bool send(std::vector<LogEntry> entries, LogIndex first);
+    bool feed_backup(LogIndex index, const LogEntry& entry);
     void carry_heal();
     void copy_chunks(HealAnswer& answer);
 
@@ -114,8 +126,10 @@ class ReplayPair {
     std::mutex pump_mutex_;  // held while a round of the log is on its way to the backup
     std::thread pump_;
     std::atomic<bool> pump_stop_{false};
-    uint64_t taken_count_ = 0;                    // of the primary's entries
-    std::vector<std::vector<std::byte>> chunks_;  // of the answer under way
+    uint64_t taken_count_ = 0;                       // of the primary's entries
+    std::deque<std::pair<LogIndex, LogEntry>> fed_;  // not applied yet, for the next backup
+    std::vector<std::vector<std::byte>> chunks_;     // of the answer under way
+    uint64_t moves_ = 2;
     uint64_t next_index_ = 1;  // on the wire: Passed marks of the pump are entries too
 };
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 HEALS = 5
@@ -62,6 +62,45 @@ class Heal(case.Case):
 
     def test_random_numbers_decide(self):
         self.check("antipode.every=400 antipode.rdrand=1 antipode.branch=1", "rdrand")
+
+    def test_primary_lost_in_the_middle_of_a_heal(self):
+        self.world.wan.set("a<->b", delay_ms=40, rate_mbytes=125)
+        for index in range(3):
+            pair = self.world.pair(guests.diverge("antipode.every=400 antipode.branch=1"), name=f"lost{index}",
+                                   digest_interval_ms=200)
+            pair.start()
+            wait.until("a heal", lambda p=pair: self.heals(p.b) >= 1, 60)
+            wait.until("the next heal is under way", lambda p=pair: p.b.status()["protection"] == "degraded", 60, interval=0.002)
+            pair.a.kill()
+            pair.b.wait_for_state("solo")
+            length = len(pair.b.console())
+            wait.until("the survivor goes on", lambda p=pair, n=length: len(p.b.console()) > n, 20)
+            # Either the heal was there in time, or the site says what it goes on from.
+            told = [event["text"] for event in pair.b.events() if "differs from the lost primary's" in event["text"]]
+            print(f"lost in the middle of heal {index}: heals={self.heals(pair.b)} told={len(told)}", flush=True)
+            # A new backup is equal to the survivor from its seed on.
+            pair.a.start()
+            pair.wait_until_protected(60)
+            pair.close()
+
+    def test_a_heal_ends_a_drill(self):
+        pair = self.world.pair(guests.diverge("antipode.every=400"), name="drill", digest_interval_ms=500)
+        pair.start()
+
+        def begun():
+            try:
+                return control.call(pair.b.socket, "drill_start", confirm=pair.name, actor="test", duration_seconds=60)
+            except control.Refused:  # it is being healed right now
+                return None
+
+        for _ in range(3):
+            wait.until("a drill begins", begun, 60)
+            drill = wait.until("the drill is over", lambda: (lambda d: d if d["state"] in ("failed", "ended") else None)(
+                control.call(pair.b.socket, "drill")), 60)
+            self.assertEqual(drill["state"], "failed")
+            self.assertIn("put right", drill["text"])
+        wait.until("the heals go on", lambda: self.heals(pair.b) >= 3, 60)
+        self.assertTrue(pair.b.process.running())
 
 
 if __name__ == "__main__":

@@ -86,6 +86,37 @@ class Switchover(case.Case):
             control.call(pair.a.socket, "switchover", confirm="another")
         self.assertIn(pair.name, refused.exception.message)
 
+    def test_a_backup_that_differs_does_not_take_over(self):
+        """Nothing has compared the two before the hand-over does: the VM stays where the world has seen it."""
+        pair = self.world.pair(guests.diverge("antipode.every=100"), digest_interval_ms=60_000, heartbeat_ms=100)
+        pair.start()
+        pair.a.wait_for_console("units=")
+        incarnation = pair.a.status()["incarnation"]
+        control.call(pair.a.socket, "switchover", confirm=pair.name, actor="test")
+        told = wait.until("the backup refuses", lambda: [
+            event for event in pair.b.events() if "does not take over" in event["text"]], 20)
+        self.assertEqual(told[0]["code"], "digest_mismatch")
+        pair.a.wait_for_state("solo", "pairing", "primary", seconds=30)
+        self.assertEqual(pair.a.status()["incarnation"], incarnation)
+        length = len(pair.a.console())
+        wait.until("the VM goes on where it was", lambda: len(pair.a.console()) > length, 20)
+        with self.assertRaises(control.Refused):
+            control.call(pair.b.socket, "switchover", confirm=pair.name)
+
+    def test_refused_while_the_backup_is_healed(self):
+        pair = self.world.pair(guests.diverge("antipode.every=400"), digest_interval_ms=200, heartbeat_ms=100)
+        pair.start()
+
+        def refused():
+            if pair.a.status()["protection"] != "degraded":
+                return None
+            try:
+                return control.call(pair.a.socket, "switchover", confirm=pair.name, check=True) and None
+            except control.Refused as why:
+                return why.message
+
+        self.assertIn("put right", wait.until("a switchover is refused during a heal", refused, 60, interval=0.002))
+
     def test_either_site_dies_in_the_middle(self):
         """kill -9 of the site that hands over or of the one that takes, right after the request."""
         for index, victim in enumerate(("old", "new", "old", "new")):

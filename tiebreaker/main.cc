@@ -21,6 +21,7 @@ Result<> check(const Options& options) {
     FT_TRY(const Config config, load_config(options.config));
     auto tls = env::make_mutual_tls(env::TlsRole::server, config.tls);
     if (!tls) return fail(std::move(tls).error());
+    if (config.store == StoreKind::etcd) FT_TRY_VOID(etcd::check(config.etcd.client));
     fmt::print("{}: sound\n", options.config);
     return {};
 }
@@ -61,16 +62,22 @@ int main_of(int argc, char** argv) {
         [](const Config& config, const Options& given) { return admin_forget(config, given.pair); })
         ->add_option("pair", options.pair)
         ->required();
-    add("backup", "a consistent copy, beside a running daemon",
+    add("backup", "a consistent copy, beside a running daemon (of etcd: `etcdctl snapshot save`)",
         [](const Config& config, const Options& given) { return admin_backup(config, given.file); })
         ->add_option("file", options.file)
         ->required();
-    add("restore", "put a copy back, under a new identity; the daemon must be stopped",
+    add("restore",
+        "put a copy back, under a new identity; the daemon must be stopped. etcd is put back with "
+        "`etcdctl snapshot restore`; then this, without a FILE, gives it its new identity",
         [](const Config& config, const Options& given) {
             return admin_restore(config, given.file);
         })
-        ->add_option("file", options.file)
-        ->required();
+        ->add_option("file", options.file, "with kind = \"sqlite\"");
+    add("adopt",
+        "follow an etcd store that this machine has not served yet; you vouch that etcd was not "
+        "put "
+        "back from a backup",
+        [](const Config& config, const Options&) { return admin_adopt(config); });
     add("verify", "check every record and the chain of history",
         [](const Config& config, const Options&) { return admin_verify(config); });
     add("status", "of the running daemon",

@@ -38,8 +38,8 @@ class CommitQueue {
     // How long the store's thread is at its present step, or the oldest commit waits for it.
     std::chrono::nanoseconds stalled() const;
 
-    // At most `commits_max`, in order. Waits until there is one, or `idle` has passed: then an empty
-    // batch. nullopt: stopped, and nothing is left.
+    // At most `commits_max`, in order. Waits until there is one, or `idle` has passed: then an
+    // empty batch. nullopt: stopped, and nothing is left.
     std::optional<Batch> take(size_t commits_max, Duration idle);
     // What has waited since before `oldest` without being taken.
     Batch take_older_than(Instant oldest);

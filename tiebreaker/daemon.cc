@@ -211,8 +211,7 @@ class Watchdog {
 // Each connection is a descriptor, and a process begins with 1024 of them.
 void raise_descriptor_limit(const Config& config) {
     constexpr rlim_t kOthers = 256;  // the store, the log, the loops
-    const rlim_t wanted =
-        config.server.connections_max + config.listener.handshakes_max + kOthers;
+    const rlim_t wanted = config.server.connections_max + config.listener.handshakes_max + kOthers;
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
     limit.rlim_cur = std::min(wanted, limit.rlim_max);

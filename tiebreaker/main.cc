@@ -33,21 +33,12 @@ void add_config(CLI::App& command, Options& options) {
         ->capture_default_str();
 }
 
-int main_of(int argc, char** argv) {
-    CLI::App app("antipode-tiebreaker: decides, once and durably, which site of a pair may go on");
-    app.require_subcommand(1);
-    Options options;
-    CLI::App* run = app.add_subcommand("run", "serve, until SIGTERM");
-    add_config(*run, options);
-    CLI::App* check_command =
-        app.add_subcommand("check", "look at the configuration, start nothing");
-    add_config(*check_command, options);
-    CLI::App* admin = app.add_subcommand("admin", "look at the records, and look after them");
-    admin->add_option("--config", options.config, "the configuration")->capture_default_str();
-    admin->require_subcommand(1);
-    std::vector<std::pair<CLI::App*, Command>> commands;
+using Commands = std::vector<std::pair<CLI::App*, Command>>;
+
+Commands add_admin(CLI::App& admin, Options& options) {
+    Commands commands;
     const auto add = [&](const char* name, const char* help, Command command) {
-        commands.emplace_back(admin->add_subcommand(name, help), std::move(command));
+        commands.emplace_back(admin.add_subcommand(name, help), std::move(command));
         return commands.back().first;
     };
     add("list", "every pair's record",
@@ -74,9 +65,8 @@ int main_of(int argc, char** argv) {
         })
         ->add_option("file", options.file, "with kind = \"sqlite\"");
     add("adopt",
-        "follow an etcd store that this machine has not served yet; you vouch that etcd was not "
-        "put "
-        "back from a backup",
+        "follow an etcd store that this machine has not served yet: you vouch that etcd was not "
+        "put back from a backup",
         [](const Config& config, const Options&) { return admin_adopt(config); });
     add("verify", "check every record and the chain of history",
         [](const Config& config, const Options&) { return admin_verify(config); });
@@ -84,6 +74,22 @@ int main_of(int argc, char** argv) {
         [](const Config& config, const Options&) { return admin_ask(config, "status"); });
     add("metrics", "of the running daemon, for Prometheus",
         [](const Config& config, const Options&) { return admin_ask(config, "metrics"); });
+    return commands;
+}
+
+int main_of(int argc, char** argv) {
+    CLI::App app("antipode-tiebreaker: decides, once and durably, which site of a pair may go on");
+    app.require_subcommand(1);
+    Options options;
+    CLI::App* run = app.add_subcommand("run", "serve, until SIGTERM");
+    add_config(*run, options);
+    CLI::App* check_command =
+        app.add_subcommand("check", "look at the configuration, start nothing");
+    add_config(*check_command, options);
+    CLI::App* admin = app.add_subcommand("admin", "look at the records, and look after them");
+    admin->add_option("--config", options.config, "the configuration")->capture_default_str();
+    admin->require_subcommand(1);
+    const Commands commands = add_admin(*admin, options);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -1,6 +1,7 @@
-// The tiebreaker with 10,000 connected pairs: a daemon of its own process on SQLite, and all sites in
-// this one. Durable decisions a second against raw fdatasync on the same disk, how long a decision
-// takes, memory, and TLS handshakes against `openssl s_server`, each pair of figures in one run.
+// The tiebreaker with 10,000 connected pairs: a daemon of its own process on SQLite, and all sites
+// in this one. Durable decisions a second against raw fdatasync on the same disk, how long a
+// decision takes, memory, and TLS handshakes against `openssl s_server`, each pair of figures in
+// one run.
 //
 //     bench_tiebreaker [--pairs N] [--directory DIR]
 #include <CLI/CLI.hpp>

@@ -12,9 +12,9 @@
 // Which store it is (docs/adr/0007-etcd-store.md):
 //   - identity and cluster stand in one key that each transaction compares: another cluster, and a
 //     store that was given a new identity or was condemned, are noticed before anything is written;
-//   - the Mark, a file on this machine, names the newest line of history that anything that was told
-//     rests on, and is durable before it is told. A store whose history does not contain the mark has
-//     lost decisions: it is condemned, for all tiebreakers, and not followed;
+//   - the Mark, a file on this machine, names the newest line of history that anything that was
+//     told rests on, and is durable before it is told. A store whose history does not contain the
+//     mark has lost decisions: it is condemned, for all tiebreakers, and not followed;
 //   - without a mark (another machine, or its disk was lost) an administrator has to vouch for the
 //     store: `admin adopt`.
 // Several tiebreakers may serve one store, each with its own mark. What another one wrote is looked

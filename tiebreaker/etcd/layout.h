@@ -8,8 +8,8 @@
 //     PREFIX history/SEQUENCE   the lines that one transaction added; SEQUENCE, in twenty digits,
 //                               is that of the last one
 //
-// `end` is 68 bytes, little endian: magic "APEE", sequence (8), pairs (8), chain (32), nonce (16). It
-// counts the pairs so that a key that somebody deleted is missed at start. History is
+// `end` is 68 bytes, little endian: magic "APEE", sequence (8), pairs (8), chain (32), nonce (16).
+// It counts the pairs so that a key that somebody deleted is missed at start. History is
 // magic "APEH", format (2), count (2), chain behind the last line (32), nonce (16), then each line
 // as its length (4) and its bytes (history_line.h).
 //

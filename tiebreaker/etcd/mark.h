@@ -2,10 +2,10 @@
 // not contain it has lost decisions that were given: it was restored from an old backup, or its
 // disks went back.
 //
-// The file is two sectors of 512 bytes, little endian: magic "APEM", format (2 bytes), 2 zero bytes,
-// counter (8), store identity (8), cluster (8), sequence (8), chain (32), XXH64 of all before it. A
-// write goes to the sector that is not the newest and is flushed before it counts; a torn one leaves
-// the other. The file is locked: two daemons cannot share it.
+// The file is two sectors of 512 bytes, little endian: magic "APEM", format (2 bytes), 2 zero
+// bytes, counter (8), store identity (8), cluster (8), sequence (8), chain (32), XXH64 of all
+// before it. A write goes to the sector that is not the newest and is flushed before it counts; a
+// torn one leaves the other. The file is locked: two daemons cannot share it.
 //
 // Threads: one at a time. On failure the error names the file.
 #pragma once

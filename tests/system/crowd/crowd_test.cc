@@ -1,5 +1,5 @@
-// Ten thousand connections that are open and idle: the daemon's memory stays within a bound that each
-// of them may take, one more than its limit is turned away, and decisions are made as before.
+// Ten thousand connections that are open and idle: the daemon's memory stays within a bound that
+// each of them may take, one more than its limit is turned away, and decisions are made as before.
 #include <csignal>
 #include <gtest/gtest.h>
 

@@ -20,8 +20,8 @@ namespace json = boost::json;
 constexpr const char* kEtcd = "/usr/bin/etcd";
 constexpr const char* kEtcdctl = "/usr/bin/etcdctl";
 
-// Free now, and below the range from which connections take theirs: a member that was killed finds it
-// free again.
+// Free now, and below the range from which connections take theirs: a member that was killed finds
+// it free again.
 uint16_t free_port() {
     static Random random(static_cast<uint64_t>(::getpid()) ^
                          static_cast<uint64_t>(MonotonicClock::now().time_since_epoch().count()));

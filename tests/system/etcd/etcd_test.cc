@@ -1,5 +1,5 @@
-// The tiebreaker on a real etcd over mutual TLS: one member, three members whose leader is killed in
-// the middle of a stream of decisions, and every way in which a store can be an old one.
+// The tiebreaker on a real etcd over mutual TLS: one member, three members whose leader is killed
+// in the middle of a stream of decisions, and every way in which a store can be an old one.
 #include <atomic>
 #include <csignal>
 

@@ -1,5 +1,5 @@
-// What is said to etcd and what stands in it: JSON of the gateway, values of format 1 byte for byte,
-// the mark, addresses.
+// What is said to etcd and what stands in it: JSON of the gateway, values of format 1 byte for
+// byte, the mark, addresses.
 #include "tests/unit/tiebreaker/fixture.h"
 #include "tiebreaker/atomic_file.h"
 #include "tiebreaker/etcd/client.h"

@@ -1,5 +1,5 @@
-// EtcdStore against an etcd in memory that loses requests and answers, does them late, is written by
-// others meanwhile, and is put back from old backups.
+// EtcdStore against an etcd in memory that loses requests and answers, does them late, is written
+// by others meanwhile, and is put back from old backups.
 #include "tiebreaker/etcd/etcd_store.h"
 
 #include <algorithm>

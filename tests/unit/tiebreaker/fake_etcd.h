@@ -1,5 +1,5 @@
-// An etcd in memory, behind the Gateway: transactions and ranges as etcd does them, and whatever can
-// go wrong on the way to it. Shared by the gateways of several tiebreakers; thread safe.
+// An etcd in memory, behind the Gateway: transactions and ranges as etcd does them, and whatever
+// can go wrong on the way to it. Shared by the gateways of several tiebreakers; thread safe.
 #pragma once
 
 #include <boost/json.hpp>

@@ -268,13 +268,14 @@ void Load::run_until(const std::function<bool()>& done) {
 }
 
 uint64_t Load::closed_loop(size_t at_once, std::chrono::seconds time) {
+    at_once = std::min(at_once, pairs_ / 2);
     uint64_t decisions = 0;
     size_t next = 0;
     size_t under_way = 0;
     bool ending = false;
     const auto ask_next = [&] {
         ask(next, MonotonicClock::now());
-        next = (next + 1) % pairs_;  // at_once is far below the number of pairs
+        next = (next + 1) % pairs_;
         ++under_way;
     };
     decided_ = [&](size_t) {

@@ -1,5 +1,7 @@
 #include "tiebreaker/admin.h"
 
+#include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
 #include <cstdio>
 #include <ctime>
 
@@ -53,10 +55,26 @@ Result<std::unique_ptr<Store>> open_to_read(const Config& config, Registry& regi
     return open_store(config, StoreUse::read, nullptr, registry);
 }
 
+// Hands in one commit and waits for what becomes of it.
+CommitResult commit_and_wait(boost::asio::io_context& core, Store& store, Commit commit) {
+    CommitResult out;
+    bool done = false;
+    commit.done = [&](CommitResult result) {
+        out = std::move(result);
+        done = true;
+    };
+    store.commit(std::move(commit));
+    const auto work = boost::asio::make_work_guard(core);
+    while (!done) core.run_one();
+    store.stop();
+    return out;
+}
+
+// Without a daemon.
 Result<> forget_directly(const Config& config, const Name& pair) {
     Registry registry;
-    FT_TRY(auto store,
-           SqliteStore::open(config.database, SqliteStore::Use::change, nullptr, registry));
+    boost::asio::io_context core(1);
+    FT_TRY(auto store, open_store(config, StoreUse::change, &core, registry));
     FT_TRY(const std::vector<Stored> all, store->load());
     const auto found = std::find_if(all.begin(), all.end(),
                                     [&](const Stored& s) { return s.record.pair == pair; });
@@ -75,8 +93,9 @@ Result<> forget_directly(const Config& config, const Name& pair) {
     line.epoch = decision.record->epoch;
     line.record = decision.record;
     line.reason = wire::RefusalReason::none;
+    FT_TRY_VOID(store->start([](const Stored&) {}));
     const CommitResult result =
-        store->commit_now({pair, found->version, decision.record, line, {}});
+        commit_and_wait(core, *store, {pair, found->version, decision.record, line, {}});
     if (result.kind != CommitResult::Kind::committed) {
         return fail(Errc::io, "pair {}: {}", pair, result.error);
     }
@@ -125,10 +144,9 @@ Result<> admin_ask(const Config& config, const std::string& line) {
 Result<> admin_forget(const Config& config, const std::string& pair) {
     FT_TRY(const Name name, Name::parse(pair, "pair"));
     auto asked = admin_ask(config, "forget " + pair);
-    const bool daemon_is_down =
-        !asked && config.store == StoreKind::sqlite &&
-        (asked.error().code == Errc::unreachable || asked.error().code == Errc::not_found ||
-         asked.error().code == Errc::invalid_argument);
+    const bool daemon_is_down = !asked && (asked.error().code == Errc::unreachable ||
+                                           asked.error().code == Errc::not_found ||
+                                           asked.error().code == Errc::invalid_argument);
     if (daemon_is_down) asked = forget_directly(config, name);
     if (!asked) return asked;
     fmt::print("pair {} is forgotten; its epoch is kept, should it be enrolled again\n", name);
@@ -144,16 +162,33 @@ Result<> admin_backup(const Config& config, const std::string& file) {
 }
 
 Result<> admin_restore(const Config& config, const std::string& file) {
-    if (config.store != StoreKind::sqlite) {
-        return fail(Errc::unsupported,
-                    "restore: etcd is restored with etcdctl; its new cluster gives the store a new "
-                    "identity by itself");
+    if (config.store == StoreKind::sqlite && file.empty()) {
+        return fail(Errc::invalid_argument, "restore: name the FILE that `admin backup` wrote");
     }
-    FT_TRY(const wire::StoreIdentity identity, SqliteStore::restore(file, config.database));
+    if (config.store == StoreKind::etcd && !file.empty()) {
+        return fail(Errc::unsupported,
+                    "restore: etcd is put back with `etcdctl snapshot restore`; then run this "
+                    "without a FILE, so that the store gets a new identity");
+    }
+    const bool etcd = config.store == StoreKind::etcd;
+    FT_TRY(const wire::StoreIdentity identity, etcd ? EtcdStore::renew_identity(config.etcd)
+                                                    : SqliteStore::restore(file, config.database));
     fmt::print(
         "restored {} as store {:016x}. No site follows it until its pairs are enrolled again "
         "(enrol_again at each VM's site), for it may be older than what was decided\n",
-        config.database, identity.value());
+        etcd ? config.etcd.prefix : config.database, identity.value());
+    return {};
+}
+
+Result<> admin_adopt(const Config& config) {
+    if (config.store != StoreKind::etcd) {
+        return fail(Errc::unsupported,
+                    "adopt: is for kind = \"etcd\"; a copied database is put "
+                    "back with `admin restore FILE`");
+    }
+    FT_TRY(const wire::StoreIdentity identity, EtcdStore::adopt(config.etcd));
+    fmt::print("this machine follows store {:016x} in etcd {}\n", identity.value(),
+               config.etcd.prefix);
     return {};
 }
 

@@ -114,27 +114,56 @@ Result<> read_tls(Section section, Config& config) {
     return section.nothing_else();
 }
 
+// What can be said without opening a file.
+Result<> check_etcd(const Config& config) {
+    const auto& endpoints = config.etcd.client.endpoints;
+    if (endpoints.empty() || endpoints.size() > etcd::kEndpointsMax) {
+        return fail(Errc::invalid_argument, "{}: store.endpoints names {}, expected 1 to {}",
+                    config.path, endpoints.size(), etcd::kEndpointsMax);
+    }
+    const std::string where = config.path + ": store";
+    for (const std::string& url : endpoints) {
+        if (auto parsed = etcd::Endpoint::parse(url); !parsed) {
+            return fail(std::move(parsed).error().within(where));
+        }
+    }
+    if (auto good = etcd::check_prefix(config.etcd.prefix); !good) {
+        return fail(std::move(good).error().within(where));
+    }
+    return {};
+}
+
 Result<> read_store(Section section, Config& config) {
     std::string kind = "sqlite";
     FT_TRY_VOID(section.text("kind", kind));
     FT_TRY_VOID(section.file("path", config.database));
-    FT_TRY_VOID(section.texts("endpoints", config.etcd.endpoints));
-    FT_TRY_VOID(section.file("ca", config.etcd.ca));
-    FT_TRY_VOID(section.file("certificate", config.etcd.certificate));
-    FT_TRY_VOID(section.file("key", config.etcd.key));
+    etcd::ClientSettings& client = config.etcd.client;
+    FT_TRY_VOID(section.texts("endpoints", client.endpoints));
+    FT_TRY_VOID(section.file("ca", client.ca));
+    FT_TRY_VOID(section.file("certificate", client.certificate));
+    FT_TRY_VOID(section.file("key", client.key));
     FT_TRY_VOID(section.text("prefix", config.etcd.prefix));
-    FT_TRY_VOID(section.seconds("request_seconds", config.etcd.request_limit, 0.1, 60));
+    FT_TRY_VOID(section.file("mark", config.etcd.mark));
+    FT_TRY_VOID(section.seconds("request_seconds", client.request_limit, 0.1, 10));
     FT_TRY_VOID(section.nothing_else());
+    const auto only_for = [&](const char* other, const char* key) {
+        return fail(Errc::invalid_argument, "{}: store.{} is for kind = \"{}\"", config.path, key,
+                    other);
+    };
     if (kind == "sqlite") {
         config.store = StoreKind::sqlite;
+        for (const char* key :
+             {"endpoints", "ca", "certificate", "key", "prefix", "mark", "request_seconds"}) {
+            if (section.has(key)) return only_for("etcd", key);
+        }
         if (!section.has("path")) return section.missing("path");
     } else if (kind == "etcd") {
         config.store = StoreKind::etcd;
-        if (config.etcd.endpoints.empty()) return section.missing("endpoints");
-        if (!section.has("ca")) return section.missing("ca");
-        if (section.has("certificate") != section.has("key")) {
-            return section.missing(section.has("key") ? "certificate" : "key");
+        if (section.has("path")) return only_for("sqlite", "path");
+        for (const char* key : {"endpoints", "ca", "certificate", "key", "mark"}) {
+            if (!section.has(key)) return section.missing(key);
         }
+        FT_TRY_VOID(check_etcd(config));
     } else {
         return fail(Errc::invalid_argument, "{}: store.kind is '{}', expected sqlite or etcd",
                     config.path, kind);

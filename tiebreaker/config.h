@@ -12,6 +12,7 @@
 #include "common/base/name.h"
 #include "common/base/result.h"
 #include "common/env/posix/tls.h"
+#include "tiebreaker/etcd/etcd_store.h"
 #include "tiebreaker/listener.h"
 #include "tiebreaker/server.h"
 #include "tiebreaker/service.h"
@@ -19,15 +20,6 @@
 namespace antipode::tiebreaker {
 
 enum class StoreKind : uint8_t { sqlite = 1, etcd };
-
-struct EtcdSettings {
-    std::vector<std::string> endpoints;  // https://HOST:PORT
-    std::string ca;
-    std::string certificate;  // both empty: etcd asks for none
-    std::string key;
-    std::string prefix = "/antipode/";
-    std::chrono::milliseconds request_limit{2000};
-};
 
 struct Config {
     std::string path;  // of the file

@@ -2,11 +2,13 @@
 
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "tiebreaker/etcd/etcd_store.h"
 #include "tiebreaker/sqlite_store.h"
 
 namespace antipode::tiebreaker {
@@ -167,7 +169,11 @@ void Daemon::on_admin(const std::string& line, const AdminSocket::Reply& reply) 
 Result<std::unique_ptr<Store>> open_store(const Config& config, StoreUse use,
                                           asio::io_context* core, Registry& registry) {
     if (config.store == StoreKind::etcd) {
-        return fail(Errc::unsupported, "{}: store.kind etcd", config.path);
+        const auto how = use == StoreUse::serve    ? EtcdStore::Use::serve
+                         : use == StoreUse::change ? EtcdStore::Use::change
+                                                   : EtcdStore::Use::read;
+        FT_TRY(auto store, EtcdStore::open(config.etcd, how, core, registry));
+        return store;
     }
     const auto how = use == StoreUse::serve    ? SqliteStore::Use::serve
                      : use == StoreUse::change ? SqliteStore::Use::change
@@ -202,6 +208,19 @@ class Watchdog {
     std::chrono::microseconds interval_{};
 };
 
+// Each connection is a descriptor, and a process begins with 1024 of them.
+void raise_descriptor_limit(const Config& config) {
+    constexpr rlim_t kOthers = 256;  // the store, the log, the loops
+    const rlim_t wanted = config.server.connections_max + config.listener.handshakes_max + kOthers;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+    limit.rlim_cur = std::min(wanted, limit.rlim_max);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
+        log().warn("{} descriptors are allowed, {} connections need {}: raise LimitNOFILE",
+                   limit.rlim_cur, config.server.connections_max, wanted);
+    }
+}
+
 }  // namespace
 
 int run_daemon(const std::string& config_path) {
@@ -215,6 +234,7 @@ int run_daemon(const std::string& config_path) {
         log().error("{}", config.error().context);
         return 1;
     }
+    raise_descriptor_limit(*config);
     int exit_code = 0;
     auto daemon = Daemon::start(core, std::move(*config), [&](const std::string& why) {
         log().critical("ending, since nobody can say what is durable: {}", why);

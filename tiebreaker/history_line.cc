@@ -1,6 +1,7 @@
 #include "tiebreaker/history_line.h"
 
 #include <boost/endian/conversion.hpp>
+#include <cstring>
 #include <openssl/evp.h>
 
 #include "common/base/check.h"
@@ -21,8 +22,9 @@ struct Row {
     std::string record;  // empty: NULL
 };
 
-std::string chained(const std::string& previous, const Row& row) {
-    std::string text = previous;
+// Every field in a fixed order: numbers in 8 bytes, little endian; texts behind their length.
+std::string encoded(const Row& row) {
+    std::string text;
     const auto number = [&](int64_t value) {
         const uint64_t little = boost::endian::native_to_little(static_cast<uint64_t>(value));
         text.append(reinterpret_cast<const char*>(&little), sizeof(little));
@@ -36,14 +38,46 @@ std::string chained(const std::string& previous, const Row& row) {
     for (const auto* value : {&row.pair, &row.by, &row.request}) bytes(*value);
     for (const int64_t value : {row.kind, row.reason, row.epoch, row.unlisted}) number(value);
     bytes(row.record);
-    std::string digest(32, '\0');
-    unsigned length = 0;
-    FT_CHECK(EVP_Digest(text.data(), text.size(), reinterpret_cast<unsigned char*>(digest.data()),
-                        &length, EVP_sha256(), nullptr) == 1 &&
-                 length == digest.size(),
-             "SHA-256");
-    return digest;
+    return text;
 }
+
+// The reverse of encoded().
+class RowReader {
+  public:
+    explicit RowReader(std::string_view bytes) : rest_(bytes) {}
+    Result<Row> read() {
+        Row row;
+        for (int64_t* out : {&row.sequence, &row.at_ms}) FT_TRY_VOID(number(*out));
+        for (std::string* out : {&row.pair, &row.by, &row.request}) FT_TRY_VOID(bytes(*out));
+        for (int64_t* out : {&row.kind, &row.reason, &row.epoch, &row.unlisted}) {
+            FT_TRY_VOID(number(*out));
+        }
+        FT_TRY_VOID(bytes(row.record));
+        if (!rest_.empty()) return fail(Errc::corrupt, "has {} bytes too many", rest_.size());
+        return row;
+    }
+
+  private:
+    Result<> number(int64_t& out) {
+        uint64_t little = 0;
+        if (rest_.size() < sizeof(little)) return fail(Errc::corrupt, "is cut short");
+        std::memcpy(&little, rest_.data(), sizeof(little));
+        out = static_cast<int64_t>(boost::endian::little_to_native(little));
+        rest_.remove_prefix(sizeof(little));
+        return {};
+    }
+    Result<> bytes(std::string& out) {
+        int64_t size = 0;
+        FT_TRY_VOID(number(size));
+        if (size < 0 || static_cast<uint64_t>(size) > rest_.size()) {
+            return fail(Errc::corrupt, "is cut short");
+        }
+        out = rest_.substr(0, static_cast<size_t>(size));
+        rest_.remove_prefix(static_cast<size_t>(size));
+        return {};
+    }
+    std::string_view rest_;
+};
 
 Row row_of(const Decided& line, uint64_t sequence) {
     Row row;
@@ -103,6 +137,27 @@ Result<Decided> decided_from(const Row& row) {
 
 }  // namespace
 
+std::string chain_after(const std::string& chain, std::string_view line) {
+    std::string text = chain;
+    text += line;
+    std::string digest(32, '\0');
+    unsigned length = 0;
+    FT_CHECK(EVP_Digest(text.data(), text.size(), reinterpret_cast<unsigned char*>(digest.data()),
+                        &length, EVP_sha256(), nullptr) == 1 &&
+                 length == digest.size(),
+             "SHA-256");
+    return digest;
+}
+
+std::string encode_history_line(const Decided& line, uint64_t sequence) {
+    return encoded(row_of(line, sequence));
+}
+
+Result<Decided> decode_history_line(std::string_view bytes) {
+    FT_TRY(const Row row, RowReader(bytes).read());
+    return decided_from(row);
+}
+
 Result<HistoryEnd> last_history_line(Database& database) {
     FT_TRY(Statement last,
            database.prepare("SELECT sequence, chain FROM history ORDER BY sequence DESC LIMIT 1"));
@@ -118,7 +173,7 @@ Result<HistoryEnd> last_history_line(Database& database) {
 
 Result<> append_history_line(Statement& insert, const Decided& line, HistoryEnd& end) {
     const Row row = row_of(line, end.sequence + 1);
-    std::string chain = chained(end.chain, row);
+    std::string chain = chain_after(end.chain, encoded(row));
     insert.bind(1, row.sequence);
     insert.bind(2, row.at_ms);
     insert.bind(3, row.pair);
@@ -162,31 +217,59 @@ Result<std::vector<Decided>> read_history(Database& database, const Name& pair, 
     return out;
 }
 
-Result<std::map<std::string, std::string>> verify_history(Database& database, Verification& out) {
-    std::map<std::string, std::string> records;
+void HistoryCheck::found(std::string_view what) {
+    out_.findings.push_back(fmt::format("history line {}: {}", end_.sequence, what));
+}
+
+void HistoryCheck::add(std::string_view line) {
+    ++out_.history_lines;
+    const uint64_t expected = end_.sequence + 1;
+    const auto row = RowReader(line).read();
+    end_.sequence = row ? static_cast<uint64_t>(row->sequence) : expected;
+    if (end_.sequence != expected) {
+        found(fmt::format("lines are missing behind line {}", expected - 1));
+    }
+    end_.chain = chain_after(end_.chain, line);
+    const auto decided = row ? decided_from(*row) : Result<Decided>(fail(row.error()));
+    if (!decided) found(decided.error().context);
+    if (row && !row->record.empty()) records_[row->pair] = row->record;
+}
+
+void HistoryCheck::expect_chain(std::string_view chain) {
+    if (end_.chain == chain) return;
+    found("was changed, or the line before it was");
+    end_.chain = chain;  // so that one change is one finding
+}
+
+Result<LastRecords> verify_history(Database& database, Verification& out) {
     FT_TRY(Statement lines,
            database.prepare(fmt::format("SELECT {} FROM history ORDER BY sequence", kColumns)));
-    HistoryEnd end;
-    while (out.findings.size() < 100) {
+    HistoryCheck check(out);
+    while (!check.full()) {
         FT_TRY(const Statement::Row there, lines.step());
-        if (there == Statement::Row::none) return records;
-        const Row row = row_of(lines);
-        ++out.history_lines;
-        const auto found = [&](const std::string& what) {
-            out.findings.push_back(fmt::format("history line {}: {}", row.sequence, what));
-        };
-        if (static_cast<uint64_t>(row.sequence) != end.sequence + 1) {
-            found(fmt::format("lines are missing behind line {}", end.sequence));
-        }
-        end.sequence = static_cast<uint64_t>(row.sequence);
-        const std::string chain = chained(end.chain, row);
-        if (lines.bytes(10) != chain) found("was changed, or the line before it was");
-        end.chain = lines.bytes(10);  // so that one change is one finding
-        if (auto line = decided_from(row); !line) found(line.error().context);
-        if (!row.record.empty()) records[row.pair] = row.record;
+        if (there == Statement::Row::none) return check.records();
+        check.add(encoded(row_of(lines)));
+        check.expect_chain(lines.bytes(10));
     }
     out.findings.emplace_back("history: more findings are not listed");
-    return records;
+    return check.records();
+}
+
+void check_pair(const std::string& name, const std::string& bytes, const LastRecords& last,
+                Verification& out) {
+    const auto found = [&](std::string_view what) {
+        out.findings.push_back(fmt::format("pair {}: {}", name, what));
+    };
+    const auto record = wire::decode_record(std::as_bytes(std::span(bytes)));
+    if (!record) return found(record.error().context);
+    if (record->pair.view() != name) found("its record is of another pair");
+    if (const char* rule = invalid(*record)) found(rule);
+    const auto listed = last.find(name);
+    if (listed == last.end()) {
+        found("history does not know it");
+    } else if (listed->second != bytes) {
+        found("its record is not the last one in history");
+    }
 }
 
 }  // namespace antipode::tiebreaker

@@ -1,9 +1,9 @@
-// A line of history in SQLite: its encoding, its chain, reading and verifying.
+// A line of history: its encoding and its chain, and reading and verifying it in SQLite.
 //
 // chain(n) = SHA-256(chain(n-1) || every field of line n); the first line's predecessor is 32 zero
 // bytes. So a line that was changed, taken out or put in is found by verify_history().
 //
-// Threads: that of the Database.
+// Threads: that of the Database; pure without one.
 #pragma once
 
 #include <map>
@@ -21,11 +21,40 @@ struct HistoryEnd {
     std::string chain = std::string(32, '\0');
 };
 
+// One line as bytes, the same for every store. Golden in tests/unit/tiebreaker.
+std::string encode_history_line(const Decided& line, uint64_t sequence);
+Result<Decided> decode_history_line(std::string_view bytes);
+// The chain behind a line whose predecessor's chain is `chain`.
+std::string chain_after(const std::string& chain, std::string_view line);
+
 Result<HistoryEnd> last_history_line(Database& database);
 // Moves `end` behind the new line.
 Result<> append_history_line(Statement& insert, const Decided& line, HistoryEnd& end);
 Result<std::vector<Decided>> read_history(Database& database, const Name& pair, size_t lines_max);
 // Follows the chain; returns each pair's last record, encoded, by name.
-Result<std::map<std::string, std::string>> verify_history(Database& database, Verification& out);
+using LastRecords = std::map<std::string, std::string>;
+Result<LastRecords> verify_history(Database& database, Verification& out);
+
+// Looks at lines in their order, in whatever store they are.
+class HistoryCheck {
+  public:
+    static constexpr size_t kFindingsMax = 100;
+    explicit HistoryCheck(Verification& out) : out_(out) {}
+    void add(std::string_view line);
+    // What the store says the chain is behind the last line; goes on from there.
+    void expect_chain(std::string_view chain);
+    void found(std::string_view what);  // about the last line
+    bool full() const { return out_.findings.size() >= kFindingsMax; }
+    const HistoryEnd& end() const { return end_; }
+    const LastRecords& records() const { return records_; }
+
+  private:
+    Verification& out_;
+    HistoryEnd end_;
+    LastRecords records_;
+};
+// A pair's record as it stands, against the last one in history.
+void check_pair(const std::string& name, const std::string& record, const LastRecords& last,
+                Verification& out);
 
 }  // namespace antipode::tiebreaker

@@ -21,6 +21,7 @@ Result<> check(const Options& options) {
     FT_TRY(const Config config, load_config(options.config));
     auto tls = env::make_mutual_tls(env::TlsRole::server, config.tls);
     if (!tls) return fail(std::move(tls).error());
+    if (config.store == StoreKind::etcd) FT_TRY_VOID(etcd::check(config.etcd.client));
     fmt::print("{}: sound\n", options.config);
     return {};
 }
@@ -32,21 +33,12 @@ void add_config(CLI::App& command, Options& options) {
         ->capture_default_str();
 }
 
-int main_of(int argc, char** argv) {
-    CLI::App app("antipode-tiebreaker: decides, once and durably, which site of a pair may go on");
-    app.require_subcommand(1);
-    Options options;
-    CLI::App* run = app.add_subcommand("run", "serve, until SIGTERM");
-    add_config(*run, options);
-    CLI::App* check_command =
-        app.add_subcommand("check", "look at the configuration, start nothing");
-    add_config(*check_command, options);
-    CLI::App* admin = app.add_subcommand("admin", "look at the records, and look after them");
-    admin->add_option("--config", options.config, "the configuration")->capture_default_str();
-    admin->require_subcommand(1);
-    std::vector<std::pair<CLI::App*, Command>> commands;
+using Commands = std::vector<std::pair<CLI::App*, Command>>;
+
+Commands add_admin(CLI::App& admin, Options& options) {
+    Commands commands;
     const auto add = [&](const char* name, const char* help, Command command) {
-        commands.emplace_back(admin->add_subcommand(name, help), std::move(command));
+        commands.emplace_back(admin.add_subcommand(name, help), std::move(command));
         return commands.back().first;
     };
     add("list", "every pair's record",
@@ -61,22 +53,43 @@ int main_of(int argc, char** argv) {
         [](const Config& config, const Options& given) { return admin_forget(config, given.pair); })
         ->add_option("pair", options.pair)
         ->required();
-    add("backup", "a consistent copy, beside a running daemon",
+    add("backup", "a consistent copy, beside a running daemon (of etcd: `etcdctl snapshot save`)",
         [](const Config& config, const Options& given) { return admin_backup(config, given.file); })
         ->add_option("file", options.file)
         ->required();
-    add("restore", "put a copy back, under a new identity; the daemon must be stopped",
+    add("restore",
+        "put a copy back, under a new identity; the daemon must be stopped. etcd is put back with "
+        "`etcdctl snapshot restore`; then this, without a FILE, gives it its new identity",
         [](const Config& config, const Options& given) {
             return admin_restore(config, given.file);
         })
-        ->add_option("file", options.file)
-        ->required();
+        ->add_option("file", options.file, "with kind = \"sqlite\"");
+    add("adopt",
+        "follow an etcd store that this machine has not served yet: you vouch that etcd was not "
+        "put back from a backup",
+        [](const Config& config, const Options&) { return admin_adopt(config); });
     add("verify", "check every record and the chain of history",
         [](const Config& config, const Options&) { return admin_verify(config); });
     add("status", "of the running daemon",
         [](const Config& config, const Options&) { return admin_ask(config, "status"); });
     add("metrics", "of the running daemon, for Prometheus",
         [](const Config& config, const Options&) { return admin_ask(config, "metrics"); });
+    return commands;
+}
+
+int main_of(int argc, char** argv) {
+    CLI::App app("antipode-tiebreaker: decides, once and durably, which site of a pair may go on");
+    app.require_subcommand(1);
+    Options options;
+    CLI::App* run = app.add_subcommand("run", "serve, until SIGTERM");
+    add_config(*run, options);
+    CLI::App* check_command =
+        app.add_subcommand("check", "look at the configuration, start nothing");
+    add_config(*check_command, options);
+    CLI::App* admin = app.add_subcommand("admin", "look at the records, and look after them");
+    admin->add_option("--config", options.config, "the configuration")->capture_default_str();
+    admin->require_subcommand(1);
+    const Commands commands = add_admin(*admin, options);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

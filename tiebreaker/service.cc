@@ -56,6 +56,7 @@ Service::Service(Store& store, ServiceLimits limits, Registry& registry,
                                   {{"result", "unchanged"}})),
       failed_(registry.counter("antipode_tiebreaker_decisions_total", "Decisions by result",
                                {{"result", "failed"}})),
+      turned_away_lines_(1, 20, MonotonicClock::now()),
       pairs_gauge_(registry.gauge("antipode_tiebreaker_pairs", "Pairs that have a record")) {}
 
 Result<> Service::start() {
@@ -113,13 +114,19 @@ Result<> Service::check_right(const Client& client, const wire::Request& request
     return {};
 }
 
+void Service::turn_away(Client& client, uint64_t number, const Error& why) {
+    failed_.add();
+    if (turned_away_lines_.take(MonotonicClock::now())) {
+        log().warn("{}: turned away: {}", client.described(), why.context);
+    }
+    client.deliver(number, wire::ArbiterError{why.code, why.context});
+}
+
 void Service::request(const std::shared_ptr<Client>& client, uint64_t number,
                       const wire::Request& request) {
     if (dead_) return;
-    if (auto right = check_right(*client, request); !right) {
-        failed_.add();
-        client->deliver(number, wire::ArbiterError{right.error().code, right.error().context});
-        return;
+    if (const auto right = check_right(*client, request); !right) {
+        return turn_away(*client, number, right.error());
     }
     if (const Pair* pair = find(request.pair);
         pair != nullptr && pair->waiting.size() >= limits_.waiting_per_pair_max) {
@@ -302,8 +309,7 @@ void Service::watch(const std::shared_ptr<Client>& client, uint64_t number,
     }
     if (!right) {
         if (watched.empty()) watches_.erase(client.get());
-        client->deliver(number, wire::ArbiterError{right.error().code, right.error().context});
-        return;
+        return turn_away(*client, number, right.error());
     }
     Pair& pair = pair_of(watch.pair);
     if (again) {

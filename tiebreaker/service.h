@@ -22,6 +22,7 @@
 #include "common/base/metrics.h"
 #include "common/env/posix/tls.h"
 #include "common/wire/arbiter_frames.h"
+#include "tiebreaker/rate_limit.h"
 #include "tiebreaker/store.h"
 
 namespace antipode::tiebreaker {
@@ -96,6 +97,7 @@ class Service {
     using Pairs = std::unordered_map<std::string, Pair>;
 
     Result<> check_right(const Client& client, const wire::Request& request) const;
+    void turn_away(Client& client, uint64_t number, const Error& why);
     const Pair* find(const Name& pair) const;
     Pair& pair_of(const Name& pair);
     void tidy(const Name& pair);
@@ -122,6 +124,7 @@ class Service {
     Counter& changed_;
     Counter& unchanged_;
     Counter& failed_;
+    TokenBucket turned_away_lines_;  // so that who is turned away cannot fill the log
     Gauge& pairs_gauge_;
 };
 

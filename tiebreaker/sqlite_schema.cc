@@ -125,31 +125,13 @@ Result<> copy_pages(Database& from, Database& to) {
     return {};
 }
 
-Result<> check_pairs(Database& database, const std::map<std::string, std::string>& last,
-                     Verification& out) {
-    FT_TRY(Statement all, database.prepare("SELECT name, version, record FROM pair ORDER BY name"));
+Result<> check_pairs(Database& database, const LastRecords& last, Verification& out) {
+    FT_TRY(Statement all, database.prepare("SELECT name, record FROM pair ORDER BY name"));
     while (true) {
         FT_TRY(const Statement::Row row, all.step());
         if (row == Statement::Row::none) return {};
         ++out.pairs;
-        const std::string name(all.bytes(0));
-        const auto found = [&](std::string_view what) {
-            out.findings.push_back(fmt::format("pair {}: {}", name, what));
-        };
-        const std::string bytes(all.bytes(2));
-        const auto record = wire::decode_record(std::as_bytes(std::span(bytes)));
-        if (!record) {
-            found(record.error().context);
-            continue;
-        }
-        if (record->pair.view() != name) found("its record is of another pair");
-        if (const char* rule = invalid(*record)) found(rule);
-        const auto listed = last.find(name);
-        if (listed == last.end()) {
-            found("history does not know it");
-        } else if (listed->second != bytes) {
-            found("its record is not the last one in history");
-        }
+        check_pair(std::string(all.bytes(0)), std::string(all.bytes(1)), last, out);
     }
 }
 

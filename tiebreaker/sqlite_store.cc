@@ -1,6 +1,5 @@
 #include "tiebreaker/sqlite_store.h"
 
-#include <boost/asio/post.hpp>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <sys/stat.h>
@@ -54,15 +53,7 @@ wire::StoreIdentity random_identity() {
 }
 
 SqliteStore::SqliteStore(Database database, boost::asio::io_context* core, Registry& registry)
-    : database_(std::move(database)),
-      core_(core),
-      batch_seconds_(registry.histogram("antipode_tiebreaker_commit_seconds",
-                                        "Time of one group commit, its fsync included",
-                                        delay_bounds_seconds())),
-      batches_(registry.counter("antipode_tiebreaker_commits_total",
-                                "Transactions made durable (each holds many decisions)")),
-      commits_(
-          registry.counter("antipode_tiebreaker_records_written_total", "Records made durable")) {}
+    : database_(std::move(database)), metrics_(registry), queue_(core) {}
 
 SqliteStore::~SqliteStore() {
     stop();
@@ -135,67 +126,21 @@ Result<std::vector<Stored>> SqliteStore::load() {
 }
 
 Result<> SqliteStore::start(ChangedHandler) {
-    FT_CHECK(core_ != nullptr && !thread_.joinable(), "store started twice or without a loop");
-    thread_ = std::thread([this] { run(); });
+    queue_.start([this] {
+        while (auto batch = queue_.take(kBatchCommitsMax, Duration::max())) {
+            std::vector<CommitResult> results = write(*batch);
+            queue_.deliver(std::move(*batch), std::move(results));
+        }
+    });
     return {};
 }
 
 void SqliteStore::commit(Commit commit) {
-    const std::lock_guard lock(mutex_);
-    FT_CHECK(!stopping_, "commit after stop");
-    queue_.push_back(std::move(commit));
-    if (!busy_since_ && queue_.size() == 1) {
-        waiting_since_ = MonotonicClock::now();
-        wake_.notify_one();
-    }
-}
-
-std::chrono::nanoseconds SqliteStore::stalled() const {
-    const std::lock_guard lock(mutex_);
-    if (busy_since_) return MonotonicClock::now() - *busy_since_;
-    if (!queue_.empty()) return MonotonicClock::now() - waiting_since_;
-    return {};
-}
-
-void SqliteStore::stop() {
-    if (!thread_.joinable()) return;
-    {
-        const std::lock_guard lock(mutex_);
-        stopping_ = true;
-        wake_.notify_one();
-    }
-    thread_.join();
-    *alive_ = false;
-}
-
-void SqliteStore::run() {
-    while (true) {
-        Batch batch;
-        {
-            std::unique_lock lock(mutex_);
-            busy_since_.reset();
-            wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-            if (queue_.empty()) return;
-            if (queue_.size() <= kBatchCommitsMax) {
-                batch.swap(queue_);
-            } else {
-                const auto end = queue_.begin() + kBatchCommitsMax;
-                batch.assign(std::make_move_iterator(queue_.begin()), std::make_move_iterator(end));
-                queue_.erase(queue_.begin(), end);
-            }
-            busy_since_ = MonotonicClock::now();
-        }
-        std::vector<CommitResult> results = write(batch);
-        boost::asio::post(*core_, [alive = alive_, batch = std::move(batch),
-                                   results = std::move(results)]() mutable {
-            for (size_t i = 0; i < batch.size() && *alive; ++i)
-                batch[i].done(std::move(results[i]));
-        });
-    }
+    queue_.push(std::move(commit));
 }
 
 CommitResult SqliteStore::commit_now(Commit commit) {
-    FT_CHECK(!thread_.joinable(), "commit_now beside the store's thread");
+    FT_CHECK(!queue_.started(), "commit_now beside the store's thread");
     Batch batch;
     batch.push_back(std::move(commit));
     return write(batch).front();
@@ -213,7 +158,7 @@ std::vector<CommitResult> SqliteStore::write(const Batch& batch) {
         auto results = write_in_transaction(batch);
         if (results) {
             const std::chrono::duration<double> took = MonotonicClock::now() - begin;
-            batch_seconds_.observe(took.count());
+            metrics_.batch_seconds.observe(took.count());
             return std::move(*results);
         }
         const CommitResult failed = failure_of(results.error());
@@ -246,8 +191,8 @@ Result<std::vector<CommitResult>> SqliteStore::write_in_transaction(const Batch&
     if (!begun) return results;
     FT_TRY_VOID(statements_->commit.run());
     last_line_ = std::move(end);
-    batches_.add();
-    commits_.add(written);
+    metrics_.batches.add();
+    metrics_.records.add(written);
     return results;
 }
 

@@ -17,15 +17,11 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <condition_variable>
-#include <deque>
 #include <memory>
-#include <mutex>
-#include <thread>
 
-#include "common/base/clock.h"
 #include "common/base/metrics.h"
 #include "common/base/unique_fd.h"
+#include "tiebreaker/commit_queue.h"
 #include "tiebreaker/history_line.h"
 #include "tiebreaker/sqlite.h"
 #include "tiebreaker/store.h"
@@ -51,8 +47,8 @@ class SqliteStore final : public Store {
     Result<std::vector<Stored>> load() override;
     Result<> start(ChangedHandler changed) override;
     void commit(Commit commit) override;
-    std::chrono::nanoseconds stalled() const override;
-    void stop() override;
+    std::chrono::nanoseconds stalled() const override { return queue_.stalled(); }
+    void stop() override { queue_.stop(); }
     Result<std::vector<Decided>> history(const Name& pair, size_t lines_max) override;
     Result<Verification> verify() override;
     Result<> backup(const std::string& path) override;
@@ -64,12 +60,11 @@ class SqliteStore final : public Store {
     void set_pages_max(size_t pages_max);
 
   private:
-    using Batch = std::deque<Commit>;
+    using Batch = CommitQueue::Batch;
     struct Statements;
 
     SqliteStore(Database database, boost::asio::io_context* core, Registry& registry);
     Result<> prepare();
-    void run();
     std::vector<CommitResult> write(const Batch& batch);
     Result<std::vector<CommitResult>> write_in_transaction(const Batch& batch);
     Result<CommitResult> write_one(const Commit& commit, HistoryEnd& end);
@@ -77,24 +72,12 @@ class SqliteStore final : public Store {
 
     UniqueFd lock_;
     Database database_;
-    boost::asio::io_context* core_;
     wire::StoreIdentity identity_;
     std::unique_ptr<Statements> statements_;  // of the store thread, once it runs
     HistoryEnd last_line_;                    // durable
     bool doubtful_ = false;
-    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // of the core thread
-
-    mutable std::mutex mutex_;
-    std::condition_variable wake_;
-    Batch queue_;                        // guarded by mutex_
-    bool stopping_ = false;              // guarded by mutex_
-    std::optional<Instant> busy_since_;  // guarded by mutex_: the thread works on a batch
-    Instant waiting_since_{};            // guarded by mutex_
-    std::thread thread_;
-
-    Histogram& batch_seconds_;
-    Counter& batches_;
-    Counter& commits_;
+    CommitMetrics metrics_;
+    CommitQueue queue_;  // last: its thread uses the rest
 };
 
 }  // namespace antipode::tiebreaker

@@ -1,5 +1,5 @@
 // Store: where the tiebreaker's records are durable. SQLite on this machine (sqlite_store.h), or
-// etcd (etcd_store.h).
+// an etcd cluster (etcd/etcd_store.h).
 //
 // The service decides on a record in memory and hands the store a Commit: "if the pair is still at
 // this version, write this". `done` says committed only when the record, and the line of history
@@ -57,7 +57,7 @@ struct CommitResult {
         doubtful,  // it may have been written
     };
     Kind kind = Kind::failed;
-    std::optional<Stored> current;  // committed, conflict: as it is now
+    std::optional<Stored> current;  // committed: what was written; conflict: as it is now
     std::string error;              // failed, doubtful
 };
 
@@ -86,7 +86,8 @@ class Store {
     using ChangedHandler = std::function<void(const Stored&)>;
     virtual Result<> start(ChangedHandler changed) = 0;
     virtual void commit(Commit commit) = 0;
-    // How long the oldest commit has waited; zero if none waits.
+    // How long its thread is at one step, or the oldest commit waits for it to begin; a store that
+    // is not there is no reason to hang.
     virtual std::chrono::nanoseconds stalled() const = 0;
     // Finishes what was handed in, then stops. No `done` comes after it.
     virtual void stop() = 0;

@@ -83,6 +83,38 @@ TEST_F(ConfigTest, ThePackagedExampleIsGood) {
     ASSERT_TRUE(config.has_value()) << config.error().context;
 }
 
+TEST_F(ConfigTest, AnEtcdStore) {
+    std::string good(kGood);
+    good.erase(good.find("path = "));
+    good += "kind = \"etcd\"\n";
+    expect_error(good, "store.endpoints is missing");
+    const std::string rest =
+        "ca = \"etcd-ca.pem\"\ncertificate = \"etcd.pem\"\nkey = \"etcd.key\"\n";
+    const auto with_endpoints = [&](std::string_view list) {
+        return good + rest + "mark = \"/var/x/etcd.mark\"\nendpoints = " + std::string(list) + "\n";
+    };
+    const auto config = load(with_endpoints(R"(["https://10.0.0.1:2379", "https://e2:2379"])") +
+                             "prefix = \"/ha/\"\nrequest_seconds = 0.5\n");
+    ASSERT_TRUE(config.has_value()) << config.error().context;
+    EXPECT_EQ(config->store, StoreKind::etcd);
+    EXPECT_EQ(config->etcd.client.endpoints.size(), 2u);
+    EXPECT_EQ(config->etcd.client.ca, directory_ / "etcd-ca.pem");
+    EXPECT_EQ(config->etcd.client.key, directory_ / "etcd.key");
+    EXPECT_EQ(config->etcd.client.request_limit, std::chrono::milliseconds(500));
+    EXPECT_EQ(config->etcd.prefix, "/ha/");
+    EXPECT_EQ(config->etcd.mark, "/var/x/etcd.mark");
+    expect_error(good + "endpoints = [\"https://h:1\"]\n" + rest, "store.mark is missing");
+    expect_error(good + "endpoints = [\"https://h:1\"]\nca = \"x\"\n",
+                 "store.certificate is missing");
+    expect_error(with_endpoints("[]"), "store.endpoints names 0, expected 1 to 9");
+    expect_error(with_endpoints("[\"http://h:1\"]"), "is not encrypted");
+    expect_error(with_endpoints("[\"https://h:1\"]") + "prefix = \"antipode\"\n", "store: prefix");
+    expect_error(with_endpoints("[\"https://h:1\"]") + "request_seconds = 60\n",
+                 "store.request_seconds");
+    expect_error(with_endpoints("[\"https://h:1\"]") + "path = \"x.db\"\n",
+                 "store.path is for kind = \"sqlite\"");
+}
+
 TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
     expect_error("listen = ", ":1: ");
     expect_error("[tls]\n", "listen is missing");
@@ -94,7 +126,7 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
     expect_error(with("[limits]\nconnections = \"9\"\n"), ":10: limits.connections");
     expect_error(with("[limits]\nidle_seconds = -1\n"), "limits.idle_seconds");
     expect_error(with("kind = \"mysql\"\n"), "store.kind is 'mysql'");
-    expect_error(with("kind = \"etcd\"\n"), "store.endpoints is missing");
+    expect_error(with("prefix = \"/x/\"\n"), "store.prefix is for kind = \"etcd\"");
     expect_error(with("[surprise]\n"), "surprise is not known");
     std::string text(kGood);
     text.replace(text.find("127.0.0.1:7200"), 14, "everywhere:7200");

@@ -85,6 +85,19 @@ TEST_F(SessionErrors, AnotherProtocol) {
     expect_end(Errc::version, "speaks protocol 2, this is 1");
 }
 
+// A header that promises two gigabytes is refused before a byte of them is waited for.
+TEST_F(SessionErrors, AFrameLargerThanAny) {
+    start();
+    client_->hello("site-a");
+    std::string bytes = frame(1, request(wire::RequestKind::query, "web1", 0, member("site-a", 1)));
+    const uint32_t body_bytes = 0x7fffffff;
+    std::memcpy(bytes.data() + 12, &body_bytes, sizeof(body_bytes));
+    const uint64_t checksum = XXH64(bytes.data(), 48, 0);
+    std::memcpy(bytes.data() + 48, &checksum, sizeof(checksum));
+    client_->send(bytes.substr(0, wire::kArbiterHeaderBytes));
+    expect_end(Errc::protocol, "are allowed");
+}
+
 TEST_F(SessionErrors, RequestBeforeHello) {
     start();
     client_->send(1, request(wire::RequestKind::query, "web1", 0, member("site-a", 1)));
@@ -134,6 +147,23 @@ TEST_F(SessionErrors, HalfAFrame) {
     client_->hello("site-a");
     client_->send(frame(1, wire::ArbiterPing{}).substr(0, 20));
     expect_end(Errc::protocol, "began a frame");
+}
+
+// A byte now and then is no progress: the whole frame has its limit.
+TEST_F(SessionErrors, AFrameThatTrickles) {
+    start([](Config& config) { config.server.session.frame_limit = milliseconds(300); });
+    client_->hello("site-a");
+    const std::string bytes = frame(1, wire::ArbiterPing{});
+    bool cut = false;
+    for (size_t i = 0; i + 1 < bytes.size() && !cut; ++i) {
+        cut = !client_->try_send(bytes.substr(i, 1));
+        std::this_thread::sleep_for(milliseconds(40));
+    }
+    const auto error = client_->receive();
+    const bool told = error && std::holds_alternative<wire::ArbiterError>(error->body);
+    EXPECT_TRUE(cut || told) << "sixty bytes at their leisure were waited for";
+    EXPECT_FALSE(error && std::holds_alternative<wire::ArbiterPong>(error->body));
+    others_are_served();
 }
 
 // A half-open connection: the client's host is gone without a word.

@@ -58,6 +58,10 @@ std::string Certificates::tiebreaker(const std::string& name) {
         {{env::PeerRole::tiebreaker, Name::literal(name), {}}, {"127.0.0.1", "localhost"}});
 }
 
+std::string Certificates::web(const std::string& name) {
+    return issue({{env::PeerRole::web, Name::literal(name), {}}, {"127.0.0.1", "localhost"}});
+}
+
 std::string Certificates::between(const std::string& name, std::chrono::sys_seconds from,
                                   std::chrono::sys_seconds to) {
     const KeyPointer key = make_key();
@@ -208,6 +212,35 @@ wire::Request request(wire::RequestKind kind, const char* pair, uint64_t epoch, 
     out.me = me;
     out.other = other;
     return out;
+}
+
+wire::Record record_of(const std::string& pair, uint64_t epoch, wire::StoreIdentity store) {
+    wire::Record record;
+    record.pair = Name::literal(pair);
+    record.store = store;
+    record.epoch = Epoch(epoch);
+    record.mode = wire::PairMode::solo;
+    record.holder = member("site-a", 1);
+    record.members = {record.holder, Member{}};
+    record.sites = {Name::literal("site-a"), Name::literal("site-b")};
+    return record;
+}
+
+Commit commit_of(const wire::Record& record, uint64_t expected_version) {
+    Commit commit;
+    commit.pair = record.pair;
+    commit.expected_version = expected_version;
+    commit.record = record;
+    Decided line;
+    line.at = UnixTime(std::chrono::milliseconds(1700000000000));
+    line.by = "site-a 01 10.0.0.1:1";
+    line.request = request(wire::RequestKind::acquire, "x", 1, member("site-a", 1));
+    line.request.pair = record.pair;
+    line.kind = wire::AnswerKind::granted;
+    line.epoch = record.epoch;
+    line.record = record;
+    commit.history = line;
+    return commit;
 }
 
 Member member(const char* site, uint64_t incarnation) {

@@ -35,6 +35,8 @@ class Certificates {
     // Makes NAME.pem and NAME.key; returns the serial.
     std::string site(const std::string& name, std::vector<std::string> pairs = {"*"});
     std::string tiebreaker(const std::string& name);
+    // Good for both ends of a connection, at 127.0.0.1: what members of an etcd cluster need.
+    std::string web(const std::string& name);
     std::string between(const std::string& name, std::chrono::sys_seconds from,
                         std::chrono::sys_seconds to);
     Authority& authority() { return *authority_; }
@@ -136,5 +138,8 @@ class RawClient {
 wire::Request request(wire::RequestKind kind, const char* pair, uint64_t epoch, Member me,
                       Member other = {}, wire::StoreIdentity store = {});
 Member member(const char* site, uint64_t incarnation);
+// A sound record, solo at site-a, and a commit of it with its line of history.
+wire::Record record_of(const std::string& pair, uint64_t epoch, wire::StoreIdentity store);
+Commit commit_of(const wire::Record& record, uint64_t expected_version);
 
 }  // namespace antipode::tiebreaker::testing

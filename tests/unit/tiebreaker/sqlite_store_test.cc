@@ -16,37 +16,10 @@
 namespace antipode::tiebreaker {
 namespace {
 
+using testing::commit_of;
 using testing::member;
+using testing::record_of;
 using testing::TempDirectory;
-
-wire::Record record_of(const std::string& pair, uint64_t epoch, wire::StoreIdentity store) {
-    wire::Record record;
-    record.pair = Name::literal(pair);
-    record.store = store;
-    record.epoch = Epoch(epoch);
-    record.mode = wire::PairMode::solo;
-    record.holder = member("site-a", 1);
-    record.members = {record.holder, Member{}};
-    record.sites = {Name::literal("site-a"), Name::literal("site-b")};
-    return record;
-}
-
-Commit commit_of(const wire::Record& record, uint64_t expected_version) {
-    Commit commit;
-    commit.pair = record.pair;
-    commit.expected_version = expected_version;
-    commit.record = record;
-    Decided line;
-    line.at = UnixTime(std::chrono::milliseconds(1700000000000));
-    line.by = "site-a 01 10.0.0.1:1";
-    line.request = testing::request(wire::RequestKind::acquire, "x", 1, member("site-a", 1));
-    line.request.pair = record.pair;
-    line.kind = wire::AnswerKind::granted;
-    line.epoch = record.epoch;
-    line.record = record;
-    commit.history = line;
-    return commit;
-}
 
 class SqliteStoreTest : public ::testing::Test {
   protected:

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "web/routes/accounts.h"
 #include "web/routes/actions.h"
+#include "web/routes/disks.h"
 #include "web/routes/events.h"
 #include "web/routes/live.h"
 #include "web/routes/metrics.h"
@@ -143,6 +144,7 @@ void App::add_routes() {
     add_pair_routes(router_, services_);
     add_action_routes(router_, services_);
     add_resource_routes(router_, services_);
+    add_disk_routes(router_, services_);
     add_event_routes(router_, services_);
     add_live_routes(router_, services_);
     add_metrics_routes(router_, services_);

@@ -198,12 +198,14 @@ constexpr std::array<Shape, kSyncTypeCount> kShapes{{
     {"hello", sizeof(HelloLayout), 0, 0, false},
     {"bitmap", sizeof(TwoLayout), kSyncDataBytesMax, sync_flags::kLast, false},
     {"begin", sizeof(BeginLayout), 0, sync_flags::kFull | sync_flags::kResync, false},
-    {"write", sizeof(TwoLayout), kSyncDataBytesMax, sync_flags::kFua, true},
+    {"write", sizeof(TwoLayout), kSyncDataBytesMax + kSyncCompressedExtraMax,
+     sync_flags::kFua | sync_flags::kCompressed, true},
     {"write-zeroes", sizeof(TwoLayout), 0, sync_flags::kFua | sync_flags::kKeepAllocated, true},
     {"discard", sizeof(TwoLayout), 0, sync_flags::kFua, true},
     {"flush", 0, 0, 0, true},
     {"ack", sizeof(ThreeLayout), 0, 0, false},
-    {"resync-data", sizeof(TwoLayout), kSyncDataBytesMax, 0, true},
+    {"resync-data", sizeof(TwoLayout), kSyncDataBytesMax + kSyncCompressedExtraMax,
+     sync_flags::kCompressed, true},
     {"resync-zeroes", sizeof(TwoLayout), 0, 0, true},
     {"digests", sizeof(DigestsLayout), kSyncDigestsMax * 16, sync_flags::kVerify, true},
     {"digest-answer", sizeof(DigestsLayout), kSyncDigestsMax / 8 + kSyncDigestsMax * 16,
@@ -229,9 +231,12 @@ const char* invalid(const SyncFrame& frame) {
         if (range->length_bytes == 0) return "an empty range";
         if (range->length_bytes > ~uint64_t{0} - range->offset_bytes) return "a range beyond 2^64";
         const bool with_data = frame.type == SyncType::write || frame.type == SyncType::resync_data;
-        if (with_data && payload != range->length_bytes)
-            return "data of another length than its range";
-        return nullptr;
+        if (!with_data) return nullptr;
+        if (range->length_bytes > kSyncDataBytesMax) return "too much data";
+        if ((frame.flags & sync_flags::kCompressed) != 0) {
+            return payload == 0 ? "no compressed data" : nullptr;
+        }
+        return payload == range->length_bytes ? nullptr : "data of another length than its range";
     }
     if (const auto* bitmap = std::get_if<SyncBitmap>(&frame.body)) {
         if (bitmap->block_count > kSyncDataBytesMax * 8) return "a bitmap of too many blocks";

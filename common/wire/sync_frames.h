@@ -23,8 +23,8 @@
 // Little endian, no padding, reserved bytes zero, canonical. The header is judged alone, before
 // anything is allocated for its body. Pure values; any thread.
 //
-// INVARIANTS: a data payload has at most kSyncDataBytesMax bytes; decode refuses what encode would
-// not have made.
+// INVARIANTS: a data payload has at most kSyncDataBytesMax bytes before it is compressed; decode
+// refuses what encode would not have made.
 #pragma once
 
 #include <array>
@@ -44,12 +44,14 @@ namespace antipode::wire {
 
 constexpr uint32_t kSyncMagic = 0x31735041;  // "APs1"
 constexpr uint8_t kSyncProtocol = 2;
-constexpr uint8_t kSyncVersion = 1;
+constexpr uint8_t kSyncVersion = 2;  // 2: compressed data
 constexpr size_t kSyncHeaderBytes = 64;
 constexpr size_t kSyncDataBytesMax = size_t{1} << 20;
 constexpr size_t kSyncTextBytesMax = 512;
 constexpr size_t kSyncDigestsMax = 1024;  // of one frame
-constexpr size_t kSyncBodyBytesMax = kSyncDataBytesMax + 64;
+// What compressing may add in the worst case.
+constexpr size_t kSyncCompressedExtraMax = 8192;
+constexpr size_t kSyncBodyBytesMax = kSyncDataBytesMax + kSyncCompressedExtraMax + 64;
 
 // Bytes with several readers and no writer once they are shared. Copying shares.
 class SharedBytes {
@@ -107,6 +109,9 @@ constexpr uint16_t kVerify = 8;         // digests, digest_answer: of a verify, 
 constexpr uint16_t kFull = 16;          // begin: every block is to come, not only marked ones
 constexpr uint16_t kResync =
     32;  // begin: blocks are to come, and the target is not whole until `end`
+// write, resync_data: the payload is the next piece of the connection's zstd stream (compress.h),
+// of as many bytes before as the range has. The connection decompresses it, and clears the flag.
+constexpr uint16_t kCompressed = 64;
 }  // namespace sync_flags
 
 struct SyncGenerations {

@@ -194,6 +194,7 @@ class Node {
     void verify_answer(uint16_t index, const Sent& sent, const SyncFrame& frame);
     void verify_differs(uint16_t index, uint64_t block, const BlockDigest& theirs);
     void finish_verify_if_done(uint16_t index);
+    bool resync_has_arrived(const Disk& disk) const;
     void finish_resync_if_done(uint16_t index);
     void send_end(uint16_t index);
     bool use_digests(const Disk& disk) const;

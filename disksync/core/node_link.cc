@@ -282,8 +282,13 @@ void Node::begin_comparing() {
                           decision.kind == SyncKind::full;
         if (!goes) {
             disk.reason = decision.reason;
+            const uint64_t own_bytes = disk.record.superblock().size_bytes;
+            if (own_bytes != disk.peer.size_bytes) {
+                disk.reason += fmt::format(" ({} bytes here, {} at the peer)", own_bytes,
+                                           disk.peer.size_bytes);
+            }
             return halt(
-                fmt::format("disk {}: {}: {}", name, to_string(decision.kind), decision.reason));
+                fmt::format("disk {}: {}: {}", name, to_string(decision.kind), disk.reason));
         }
         if (decision.direction == SyncDirection::none) continue;
         if (direction != SyncDirection::none && direction != decision.direction) {
@@ -405,6 +410,8 @@ void Node::begin_streaming() {
             change_record(index, next);
         }
     }
+    // Where nothing is to be sent, nothing else would end it.
+    for (uint16_t index = 0; index < disks_.size(); ++index) finish_resync_if_done(index);
     event(NodeEvent::Weight::info, 0, "link", "connected, sending");
 }
 

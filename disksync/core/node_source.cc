@@ -62,7 +62,6 @@ void Node::start_resync(uint16_t index, bool full) {
     source.began = now_;
     event(NodeEvent::Weight::info, index, "resync",
           fmt::format("of {} blocks begins{}", source.blocks_total, full ? ", all" : ""));
-    finish_resync_if_done(index);
 }
 
 void Node::pump_source() {
@@ -370,24 +369,41 @@ void Node::resync_answer(uint16_t index, Sent& sent, const SyncFrame& frame) {
 
 // ---- the end of a resync
 
+// Everything that was marked is durable at the peer.
+bool Node::resync_has_arrived(const Disk& disk) const {
+    const NodeSource& source = disk.source;
+    return source.busy.empty() && source.wanted.empty() &&
+           !(source.reserved && !source.reserved->verify) && disk.record.bitmap().count() == 0;
+}
+
 void Node::finish_resync_if_done(uint16_t index) {
     Disk& disk = disks_[index];
     NodeSource& source = disk.source;
-    if (!source.resync || source.end_sent || !source.busy.empty() || !source.wanted.empty()) return;
-    if (source.reserved && !source.reserved->verify) return;
-    if (disk.record.bitmap().count() != 0) return;
+    if (!source.resync || source.end_sent || !resync_has_arrived(disk)) return;
     if (source.repair) {
         source.resync = source.full = source.repair = false;
         event(NodeEvent::Weight::info, index, "resync-done",
-              fmt::format("{} blocks mended", source.blocks_total));
+              fmt::format("{} blocks mended, {} bytes sent, {} skipped", source.blocks_total,
+                          source.bytes_sent, source.bytes_skipped));
         disk.record.write_bitmap();
         return;
     }
-    // The peer may have our generation from `end` on: that has to be on record before.
-    source.end_sent = true;
-    Superblock next = disk.record.superblock();
-    next.generation_shared = true;
-    disk.share_sequence = change_record(index, next);
+    // The disks of a group become whole together: until then all of them can go back to their last
+    // consistent point, which is one for the group.
+    const auto holds_up = [&](const Disk& other) {
+        return other.source.resync && !other.source.repair && !other.source.end_sent &&
+               !resync_has_arrived(other);
+    };
+    if (std::any_of(disks_.begin(), disks_.end(), holds_up)) return;
+    for (uint16_t each = 0; each < disks_.size(); ++each) {
+        NodeSource& ended = disks_[each].source;
+        if (!ended.resync || ended.repair || ended.end_sent) continue;
+        // The peer may have our generation from `end` on: that has to be on record before.
+        ended.end_sent = true;
+        Superblock next = disks_[each].record.superblock();
+        next.generation_shared = true;
+        disks_[each].share_sequence = change_record(each, next);
+    }
 }
 
 void Node::send_end(uint16_t index) {

@@ -78,7 +78,9 @@ void Node::begin_resync(uint16_t index, const wire::SyncBegin& begin, bool full)
     const bool whole = superblock.state != DiskState::inconsistent &&
                        superblock.generations.current != Generation();
     next.state = DiskState::inconsistent;
-    if (whole && config_.keep_undo && begin.blocks_to_come != 0) {
+    // A disk of a group may be written while another is in the middle of its resync: both go back.
+    const bool changes = begin.blocks_to_come != 0 || disks_.size() > 1;
+    if (whole && config_.keep_undo && changes) {
         disk.undo.log.emplace(superblock.id, superblock.generations.current);
         disk.undo.active = disk.undo.starting = true;
         next.undo_kept = true;

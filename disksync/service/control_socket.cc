@@ -59,8 +59,9 @@ Result<UniqueFd> listen_at(const std::string& path) {
         ::unlink(path.c_str());
     }
     UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    // The mode before the name: nobody gets in between.
-    if (!fd || ::fchmod(fd.get(), 0600) != 0 ||
+    // The mode before the name: nobody gets in between. The group's members are the web daemon and
+    // operators.
+    if (!fd || ::fchmod(fd.get(), 0660) != 0 ||
         ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
         ::listen(fd.get(), 16) != 0) {
         return fail_errno(errno, "control socket {}", path);

@@ -23,12 +23,14 @@ constexpr std::chrono::milliseconds kBeat(10);
 constexpr std::chrono::microseconds kTickAtMost(200);
 constexpr std::chrono::seconds kDemoteLimit(20);
 constexpr std::chrono::seconds kPeerLimit(4);
+constexpr std::time_t kFollowSeconds = 5;
 constexpr size_t kEventsKept = 256;
 constexpr off_t kJournalBytesMax = off_t{16} << 20;
 
 StoreOptions options_of(const GroupConfig& config) {
     StoreOptions options;
     options.thread_count = config.store_threads;
+    options.reconnect_timeout = config.store_reconnect;
     return options;
 }
 
@@ -101,6 +103,7 @@ Result<> Group::open() {
     FT_TRY_VOID(open_link());
     FT_TRY(const uint64_t seed, random_id());
     node_ = std::make_unique<Node>(config_.node, std::move(disks), seed);
+    rate_max_ = config_.node.resync_rate_max;
     return {};
 }
 
@@ -129,11 +132,7 @@ void Group::stop() {
                     if (node_->is_primary()) return std::nullopt;
                     return Result<>();
                 },
-                [this](const Result<>&) {
-                    if (link_) link_->close();
-                    context_.stop();
-                },
-                kDemoteLimit);
+                [this](const Result<>&) { drain(); }, kDemoteLimit);
         });
         thread_.join();
     }
@@ -149,6 +148,21 @@ void Group::stop() {
     for (Submitted& each : late) each.done(fail(Errc::closed, "the disk is shut down"), {});
     for (auto& [id, done] : completions_) done(fail(Errc::closed, "the disk is shut down"), {});
     completions_.clear();
+}
+
+// What has been received may count as safe at the peer: it is applied before this ends.
+void Group::drain() {
+    if (const auto link = std::exchange(link_, nullptr)) {
+        link->close();
+        input([](Node& node) { node.disconnected("this site is shut down"); });
+    }
+    detached_by_operator_ = true;
+    wait_until(
+        [this]() -> std::optional<Result<>> {
+            if (!node_->idle()) return std::nullopt;
+            return Result<>();
+        },
+        [this](const Result<>&) { context_.stop(); }, kDemoteLimit);
 }
 
 // ---- the node
@@ -174,9 +188,29 @@ void Group::beat() {
     beat_timer_->expires_after(kBeat);
     beat_timer_->async_wait([this](const boost::system::error_code& error) {
         if (error) return;
+        follow_schedule();
         input([](Node&) {});
         beat();
     });
+}
+
+// An operator's word holds until the schedule says something new.
+void Group::follow_schedule() {
+    const std::time_t now = std::time(nullptr);
+    if (config_.schedule.empty() || now - schedule_followed_ < kFollowSeconds) return;
+    schedule_followed_ = now;
+    std::tm local{};
+    ::localtime_r(&now, &local);
+    const uint64_t rate = config_.schedule.at(local.tm_wday, local.tm_hour * 60 + local.tm_min)
+                              .value_or(config_.node.resync_rate_max);
+    if (scheduled_rate_ == rate) return;
+    scheduled_rate_ = rate;
+    set_rate(rate);
+}
+
+void Group::set_rate(uint64_t bytes_per_second) {
+    rate_max_ = bytes_per_second;
+    input([&](Node& node) { node.set_resync_rate_max(bytes_per_second); });
 }
 
 // Executing an output may lead to another input; its outputs are executed after these.

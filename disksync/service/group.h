@@ -19,7 +19,9 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/json/object.hpp>
 #include <condition_variable>
+#include <ctime>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -78,6 +80,7 @@ class Group {
     Result<> open();
     Result<Node::DiskConfig> open_disk(uint16_t index);
     void main();
+    void drain();
     void post(std::function<void()> task);
     void input(const std::function<void(Node&)>& act);
     void tick_node();
@@ -88,6 +91,8 @@ class Group {
     void take_submitted();
     void run_file(FileIo&& io);
     void beat();
+    void follow_schedule();
+    void set_rate(uint64_t bytes_per_second);
     void record(const NodeEvent& event);
     void record(const VerifyFinding& finding);
     void append_journal(const std::string& line);
@@ -110,6 +115,7 @@ class Group {
     Result<std::string> simple_command(const std::vector<std::string>& words);
     Result<std::string> disk_command(const std::vector<std::string>& words);
     void role_command(const std::vector<std::string>& words, const ControlSocket::Reply& reply);
+    boost::json::object policies_json() const;
     std::string status_text();
     std::string events_text() const;
     Result<uint16_t> disk_of(const std::string& name) const;
@@ -121,6 +127,9 @@ class Group {
     std::unique_ptr<ControlSocket> control_;
     UniqueFd journal_;
     Instant last_tick_{};
+    std::time_t schedule_followed_ = 0;
+    std::optional<uint64_t> scheduled_rate_;
+    uint64_t rate_max_ = 0;
     bool running_outputs_ = false;
     bool outputs_again_ = false;
     std::unique_ptr<boost::asio::steady_timer> beat_timer_;

@@ -93,6 +93,20 @@ class Section {
         out = *parsed;
         return {};
     }
+    Result<> schedule(const char* key, RateSchedule& out) {
+        const toml::node* node = find(key);
+        if (node == nullptr) return {};
+        const toml::array* entries = node->as_array();
+        if (entries == nullptr) return bad(key, "is no array of texts");
+        for (const toml::node& entry : *entries) {
+            const auto text = entry.value_exact<std::string>();
+            if (!text) return bad(key, "has an entry that is no text in quotes");
+            if (const auto added = out.add(*text); !added) {
+                return bad(key, "has an entry that is none: " + added.error().context);
+            }
+        }
+        return {};
+    }
     Result<> address(const char* key, LinkAddress& out) {
         std::string given;
         FT_TRY_VOID(text(key, given));
@@ -157,6 +171,7 @@ Result<> read_link(Section section, GroupConfig& config) {
         if (!section.has(key)) return section.missing(key);
     }
     FT_TRY_VOID(section.milliseconds("silence_ms", config.node.silence_max, 500, 600'000));
+    FT_TRY_VOID(section.word("compression", config.compression, {"none", "always", "automatic"}));
     return section.nothing_else();
 }
 
@@ -170,7 +185,8 @@ Result<> read_replication(Section section, NodeConfig& node) {
     return section.nothing_else();
 }
 
-Result<> read_resync(Section section, NodeConfig& node) {
+Result<> read_resync(Section section, GroupConfig& config) {
+    NodeConfig& node = config.node;
     FT_TRY_VOID(section.word("checksum", node.checksum, {"automatic", "always", "never"}));
     FT_TRY_VOID(section.number("rate_max_bytes", node.resync_rate_max, 0, kBytesMax));
     FT_TRY_VOID(section.number("rate_min_bytes", node.resync_rate_min, 65536, kBytesMax));
@@ -178,6 +194,7 @@ Result<> read_resync(Section section, NodeConfig& node) {
     FT_TRY_VOID(section.yes_no("keep_undo", node.keep_undo));
     FT_TRY_VOID(section.number("undo_bytes_max", node.undo_bytes_max, 1 << 20, kBytesMax));
     FT_TRY_VOID(section.yes_no("verify_repairs", node.verify_repairs));
+    FT_TRY_VOID(section.schedule("schedule", config.schedule));
     return section.nothing_else();
 }
 
@@ -235,8 +252,9 @@ Result<GroupConfig> read_all(const toml::table& file, const std::string& path) {
     FT_TRY_VOID(top.file("journal", config.journal));
     FT_TRY_VOID(top.yes_no("promote_on_open", config.promote_on_open));
     FT_TRY_VOID(top.number("store_threads", config.store_threads, 1, 64));
+    FT_TRY_VOID(top.milliseconds("store_reconnect_ms", config.store_reconnect, 0, 3'600'000));
     if (config.control_socket.empty()) {
-        config.control_socket = fmt::format("/run/antipode/disk-{}.sock", config.node.pair);
+        config.control_socket = fmt::format("/run/antipode/disks/{}.sock", config.node.pair);
     }
     const auto section = [&](const char* name) {
         const toml::node* node = top.find(name);
@@ -244,7 +262,7 @@ Result<GroupConfig> read_all(const toml::table& file, const std::string& path) {
     };
     FT_TRY_VOID(read_link(section("link"), config));
     FT_TRY_VOID(read_replication(section("replication"), config.node));
-    FT_TRY_VOID(read_resync(section("resync"), config.node));
+    FT_TRY_VOID(read_resync(section("resync"), config));
     FT_TRY_VOID(read_split(section("split_brain"), config.node.split));
     FT_TRY_VOID(read_disks(top.find("disk"), config));
     FT_TRY_VOID(top.nothing_else());

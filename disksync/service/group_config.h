@@ -1,5 +1,5 @@
 // GroupConfig: what one site is told about a group of replicated disks, a TOML file;
-// packaging/examples/disk.toml explains each key.
+// packaging/examples/disk/group.toml explains each key.
 //
 // Values; any thread. Every error names the file, the line, the key, what is wrong and what is
 // allowed; a key that is not known is an error. Relative paths are relative to the file.
@@ -10,6 +10,8 @@
 
 #include "common/env/posix/tls.h"
 #include "disksync/core/node_types.h"
+#include "disksync/core/rate_schedule.h"
+#include "disksync/service/compression.h"
 
 namespace antipode::disksync {
 
@@ -33,11 +35,15 @@ struct GroupConfig {
     Name peer;                   // the site that the peer's certificate has to name
     bool listens = false;        // else it dials
     LinkAddress address;         // to listen on, or to dial
-    std::string control_socket;  // default: /run/antipode/disk-<group>.sock
+    std::string control_socket;  // default: /run/antipode/disks/<group>.sock
     std::string journal;         // events, one JSON line each; default: beside the first metadata
+    Compression compression = Compression::automatic;
+    RateSchedule schedule;  // of node.resync_rate_max
     bool promote_on_open =
         true;                    // a client makes this site primary, if the peer is known not to be
     uint32_t store_threads = 4;  // for each disk
+    Duration store_reconnect =
+        std::chrono::seconds(30);  // an NBD server that stays away for longer has failed
 };
 
 Result<GroupConfig> load_group_config(const std::string& path);

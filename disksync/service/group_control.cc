@@ -63,9 +63,12 @@ std::string_view phase_of(SyncPhase phase) {
     return "unknown";
 }
 
-json::object disk_json(const DiskStatus& disk, const DiskPaths& paths) {
+json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const StoreStatus& store) {
     json::object made{{"name", disk.name.view()},
                       {"store", paths.store},
+                      {"store_health", to_string(store.health)},
+                      {"store_reason", store.text},
+                      {"store_reconnects", store.reconnects},
                       {"role", to_string(disk.role)},
                       {"state", to_string(disk.state)},
                       {"size_bytes", disk.size_bytes},
@@ -97,6 +100,17 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths) {
 
 }  // namespace
 
+json::object Group::policies_json() const {
+    const NodeConfig& node = config_.node;
+    return {{"congestion", node.congestion == Congestion::block ? "block" : "pull-ahead"},
+            {"peer_lost", node.peer_lost == PeerLost::go_on ? "go-on" : "wait"},
+            {"disk_error", node.local_error == LocalError::detach ? "detach" : "report"},
+            {"split_no_primary", to_string(node.split.no_primary)},
+            {"split_one_primary", to_string(node.split.one_primary)},
+            {"split_two_primaries", to_string(node.split.two_primaries)},
+            {"verify_repairs", node.verify_repairs}};
+}
+
 std::string Group::status_text() {
     const NodeStatus status = node_->status();
     json::object made{{"group", config_.node.pair.view()},
@@ -108,10 +122,21 @@ std::string Group::status_text() {
                       {"sending", !status.disks.empty() && status.link == LinkState::streaming &&
                                       status.disks.front().direction == SyncDirection::we_send},
                       {"backlog_bytes", status.backlog_bytes},
-                      {"changes_in_flight", status.changes_in_flight}};
+                      {"changes_in_flight", status.changes_in_flight},
+                      {"resync_rate_max", rate_max_},
+                      {"policies", policies_json()}};
+    if (link_) {
+        const SyncLink::Counts& counts = link_->counts();
+        made["line"] = json::object{{"sent_bytes", counts.sent_bytes},
+                                    {"sent_wire_bytes", counts.sent_wire_bytes},
+                                    {"received_bytes", counts.received_bytes},
+                                    {"received_wire_bytes", counts.received_wire_bytes},
+                                    {"compressing", counts.compressing}};
+    }
     json::array disks;
     for (size_t index = 0; index < status.disks.size(); ++index) {
-        disks.push_back(disk_json(status.disks[index], config_.disks[index]));
+        disks.push_back(
+            disk_json(status.disks[index], config_.disks[index], stores_[index].store->status()));
     }
     made["disks"] = std::move(disks);
     return json::serialize(made);
@@ -167,7 +192,7 @@ Result<std::string> Group::simple_command(const std::vector<std::string>& words)
     Result<> done;
     if (verb == "rate" && words.size() == 2) {
         FT_TRY(const uint64_t rate, number_of(words[1]));
-        input([&](Node& node) { node.set_resync_rate_max(rate); });
+        set_rate(rate);
     } else if (verb == "mode" && words.size() == 2) {
         const auto mode = parse_mode(words[1]);
         if (!mode) return fail(Errc::invalid_argument, "mode is async, semi-sync or sync");

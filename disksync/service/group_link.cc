@@ -12,6 +12,7 @@ using boost::system::error_code;
 
 namespace {
 
+constexpr std::chrono::milliseconds kDialAtOnce(20);
 constexpr std::chrono::milliseconds kDialAgain(500);
 constexpr std::chrono::seconds kDialAgainHalted(5);
 constexpr std::chrono::seconds kDialLimit(10);
@@ -122,8 +123,8 @@ void Group::adopt(tcp::socket socket, env::TlsRole role) {
         input([&](Node& node) { node.link_queue(bytes); });
     };
     owner.closed = [this, link](const std::string& reason) { link_closed(link->lock(), reason); };
-    const auto made =
-        std::make_shared<SyncLink>(std::move(*stream), config_.peer, std::move(owner));
+    const auto made = std::make_shared<SyncLink>(std::move(*stream), config_.peer,
+                                                 config_.compression, std::move(owner));
     *link = made;
     greeting_.push_back(made);
     // A peer that never ends its handshake holds one of a few places, and not for ever.
@@ -155,9 +156,9 @@ void Group::link_closed(const std::shared_ptr<SyncLink>& link, const std::string
     if (link == link_ && link_) {
         link_.reset();
         input([&](Node& node) { node.disconnected(reason); });
-    } else {
-        logger("disksync").warn("no connection to the peer: {}", reason);
+        return dial_later(kDialAtOnce);  // most often it was ended to be made anew
     }
+    logger("disksync").warn("no connection to the peer: {}", reason);
     dial_later(kDialAgain);
 }
 
@@ -167,7 +168,7 @@ void Group::disconnect() {
     if (!link) return;
     link->close();
     const bool halted = node_->status().link == LinkState::halted;
-    dial_later(halted ? Duration(kDialAgainHalted) : Duration(std::chrono::milliseconds(20)));
+    dial_later(halted ? Duration(kDialAgainHalted) : Duration(kDialAtOnce));
 }
 
 }  // namespace antipode::disksync

@@ -225,10 +225,10 @@ void describe(CLI::App& line, Options& options, Command& command) {
         add(line, "check", "check the metadata of a group that is not served", options, command,
             [&options] { return check_metadata(options.config, options.repair, std::cout); });
     check->add_flag("--repair", options.repair, "write back what could be saved");
-    add(line, "undo", "put a disk back to what it was before a resync that has not ended", options,
-        command, [&options] { return undo_resync(options.config, options.disk, std::cout); })
-        ->add_option("DISK", options.disk)
-        ->required();
+    add(line, "undo", "put disks back to what they were before a resync that has not ended",
+        options, command,
+        [&options] { return undo_resync(options.config, options.disk, std::cout); })
+        ->add_option("DISK", options.disk, "default: all disks of the group");
     describe_orders(line, options, command);
 }
 

@@ -128,14 +128,10 @@ Result<> check_metadata(const std::string& config_path, bool repair, std::ostrea
     return {};
 }
 
-Result<> undo_resync(const std::string& config_path, const std::string& disk, std::ostream& out) {
-    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
-    FT_TRY(const auto metadata, open_metadata(paths.metadata));
-    Superblock next = metadata->superblock();
-    if (!next.undo_kept || next.state != DiskState::inconsistent) {
-        return fail(Errc::invalid_argument, "disk {}: is {}, and no resync of it can be undone",
-                    disk, to_string(next.state));
-    }
+namespace {
+
+Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream& out) {
+    Superblock next = metadata.superblock();
     FT_TRY(const auto file, env::StorageFile::open(paths.undo));
     FT_TRY(const UndoLog undo, UndoLog::load(*file, next.id));
     FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
@@ -145,11 +141,32 @@ Result<> undo_resync(const std::string& config_path, const std::string& disk, st
     next.state = DiskState::outdated;
     next.resync_target = Generation();
     next.undo_kept = false;
-    FT_TRY_VOID(metadata->update(next));
+    FT_TRY_VOID(metadata.update(next));
     ::unlink(paths.undo.c_str());
-    out << disk << ": " << undo.count() << " blocks put back; generation "
+    out << paths.name.view() << ": " << undo.count() << " blocks put back; generation "
         << hex(next.generations.current) << "\n";
     return {};
+}
+
+}  // namespace
+
+Result<> undo_resync(const std::string& config_path, const std::string& disk, std::ostream& out) {
+    FT_TRY(const GroupConfig config, load_group_config(config_path));
+    bool found = false;
+    for (const DiskPaths& paths : config.disks) {
+        if (!disk.empty() && paths.name.view() != disk) continue;
+        FT_TRY(const auto metadata, open_metadata(paths.metadata));
+        const Superblock& superblock = metadata->superblock();
+        if (superblock.undo_kept && superblock.state == DiskState::inconsistent) {
+            FT_TRY_VOID(undo_disk(paths, *metadata, out));
+            found = true;
+        } else if (!disk.empty()) {
+            return fail(Errc::invalid_argument, "disk {}: is {}, and no resync of it can be undone",
+                        disk, to_string(superblock.state));
+        }
+    }
+    if (found) return {};
+    return fail(Errc::not_found, "{}: no disk {} whose resync can be undone", config_path, disk);
 }
 
 }  // namespace antipode::disksync

@@ -14,8 +14,8 @@ Result<> dump_metadata(const std::string& config_path, const std::string& disk, 
 // Says what is wrong, and with `repair` writes back what could be saved. Errc::corrupt if anything
 // is.
 Result<> check_metadata(const std::string& config_path, bool repair, std::ostream& out);
-// Back to the last consistent point, from the undo file. Can be repeated after a crash in the
-// middle.
+// Back to the last consistent point, from the undo files: of all disks of the group, or of one. Can
+// be repeated after a crash in the middle.
 Result<> undo_resync(const std::string& config_path, const std::string& disk, std::ostream& out);
 
 }  // namespace antipode::disksync

@@ -13,10 +13,14 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "common/base/clock.h"
 #include "common/env/posix/tls_stream.h"
+#include "common/wire/compress.h"
 #include "common/wire/sync_frames.h"
+#include "disksync/service/compression.h"
 
 namespace antipode::disksync {
 
@@ -29,7 +33,15 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
         std::function<void(uint64_t bytes)> queued;  // fewer bytes than before wait to be sent
         std::function<void(const std::string& reason)> closed;
     };
-    SyncLink(std::unique_ptr<env::TlsStream> stream, Name expected_peer, Owner owner);
+    struct Counts {
+        uint64_t sent_bytes = 0;       // of frames, before compression
+        uint64_t sent_wire_bytes = 0;  // and after
+        uint64_t received_bytes = 0;
+        uint64_t received_wire_bytes = 0;
+        bool compressing = false;
+    };
+    SyncLink(std::unique_ptr<env::TlsStream> stream, Name expected_peer, Compression compression,
+             Owner owner);
 
     void start();
     void send(wire::SyncFrame&& frame);
@@ -38,6 +50,7 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
     // What has been queued is tried once more; then the connection ends.
     void close();
     bool is_ready() const { return ready_; }
+    const Counts& counts() const { return counts_; }
     const std::string& peer_address() const { return stream_->peer_address(); }
 
   private:
@@ -45,11 +58,15 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
     void read_some();
     Result<bool> read_once();
     void write_some();
-    bool fill_buffer();
+    Result<bool> fill_buffer();
+    Result<> compress(wire::SyncFrame& frame);
+    Result<> decompress(wire::SyncFrame& frame);
+    void judge_line();
     void failed(const std::string& reason);
 
     std::unique_ptr<env::TlsStream> stream_;
     const Name expected_peer_;
+    const Compression compression_;
     Owner owner_;
     bool ready_ = false;
     bool ended_ = false;
@@ -67,6 +84,14 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
     uint64_t queued_bytes_ = 0;
     bool write_waiting_ = false;
     bool writing_ = false;
+
+    Counts counts_;
+    std::optional<wire::Compressor> compressor_;
+    std::optional<wire::Decompressor> decompressor_;
+    // Of the last while, to judge the line by.
+    Instant judged_at_{};
+    uint64_t judged_wire_bytes_ = 0;
+    bool line_was_full_ = false;
 };
 
 }  // namespace antipode::disksync

@@ -2,21 +2,16 @@
 """A replicated disk, served by nbdkit with our plugin at one site and held at the other: clients of the kind users have write
 to it, either side is killed, and what both hold is compared with a model of what was written and answered."""
 
-import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, process, replicated_disk, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
 
-requirements.require(*(f"{tool} is not installed" for tool in ("nbdkit", "nbdcopy", "nbdsh", "qemu-img") if not shutil.which(tool)))
+requirements.require(replicated_disk.missing_tools())
 
-PLUGIN = os.path.join(paths.build(), "bin", "nbdkit-antipode-plugin.so")
-# Not whatever python3 comes first in the path: the module is the distribution's.
-NBDSH = ["/usr/bin/python3", "-m", "nbd"]
 SIZE = 64 << 20
 BLOCK = 4096
 ROUNDS = int(os.environ.get("ANTIPODE_ROUNDS", "6"))
@@ -41,99 +36,28 @@ except nbd.Error as error:
 """
 
 
-class Site:
-    def __init__(self, test, letter, port, listens):
-        self.test, self.letter = test, letter
-        self.folder = test.path(letter)
-        os.makedirs(self.folder)
-        self.config = os.path.join(self.folder, "group.toml")
-        self.image = os.path.join(self.folder, "sda.img")
-        self.socket = os.path.join(self.folder, "nbd.sock")
-        with open(self.image, "wb") as image:
-            image.truncate(SIZE)
-        other = "b" if letter == "a" else "a"
-        line = f'listen = "127.0.0.1:{port}"' if listens else f'connect = "127.0.0.1:{port}"'
-        with open(self.config, "w", encoding="utf-8") as file:
-            file.write(f"""group = "web1"
-control_socket = "control.sock"
-[link]
-peer = "site-{other}"
-{line}
-ca = "../ca/ca.pem"
-certificate = "../site-{letter}.pem"
-key = "../site-{letter}.key"
-[replication]
-mode = "sync"
-[[disk]]
-name = "sda"
-store = "sda.img"
-""")
-        self.process = None
-        self.starts = 0
-
-    def command(self, name, *arguments, check=True):
-        return process.run([paths.program("disksync"), name, self.config, *arguments], check=check)
-
-    def start(self, serve):
-        self.starts += 1
-        if os.path.exists(self.socket):
-            os.unlink(self.socket)
-        argv = [paths.program("disksync"), "attach", self.config]
-        if serve:
-            argv = ["nbdkit", "--foreground", "--exit-with-parent", "-U", self.socket, PLUGIN, f"config={self.config}"]
-        self.process = self.test.owned(process.Process(f"{self.letter}{self.starts}", argv, self.test.path(f"{self.letter}{self.starts}.log")))
-        wait.until(f"site {self.letter} answers", lambda: self.status(check=False) is not None)
-
-    def status(self, check=True):
-        result = self.command("status", "--json", check=check)
-        return json.loads(result.stdout) if result.returncode == 0 else None
-
-    def disk(self):
-        return self.status()["disks"][0]
-
-    @property
-    def uri(self):
-        return f"nbd+unix:///sda?socket={self.socket}"
-
-    def blocks(self):
-        with open(self.image, "rb") as image:
-            data = image.read()
-        return [int.from_bytes(data[at:at + 8], "little") for at in range(0, SIZE, BLOCK)]
+def stamps(site):
+    with open(site.image, "rb") as image:
+        data = image.read()
+    return [int.from_bytes(data[at:at + 8], "little") for at in range(0, SIZE, BLOCK)]
 
 
 class ReplicatedDisk(case.Case):
     def setUp(self):
         super().setUp()
-        authority = self.path("ca")
-        process.run([paths.program("antipode-ca"), "init", "--directory", authority])
-        for name in ("site-a", "site-b"):
-            process.run([paths.program("antipode-ca"), "sign", "--directory", authority, "--web", name, "--host", "127.0.0.1", "--out", self.path(name)])
-        port = 20000 + os.getpid() % 20000
-        self.a, self.b = Site(self, "a", port, True), Site(self, "b", port, False)
-
-    def in_sync(self):
-        def settled():
-            for site in (self.a, self.b):
-                status = site.status(check=False)
-                if status is None or status["link"] != "connected":
-                    return False
-                disk = status["disks"][0]
-                if disk["state"] != "UpToDate" or disk["marked_blocks"] != 0 or disk["phase"] != "idle":
-                    return False
-            return True
-        wait.until("both copies are up to date", settled, seconds=60)
+        self.pair = replicated_disk.Pair(self, self.folder, SIZE)
+        self.a, self.b = self.pair.sites
 
     def started(self, *create):
-        self.a.command("create", *create)
-        self.b.command("create", *(create if "--both-empty" in create else ()))
+        self.pair.create(*create)
         self.b.start(serve=False)
         self.a.start(serve=True)
         if create == ("--has-data",):
             self.a.command("promote")
-        self.in_sync()
+        self.pair.wait_in_sync()
 
     def assert_equal_images(self):
-        self.in_sync()
+        self.pair.wait_in_sync()
         for site in (self.a, self.b):
             self.assertEqual(site.process.stop(), 0, site.process.output())
         subprocess.run(["cmp", self.a.image, self.b.image], check=True)
@@ -150,10 +74,32 @@ class ReplicatedDisk(case.Case):
         self.assertIn("identical", process.run(["qemu-img", "compare", "-f", "raw", "-F", "raw", source, self.a.uri]).stdout)
         process.run(["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source, self.a.uri])
         self.a.command("verify", "sda")
-        wait.until("the verify has ended", lambda: any('"verify-done"' in line for line in self.a.command("events").stdout.splitlines()), seconds=60)
+        wait.until("the verify has ended", lambda: self.a.has_event("verify-done"), seconds=60)
         self.assertEqual(self.a.disk()["verify_differences"], 0)
         self.assert_equal_images()
         subprocess.run(["cmp", self.a.image, source], check=True)
+
+    def test_data_is_compressed_on_the_line(self):
+        for site in self.pair.sites:
+            site.link_settings = 'compression = "always"'
+            site.configure()
+        text = b"".join(b"line %d of a log that repeats itself, as logs do\n" % number for number in range(200_000))
+        with open(self.a.image, "r+b") as image:
+            image.write(text)
+            image.write(random.Random(3).randbytes(4 << 20))
+        self.pair.create("--has-data")
+        self.a.start(serve=True)
+        self.a.command("promote")
+        self.b.start(serve=False)
+        self.pair.wait_in_sync()
+        self.a.nbdsh(f"h.pwrite({text[:8192]!r}, 40 << 20); h.flush()")
+        self.pair.wait_in_sync()
+        line = self.a.status()["line"]
+        self.assertTrue(line["compressing"])
+        self.assertLess(line["sent_wire_bytes"], 0.6 * line["sent_bytes"])
+        received = self.b.status()["line"]
+        self.assertGreater(received["received_bytes"], received["received_wire_bytes"])
+        self.assert_equal_images()
 
     def test_verify_finds_and_mends(self):
         self.started("--both-empty")
@@ -174,20 +120,20 @@ class ReplicatedDisk(case.Case):
             site.start(serve=True)
             site.command("disconnect")
             site.command("promote")
-            process.run([*NBDSH, "-u", site.uri, "-c", f"h.pwrite({byte!r} * 65536, 0); h.flush()"])
+            site.nbdsh(f"h.pwrite({byte!r} * 65536, 0); h.flush()")
         for site in (self.a, self.b):
             site.command("connect")
         wait.until("the split brain is seen", lambda: "split-brain" in self.a.status()["link_reason"], seconds=30)
         self.assertIn('"blocks_lost":', self.a.command("resolve", "--preview").stdout)
         self.b.command("resolve", "--discard-local")
-        self.in_sync()
+        self.pair.wait_in_sync()
         self.assert_equal_images()
         with open(self.b.image, "rb") as image:
             self.assertEqual(image.read(1), b"a")
         self.assertTrue([name for name in os.listdir(self.b.folder) if ".undo." in name], "the loser's blocks were not kept")
 
     def write_until_killed(self, seed):
-        writer = subprocess.Popen([*NBDSH, "-u", self.a.uri, "-c", WRITER], stdout=subprocess.PIPE, text=True,
+        writer = subprocess.Popen([*replicated_disk.NBDSH, "-u", self.a.uri, "-c", WRITER], stdout=subprocess.PIPE, text=True,
                                   env={**os.environ, "SEED": str(seed), "WRITES": "100000", "BLOCKS": str(SIZE // BLOCK)})
         lines = []
         rng = random.Random(seed)
@@ -219,14 +165,14 @@ class ReplicatedDisk(case.Case):
                     model[int(words[1])] = {int(words[2])}
             for victim in victims:
                 victim.start(serve=victim is self.a)
-            self.in_sync()
+            self.pair.wait_in_sync()
             process.run(["nbdinfo", "--size", self.a.uri])  # a client: the site is primary again
-            self.in_sync()
+            self.pair.wait_in_sync()
             for site in (self.a, self.b):
-                held = site.blocks()
+                held = stamps(site)
                 for block, allowed in model.items():
                     self.assertIn(held[block], allowed, f"round {seed}, killed {[v.letter for v in victims]}: block {block} of site {site.letter}")
-            for block, held in enumerate(self.a.blocks()):
+            for block, held in enumerate(stamps(self.a)):
                 model[block] = {held}
         self.assert_equal_images()
 

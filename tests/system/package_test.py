@@ -4,21 +4,17 @@ and well sandboxed, and the tiebreaker starts from it as its own user and talks 
 
 The clean root is made once by mmdebstrap (that needs the network) and kept as a tarball in the cache."""
 
-import hashlib
 import http.client
 import os
 import re
 import shutil
 import socket
 import ssl
-import subprocess
 import sys
-import tarfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, netns, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, clean_root, netns, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
 
-SUITE = "bookworm"
 EXPOSURE_MAX = 2.5
 PORT = 7200
 
@@ -27,39 +23,7 @@ requirements.require(None if os.geteuid() == 0 else "a clean root needs root",
                      None if os.path.isdir(os.path.join(paths.build(), "packaging")) else "the build has no packaging")
 
 
-def base_tarball():
-    """Debian with the package's dependencies and systemd, and nothing else; None where it cannot be had."""
-    wanted = subprocess.run([os.path.join(paths.ROOT, "packaging", "deps"), "--list", "runtime"],
-                            capture_output=True, text=True, check=True).stdout.split() + ["systemd"]
-    key = hashlib.sha256(" ".join([SUITE, *sorted(wanted)]).encode()).hexdigest()[:16]
-    cache = os.environ.get("ANTIPODE_CACHE", os.path.expanduser("~/.cache/antipode"))
-    tarball = os.path.join(cache, f"root-{SUITE}-{key}.tar")
-    if not os.path.exists(tarball):
-        os.makedirs(cache, exist_ok=True)
-        making = f"{tarball}.{os.getpid()}.tar"
-        done = subprocess.run(["mmdebstrap", "--variant=minbase", "--include=" + ",".join(wanted), SUITE, making],
-                              capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            print(done.stderr[-2000:])
-            return None
-        os.rename(making, tarball)
-    return tarball
-
-
-def build_packages():
-    """The packages of the build under test, by name and kind. CPack takes what is built; it builds nothing."""
-    done = process.run(["cpack", "-G", "DEB;RPM" if shutil.which("rpmbuild") else "DEB", "--config", os.path.join(paths.build(), "CPackConfig.cmake"),
-                        "-B", os.path.join(paths.build(), "package-test")], seconds=300)
-    found = {}
-    for path in re.findall(r"package: (\S+\.(?:deb|rpm)) generated", done.stdout):
-        name = re.match(r"(antipode(?:-[a-z]+)*)[-_]\d", os.path.basename(path)).group(1)
-        found[name, path.rsplit(".", 1)[1]] = path
-    if not {("antipode", "deb"), ("antipode-tiebreaker", "deb")} <= set(found):
-        raise AssertionError(done.stdout + done.stderr)
-    return found
-
-
-TARBALL = base_tarball()
+TARBALL = clean_root.tarball()
 if TARBALL is None:
     requirements.skip("no clean root: mmdebstrap failed, and none is in the cache")
 
@@ -67,12 +31,9 @@ if TARBALL is None:
 class Package(case.Case):
     @classmethod
     def setUpClass(cls):
-        cls.packages = build_packages()
+        cls.packages = clean_root.packages()
         cls.root = os.path.join(os.path.dirname(cls.packages["antipode", "deb"]), "root")
-        shutil.rmtree(cls.root, ignore_errors=True)
-        os.makedirs(cls.root)
-        with tarfile.open(TARBALL) as archive:
-            archive.extractall(cls.root)
+        clean_root.unpack(TARBALL, cls.root)
         # The plugin needs nbdkit, which the clean root has not.
         for name in ("antipode", "antipode-tiebreaker"):
             shutil.copy(cls.packages[name, "deb"], os.path.join(cls.root, f"{name}.deb"))

@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "web/exposition.h"
+#include "web/routes/disks.h"
 
 namespace antipode::web {
 namespace {
@@ -220,6 +221,7 @@ asio::awaitable<Response> get_metrics(Services& services) {
     for (const View* view : services.fleet.all_views()) add_view(out, *view);
     add_own(out, services);
     co_await add_registries(out, services);
+    co_await add_disk_metrics(out, services);
     Response response = Response::from_text(out.text());
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     co_return response;

@@ -37,7 +37,7 @@ void add_page_routes(Router& router) {
                         [&asset](const Call& call) { return serve(asset, call.request); });
     }
     for (const char* path : {"/", "/vms/{pair}", "/events", "/login", "/links", "/tiebreaker",
-                             "/drills", "/pairing", "/settings"}) {
+                             "/drills", "/disks", "/pairing", "/settings"}) {
         router.add_sync(http::verb::get, path, Need::nobody,
                         [](const Call& call) { return serve(index_page(), call.request); });
     }

@@ -3,6 +3,7 @@ import "./style.css";
 import { Actions, ActionDialogView } from "./actions";
 import { ApiError, get, History, Live, Page, PairEvent, Session, setSession, Task } from "./api";
 import { setHoverListener } from "./charts";
+import { DisksPage, loadDisks } from "./pages/disks";
 import { DrillsPage } from "./pages/drills";
 import { EventsPage } from "./pages/events";
 import { Link, LinksPage } from "./pages/links";
@@ -57,6 +58,7 @@ async function refresh(): Promise<void> {
   if (!store.session?.authenticated || document.visibilityState === "hidden") return;
   try {
     if (store.path === "/pairing") await pairing.load();
+    if (store.path === "/disks") await loadDisks();
     if (store.path === "/links") store.links = await get<Page<Link>>("/api/v1/links");
     if (store.path === "/tiebreaker") store.tiebreakers = await get<Page<TiebreakerView>>("/api/v1/tiebreaker");
   } catch (error) {
@@ -195,6 +197,7 @@ function CurrentPage(): VNode {
   if (store.path === "/events") return <EventsPage draw={draw} more={() => loadEvents()} />;
   if (store.path === "/links") return <LinksPage data={store.links} />;
   if (store.path === "/tiebreaker") return <TiebreakerPage data={store.tiebreakers} />;
+  if (store.path === "/disks") return <DisksPage draw={draw} />;
   if (store.path === "/drills") return <DrillsPage actions={actions} />;
   if (store.path === "/pairing") return <PairingPage actions={pairing} />;
   if (store.path === "/settings") return <SettingsPage actions={settings} />;

@@ -61,6 +61,7 @@ export function Header(props: HeaderProps): VNode {
         <NavLink href="/" text="Overview" open={open} />
         {pair ? <NavLink href={store.path} text={pair} open={open} /> : null}
         <NavLink href="/links" text="Links" open={open} />
+        <NavLink href="/disks" text="Disks" open={open} />
         <NavLink href="/tiebreaker" text="Tiebreaker" open={open} />
         <NavLink href="/drills" text="Drills" open={open} />
         <NavLink href="/events" text="Events" open={open} />

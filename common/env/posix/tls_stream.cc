@@ -190,6 +190,12 @@ void TlsStream::wait(Needs needs, WaitHandler handler) {
                        std::move(handler));
 }
 
+void TlsStream::expect_bulk() {
+    constexpr size_t kBulkBufferBytes = size_t{256} << 10;
+    SSL_set_read_ahead(ssl_.get(), 1);
+    SSL_set_default_read_buffer_len(ssl_.get(), kBulkBufferBytes);
+}
+
 void TlsStream::close() {
     if (!socket_.is_open()) return;
     if (!broken_ && SSL_is_init_finished(ssl_.get()) == 1) {

@@ -47,6 +47,8 @@ class TlsStream {
     Result<Moved> read(std::span<std::byte> into);
     Result<Moved> write(std::string_view from);
     void wait(Needs needs, WaitHandler handler);
+    // Larger buffers: fewer system calls for a connection that moves much. Before the handshake.
+    void expect_bulk();
     // Says goodbye if the socket takes it at once, and closes.
     void close();
 

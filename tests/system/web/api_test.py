@@ -15,6 +15,7 @@ except ImportError as error:
     print(f"skipped: {error} (packages python3-yaml, python3-jsonschema)")
     sys.exit(77)
 
+import fake_disks
 from stage import PASSWORD, Client, Stage
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
@@ -125,6 +126,41 @@ def reading(stage, ann):
     ann.until("/pairs/mail", lambda seen: seen["word"] == "solo")
     stage.play("sync mail 1")
     ann.until("/pairs/mail", lambda seen: seen["sites"][0]["word"] == "joining")
+
+
+def replicated_disks(stage, ann, vera):
+    with fake_disks.Served(stage.path("run", "a"), "db1") as served:
+        listed = ann.ask("GET", "/replicated-disks")
+        assert [(item["group"], item["reachable"]) for item in listed["items"]] == [("db1", True)], listed
+        assert ann.ask("GET", "/replicated-disks/db1")["status"]["disks"][0]["decision"] == "split-brain"
+        ann.ask("GET", "/replicated-disks/none", expect=404)
+        ann.ask("GET", "/replicated-disks/actions")
+        assert ann.ask("GET", "/replicated-disks/db1/events")["items"][0]["event"] == "link"
+        act = "/replicated-disks/db1/actions/"
+        ann.ask("POST", act + "verify", {"disk": "sda", "first": 16, "count": 32})
+        ann.ask("POST", act + "rate", {"bytes_per_second": 1000})
+        ann.ask("POST", act + "mode", {"mode": "sync"})
+        ann.ask("POST", act + "discard-mine", {"confirm": "db1", "note": "the other one is right"})
+        ann.ask("POST", act + "promote", {"force": True, "confirm": "db1"})
+        assert served.orders == ["verify sda 16 32", "rate 1000", "mode sync", "discard-mine", "promote force"], served.orders
+        ann.ask("POST", act + "discard-mine", {}, expect=422)
+        ann.ask("POST", act + "promote", {"force": True}, expect=422)
+        ann.ask("POST", act + "verify", {"disk": "sda sdb"}, expect=400)
+        ann.ask("POST", act + "verify", {}, expect=400)
+        ann.ask("POST", act + "dance", {}, expect=404)
+        assert served.orders[-1] == "promote force"
+        refused = ann.ask("POST", act + "demote", {}, expect=403)
+        assert "will not" in refused["detail"]
+        vera.ask("POST", act + "pause", {}, expect=403)
+        status, _, metrics = ann.client.ask("GET", "/metrics")
+        assert status == 200
+        for line in ('antipode_replicated_disks_up{group="db1"} 1', 'antipode_replicated_disk_marked_bytes{group="db1",disk="sda"} 655360',
+                     'antipode_replicated_disk_up_to_date{group="db1",disk="sda"} 1'):
+            assert line in metrics, f"{line}\n{metrics}"
+        check_metrics(metrics)
+    assert ann.ask("GET", "/replicated-disks")["items"] == []
+    audit = {(entry["action"], entry["outcome"]) for entry in ann.ask("GET", "/audit?limit=1000")["items"]}
+    assert {("disks.discard-mine", "ok"), ("disks.demote", "refused")} <= audit, audit
 
 
 def acting(ann, vera):
@@ -270,6 +306,7 @@ def main():
         logging_in(stage, described)
         reading(stage, ann)
         acting(ann, vera)
+        replicated_disks(stage, ann, vera)
         streaming(stage, described, ann)
         administering(stage, described, ann, vera)
         ann.ask("GET", "/pairings")

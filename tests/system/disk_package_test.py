@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""The package of the nbdkit plugin, installed in a clean Debian root: nbdkit finds the plugin by its name and serves a replicated
+disk from there; the other site's copy is held by the package's `disksync attach`."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, clean_root, paths, process, replicated_disk, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(None if os.geteuid() == 0 else "a clean root needs root",
+                     None if shutil.which("mmdebstrap") else "mmdebstrap is not installed (packaging/deps)",
+                     None if os.path.isdir(os.path.join(paths.build(), "packaging")) else "the build has no packaging",
+                     replicated_disk.missing_tools())
+TARBALL = clean_root.tarball(["nbdkit"])
+if TARBALL is None:
+    requirements.skip("no clean root: mmdebstrap failed, and none is in the cache")
+SIZE = 16 << 20
+
+
+class PluginPackage(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.root = self.path("root", "x")[:-2]
+        clean_root.unpack(TARBALL, self.root)
+        package = clean_root.packages()["antipode-nbdkit-plugin", "deb"]
+        shutil.copy(package, os.path.join(self.root, "plugin.deb"))
+        self.in_root("dpkg", "-i", "/plugin.deb")
+
+    def in_root(self, *argv):
+        return process.run(["chroot", self.root, *argv], seconds=120)
+
+    def start_in_root(self, name, *argv):
+        return self.owned(process.Process(name, ["chroot", self.root, *argv], self.path(f"{name}.log")))
+
+    def test_serves_from_a_clean_root(self):
+        self.assertIn("Antipode replicated disk", self.in_root("nbdkit", "antipode", "--dump-plugin").stdout)
+        pair = replicated_disk.Pair(self, os.path.join(self.root, "srv"), SIZE)
+        for site in pair.sites:
+            self.in_root("disksync", "create", f"/srv/{site.letter}/group.toml", "--both-empty")
+        held = self.start_in_root("b", "disksync", "attach", "/srv/b/group.toml")
+        served = self.start_in_root("a", "nbdkit", "--foreground", "-U", "/srv/a/nbd.sock", "antipode", "config=/srv/a/group.toml")
+        pair.a.process, pair.b.process = served, held
+        for site in pair.sites:
+            wait.until(f"site {site.letter} answers", site.answers)
+        pair.wait_in_sync()
+        pair.a.nbdsh("h.pwrite(b'package' * 512, 0); h.flush()")
+        pair.wait_in_sync()
+        self.assertIn("UpToDate", self.in_root("disksync", "status", "/srv/a/group.toml").stdout)
+        for daemon in (served, held):
+            self.assertEqual(daemon.stop(30), 0, daemon.output())
+        subprocess.run(["cmp", pair.a.image, pair.b.image], check=True)
+        with open(pair.b.image, "rb") as image:
+            self.assertEqual(image.read(7), b"package")
+
+    def test_removal_leaves_the_disks(self):
+        kept = os.path.join(self.root, "var/lib/antipode/disks")
+        os.makedirs(kept)
+        with open(os.path.join(kept, "sda.img"), "w", encoding="utf-8") as image:
+            image.write("the last copy")
+        self.in_root("dpkg", "--purge", "antipode-nbdkit-plugin")
+        self.assertTrue(os.path.exists(os.path.join(kept, "sda.img")))
+
+
+if __name__ == "__main__":
+    case.main()

@@ -1,97 +1,36 @@
 #!/usr/bin/env python3
 """The .deb in a clean Debian root: it installs with nothing but what it depends on, makes its users, its units are sound
-and well sandboxed, and the tiebreaker starts from it as its own user and talks mutual TLS 1.3.
+and well sandboxed, and the tiebreaker starts from it as its own user and talks mutual TLS 1.3."""
 
-The clean root is made once by mmdebstrap (that needs the network) and kept as a tarball in the cache."""
-
-import hashlib
 import http.client
 import os
 import re
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
-import tarfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, netns, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, clean_root, netns, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
 
-SUITE = "bookworm"
 EXPOSURE_MAX = 2.5
 PORT = 7200
 
-requirements.require(None if os.geteuid() == 0 else "a clean root needs root",
-                     None if shutil.which("mmdebstrap") else "mmdebstrap is not installed (packaging/deps)",
-                     None if os.path.isdir(os.path.join(paths.build(), "packaging")) else "the build has no packaging")
-
-
-def base_tarball():
-    """Debian with the package's dependencies and systemd, and nothing else; None where it cannot be had."""
-    wanted = subprocess.run([os.path.join(paths.ROOT, "packaging", "deps"), "--list", "runtime"],
-                            capture_output=True, text=True, check=True).stdout.split() + ["systemd"]
-    key = hashlib.sha256(" ".join([SUITE, *sorted(wanted)]).encode()).hexdigest()[:16]
-    cache = os.environ.get("ANTIPODE_CACHE", os.path.expanduser("~/.cache/antipode"))
-    tarball = os.path.join(cache, f"root-{SUITE}-{key}.tar")
-    if not os.path.exists(tarball):
-        os.makedirs(cache, exist_ok=True)
-        making = f"{tarball}.{os.getpid()}.tar"
-        done = subprocess.run(["mmdebstrap", "--variant=minbase", "--include=" + ",".join(wanted), SUITE, making],
-                              capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            print(done.stderr[-2000:])
-            return None
-        os.rename(making, tarball)
-    return tarball
-
-
-def build_packages():
-    """The packages of the build under test, by name and kind. CPack takes what is built; it builds nothing."""
-    done = process.run(["cpack", "-G", "DEB;RPM" if shutil.which("rpmbuild") else "DEB", "--config", os.path.join(paths.build(), "CPackConfig.cmake"),
-                        "-B", os.path.join(paths.build(), "package-test")], seconds=300)
-    found = {}
-    for path in re.findall(r"package: (\S+\.(?:deb|rpm)) generated", done.stdout):
-        name = re.match(r"(antipode(?:-[a-z]+)*)[-_]\d", os.path.basename(path)).group(1)
-        found[name, path.rsplit(".", 1)[1]] = path
-    if not {("antipode", "deb"), ("antipode-tiebreaker", "deb")} <= set(found):
-        raise AssertionError(done.stdout + done.stderr)
-    return found
-
-
-TARBALL = base_tarball()
-if TARBALL is None:
-    requirements.skip("no clean root: mmdebstrap failed, and none is in the cache")
+requirements.require(clean_root.missing())
 
 
 class Package(case.Case):
     @classmethod
     def setUpClass(cls):
-        cls.packages = build_packages()
-        cls.root = os.path.join(os.path.dirname(cls.packages["antipode", "deb"]), "root")
-        shutil.rmtree(cls.root, ignore_errors=True)
-        os.makedirs(cls.root)
-        with tarfile.open(TARBALL) as archive:
-            archive.extractall(cls.root)
-        # The plugin needs nbdkit, which the clean root has not.
-        for name in ("antipode", "antipode-tiebreaker"):
-            shutil.copy(cls.packages[name, "deb"], os.path.join(cls.root, f"{name}.deb"))
-        cls.installed = cls.run_in_root("dpkg", "-i", "/antipode.deb", "/antipode-tiebreaker.deb", check=False)
+        cls.packages = clean_root.build_packages()
+        cls.clean = clean_root.CleanRoot(os.path.join(os.path.dirname(cls.packages["antipode", "deb"]), "root"))
+        cls.root = cls.clean.folder
+        cls.in_root = cls.clean.command
+        cls.run_in_root = cls.clean.run
+        cls.installed = cls.clean.install(cls.packages, check=False)
 
     @classmethod
     def tearDownClass(cls):
-        shutil.rmtree(cls.root, ignore_errors=True)
-
-    @classmethod
-    def in_root(cls, *argv, user=None):
-        command = ["unshare", "--mount", "--net", "--ipc", "--uts", "--", "chroot"]
-        if user:
-            command.append(f"--userspec={user}:{user}")
-        return [*command, cls.root, *argv]
-
-    @classmethod
-    def run_in_root(cls, *argv, check=True, user=None):
-        return process.run(cls.in_root(*argv, user=user), check=check, seconds=120)
+        cls.clean.discard()
 
     def units(self):
         folder = os.path.join(self.root, "usr/lib/systemd/system")
@@ -157,18 +96,10 @@ class Package(case.Case):
             self.assertIn(user, self.run_in_root("id", user).stdout)
         self.assertIn("kvm", self.run_in_root("id", "antipode-replicator").stdout)
         # What names private keys is for root and the service alone.
-        for folder, expected in (("vms", "2750 antipode-web antipode-replicator"), ("site", "2750 root antipode"),
+        for folder, expected in (("vms", "3770 root antipode-keys"), ("site", "2750 root antipode-keys"),
                                  ("tiebreaker", "750 root antipode-tiebreaker")):
             shown = self.run_in_root("stat", "-c", "%a %U %G", f"/etc/antipode/{folder}").stdout.strip()
             self.assertEqual(shown, expected)
-        # Where the page makes a pair, the replicator may read it, and nobody else.
-        self.run_in_root("sh", "-c", "umask 027; mkdir /etc/antipode/vms/made &&"
-                                     "antipode-replicator keygen /etc/antipode/vms/made && chmod 640 /etc/antipode/vms/made/channel.key",
-                         user="antipode-web")
-        self.run_in_root("cat", "/etc/antipode/vms/made/channel.key", user="antipode-replicator")
-        refused = self.run_in_root("cat", "/etc/antipode/vms/made/channel.key", user="antipode-tiebreaker", check=False)
-        self.assertNotEqual(refused.returncode, 0)
-
     def test_units_are_sound_and_sandboxed(self):
         units = self.units()
         self.assertEqual(len(units), 3)

@@ -184,8 +184,7 @@ void add_drills(Exposition& out, const Services& services) {
         for (const std::string& pair : services.fleet.pairs()) {
             const auto last = services.drills.last_of(pair);
             if (!last || !last->verdict) continue;
-            out.sample(name, {{"pair", pair}, {"kind", word(last->kind)}},
-                       value(*last));
+            out.sample(name, {{"pair", pair}, {"kind", word(last->kind)}}, value(*last));
         }
     };
     each("antipode_web_drill_passed", "1 if the pair's last drill passed.",

@@ -28,14 +28,15 @@ class Enrol(case.Case):
         tiebreaker.kill()
         tiebreaker.admin("restore", backup)
         tiebreaker.start()
-        wait.until("both refuse its store", lambda: all("store" in site.status()["tiebreaker"]["text"] for site in (pair.a, pair.b)), 30)
+        wait.until("both refuse its store", lambda: all(any("store" in alert["text"] for alert in site.status()["alerts"])
+                                                        for site in (pair.a, pair.b)), 30)
         self.assertEqual(pair.a.status()["state"], "primary")
         with self.assertRaises(control.Refused):
             control.call(pair.a.socket, "enrol", confirm="another", actor="test")
         epoch = pair.a.status()["epoch"]
         control.call(pair.a.socket, "enrol", confirm=pair.name, actor="test")
-        wait.until("it is followed again", lambda: all(site.status()["tiebreaker"]["reachable"] and
-                                                       site.status()["epoch"] > epoch for site in (pair.a, pair.b)), 30)
+        wait.until("it is followed again", lambda: all(site.status()["epoch"] > epoch and not site.status()["alerts"]
+                                                       for site in (pair.a, pair.b)), 30)
         pair.wait_until_protected(60)
         before = client.acknowledged()
         client.wait_for_acknowledged(before + 20)

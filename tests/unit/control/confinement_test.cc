@@ -3,6 +3,8 @@
 #include "replicator/control/confinement.h"
 
 #include <cerrno>
+#include <csignal>
+#include <ctime>
 #include <fcntl.h>
 #include <functional>
 #include <gtest/gtest.h>
@@ -83,6 +85,10 @@ TEST_F(ConfinementTest, WhatAReplicatorNeedsWorks) {
                   void* memory = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
                   if (file < 0 || event < 0 || net < 0 || memory == MAP_FAILED) return errno;
+                  timer_t timer{};
+                  sigevent nothing{};
+                  nothing.sigev_notify = SIGEV_NONE;
+                  if (::timer_create(CLOCK_MONOTONIC, &nothing, &timer) != 0) return errno;
                   int seen = 1;
                   std::thread([&] { seen = 0; }).join();
                   const pid_t drill = ::fork();

@@ -154,17 +154,17 @@ def rehearsing(ann, vera):
     plan = {"pair": "web1", "check": "command", "command": "well"}
     vera.ask("POST", "/drills", plan, expect=403)
     assert ann.ask("POST", "/drills", {**plan, "check_only": True})["allowed"]
-    ann.ask("POST", "/drills", {**plan, "command": "/bin/sh"}, expect=503)
+    ann.ask("POST", "/drills", {**plan, "command": "/bin/sh"}, expect=409)
     ann.ask("POST", "/drills", {**plan, "argv": "x"}, expect=400, valid=False)
     ann.ask("POST", "/drills", {"pair": "web1", "kind": "switchover"}, expect=422)
     drill = ann.ask("POST", "/drills", plan, expect=202)
-    ann.ask("POST", "/drills", plan, expect=503)
+    ann.ask("POST", "/drills", plan, expect=409)
     drill = ann.until(f"/drills/{drill['id']}", lambda seen: seen["verdict"] is not None)
     assert drill["verdict"] == "passed", drill
     report = ann.ask("GET", f"/drills/{drill['id']}/report")
     assert json.loads(report["report"])["check"]["output"] == "well\n"
     ann.ask("GET", f"/drills/{drill['id']}/report.html")
-    ann.ask("POST", f"/drills/{drill['id']}/stop", {}, expect=503)
+    ann.ask("POST", f"/drills/{drill['id']}/stop", {}, expect=409)
     second = ann.ask("POST", "/drills", {"pair": "web1", "check": "console", "expect": "never"}, expect=202)
     ann.ask("GET", f"/drills/{second['id']}/report", expect=404)
     ann.ask("POST", f"/drills/{second['id']}/stop", {}, expect=202)

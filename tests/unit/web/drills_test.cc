@@ -244,7 +244,7 @@ TEST_F(DrillsTest, OneThatIsStoppedSaysSoAndIsCleanedUp) {
     // Another one of the same VM is refused meanwhile.
     const RawResponse second =
         send("POST", "/api/v1/drills", object{{"pair", "web1"}}, operate_token_);
-    EXPECT_EQ(second.status, 503) << second.body;
+    EXPECT_EQ(second.status, 409) << second.body;
     EXPECT_EQ(send("POST", "/api/v1/drills/" + id + "/stop", object{}, drill_token_).status, 202);
     EXPECT_EQ(ended(id).at("verdict"), "stopped");
     const auto methods = on_loop([&] { return pairs_["web1"]->methods; });
@@ -259,7 +259,7 @@ TEST_F(DrillsTest, RightsAndConfirmation) {
     const object fault{{"pair", "web1"}, {"kind", "fault"}, {"fault", "link_cut"}};
     EXPECT_EQ(send("POST", "/api/v1/drills", fault, drill_token_).status, 422);
     const object unknown{{"pair", "web1"}, {"check", "command"}, {"command", "/bin/sh"}};
-    EXPECT_EQ(send("POST", "/api/v1/drills", unknown, drill_token_).status, 503);
+    EXPECT_EQ(send("POST", "/api/v1/drills", unknown, drill_token_).status, 409);
     const object odd{{"pair", "web1"}, {"argv", "/bin/sh"}};
     EXPECT_EQ(send("POST", "/api/v1/drills", odd, drill_token_).status, 400);
     // What would speak against it, without doing it.

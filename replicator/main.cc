@@ -8,9 +8,11 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/base/log.h"
+#include "replicator/control/confinement.h"
 #include "replicator/control/link_test.h"
 #include "replicator/control/node.h"
 #include "replicator/control/restore.h"
+#include "replicator/control/system_journal.h"
 #include "replicator/replay/probe.h"
 #include "replicator/stream/curve_keys.h"
 
@@ -37,6 +39,13 @@ int run(const std::string& directory) {
     auto config = control::load_node_config(directory);
     if (!config) return report(config.error());
     set_log_identity(fmt::format("{}@{}", config->pair.pair, config->pair.site));
+    // Before any thread is there: what it starts and forks inherits it.
+    if (const auto confined = control::confine_process(); !confined) {
+        logger("control").warn("{}", confined.error().to_string());
+    }
+    control::SystemJournal journal(std::string(config->pair.pair.view()),
+                                   std::string(config->pair.site.view()));
+    config->on_event = [&journal](const control::Event& event) { journal.write(event); };
     boost::asio::io_context context(1);
     auto node = control::Node::start(context, std::move(*config));
     if (!node) return report(node.error());

@@ -10,7 +10,9 @@
 #include "web/routes/accounts.h"
 #include "web/routes/actions.h"
 #include "web/routes/disks.h"
+#include "web/routes/drills.h"
 #include "web/routes/events.h"
+#include "web/routes/hooks.h"
 #include "web/routes/live.h"
 #include "web/routes/metrics.h"
 #include "web/routes/pages.h"
@@ -50,15 +52,17 @@ std::string cacheable(const Request& request) {
     return "private, no-cache";
 }
 
+constexpr const char* kContentSecurityPolicy =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 void add_common_headers(const Request& request, Response& response) {
     const auto has = [&](std::string_view name) {
         return std::any_of(response.headers.begin(), response.headers.end(),
                            [&](const auto& header) { return header.first == name; });
     };
-    response.with(
-        "Content-Security-Policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    if (!has("Content-Security-Policy"))
+        response.with("Content-Security-Policy", kContentSecurityPolicy);
     if (request.transport == Transport::tls)
         response.with("Strict-Transport-Security", "max-age=31536000");
     response.with("X-Content-Type-Options", "nosniff");
@@ -108,6 +112,8 @@ App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database>
       idempotency_(*database_),
       preferences_(*database_),
       pairings_(context.get_executor(), settings_, *database_, fleet_),
+      drills_(context.get_executor(), settings_, *database_, fleet_, events_),
+      hooks_(context.get_executor(), settings_.hooks, *database_),
       services_{context.get_executor(),
                 settings_,
                 *database_,
@@ -122,14 +128,18 @@ App::App(asio::io_context& context, Settings settings, std::unique_ptr<Database>
                 preferences_,
                 limiter_,
                 worker_,
-                pairings_},
+                pairings_,
+                drills_,
+                hooks_},
       gate_(services_),
       overview_timer_(context) {
     add_routes();
     fleet_.on_view = [this](const View& view) {
         follow_tasks(services_, view);
+        drills_.see(view);
         publish(view);
     };
+    drills_.on_change = [this](const DrillEntry& entry) { publish_drill(services_, entry); };
     fleet_.on_event = [this](const PairEvent& event) { take_event(event); };
 }
 
@@ -150,6 +160,8 @@ void App::add_routes() {
     add_metrics_routes(router_, services_);
     add_account_routes(router_, services_);
     add_pairing_routes(router_, services_);
+    add_drill_routes(router_, services_);
+    add_hook_routes(router_, services_);
 }
 
 Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings settings) {
@@ -160,6 +172,7 @@ Result<std::unique_ptr<App>> App::start(asio::io_context& context, Settings sett
     std::unique_ptr<App> app(new App(context, std::move(settings), std::move(database)));
     FT_TRY_VOID(app->preferences_.load());
     FT_TRY_VOID(app->pairings_.load());
+    FT_TRY_VOID(app->drills_.load());
     FT_TRY(app->server_, HttpServer::start(context, app->settings_.server, *app));
     app->services_.server = app->server_.get();
     app->pairings_.set_page_port(app->server_->port());
@@ -177,6 +190,7 @@ void App::take_event(const PairEvent& event) {
         log().error("event of {} is not kept: {}", event.pair, stored.error().to_string());
     } else if (*stored) {
         hub_.publish(kEventsTopic, make_message("event", json::serialize(to_json(**stored))));
+        hooks_.see(**stored);
     }
 }
 
@@ -185,6 +199,8 @@ void App::stop() {
     stopped_ = true;
     hub_.close_all();
     pairings_.stop();
+    drills_.stop();
+    hooks_.stop();
     fleet_.stop();
     overview_timer_.cancel();
     if (server_) server_->stop();
@@ -203,6 +219,7 @@ asio::awaitable<void> App::overview_loop() {
         co_await overview_timer_.async_wait(asio::as_tuple(asio::use_awaitable));
         if (stopped_) co_return;
         pairings_.tick();
+        drills_.tick();
         if (!hub_.wanted(kOverviewTopic)) continue;
         hub_.publish(kOverviewTopic,
                      make_message("overview", json::serialize(overview_json(fleet_))));

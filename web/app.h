@@ -55,6 +55,8 @@ class App : public Dispatcher {
     LoginLimiter limiter_;
     Worker worker_;
     Pairings pairings_;
+    Drills drills_;
+    Hooks hooks_;
     Services services_;
     Gate gate_;
     Router router_;

@@ -1,5 +1,6 @@
 #include "web/child.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -66,15 +67,33 @@ Result<pid_t> spawn(const ChildCommand& command, int output) {
     return pid;
 }
 
+// The child's time.
+class Deadline {
+  public:
+    explicit Deadline(const ChildCommand& command)
+        : command_(command), end_(SteadyClock::now() + command.time_limit) {}
+    // Milliseconds until it is to be looked at again; 0 = it is over.
+    int left_ms() const {
+        if (command_.given_up && command_.given_up->load()) return 0;
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(end_ - SteadyClock::now()).count();
+        return static_cast<int>(std::clamp<int64_t>(left, 0, kLookMs));
+    }
+
+  private:
+    static constexpr int64_t kLookMs = 200;
+    const ChildCommand& command_;
+    const SteadyClock::time_point end_;
+};
+
 // Reads until the end, or the deadline; false at the deadline.
-bool read_output(int fd, SteadyClock::time_point deadline, size_t most, std::string& out) {
+bool read_output(int fd, const Deadline& deadline, size_t most, std::string& out) {
     std::array<char, 4096> buffer{};
     for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - SteadyClock::now()).count();
-        if (left <= 0) return false;
+        const int left_ms = deadline.left_ms();
+        if (left_ms == 0) return false;
         pollfd waited{fd, POLLIN, 0};
-        const int ready = ::poll(&waited, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
+        const int ready = ::poll(&waited, 1, left_ms);
         if (ready < 0 && errno != EINTR) return false;
         if (ready <= 0) continue;
         const ssize_t count = ::read(fd, buffer.data(), buffer.size());
@@ -98,18 +117,19 @@ Result<ChildOutcome> run_child(const ChildCommand& command) {
         return fail(Errc::invalid_argument, "command: the program must be given by its full path");
     }
     const auto began = SteadyClock::now();
+    const Deadline deadline(command);
     FT_TRY(Pipe pipe, make_pipe());
     FT_TRY(const pid_t pid, spawn(command, pipe.write.get()));
     pipe.write = UniqueFd();
     ChildOutcome outcome;
     // The pipe ends when the child and all it started have: that is what is waited for.
-    outcome.timed_out = !read_output(pipe.read.get(), began + command.time_limit,
-                                     command.output_bytes_max, outcome.output);
+    outcome.timed_out =
+        !read_output(pipe.read.get(), deadline, command.output_bytes_max, outcome.output);
     if (outcome.timed_out) ::kill(-pid, SIGKILL);
     int status = 0;
     // A child that closed its output and lives on is given the rest of its time.
     while (::waitpid(pid, &status, outcome.timed_out ? 0 : WNOHANG) != pid) {
-        if (SteadyClock::now() > began + command.time_limit) {
+        if (deadline.left_ms() == 0) {
             outcome.timed_out = true;
             ::kill(-pid, SIGKILL);
         } else {

@@ -7,7 +7,9 @@
 // is read and dropped, so that a talkative child does not block; no child is left unreaped.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,8 @@ struct ChildCommand {
     std::vector<std::string> environment;
     std::chrono::milliseconds time_limit = std::chrono::seconds(30);
     size_t output_bytes_max = 16 * 1024;
+    // Set to true by whoever does not want to wait any longer: the child's time is over then.
+    std::shared_ptr<const std::atomic<bool>> given_up;
 };
 
 struct ChildOutcome {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "web/pairing/vm_files.h"
 #include "web/security/accounts.h"
 #include "web/security/audit.h"
 #include "web/security/secrets.h"
@@ -169,6 +170,15 @@ Result<> add_token_command(const Settings& settings, const std::string& name,
     FT_TRY_VOID(note(*database, "token.add", name));
     FT_TRY(const auto made, accounts.add_token(unix_ms_now(), name, *role, "command line", {}));
     std::cout << made.secret << "\n";
+    return {};
+}
+
+Result<> add_vm_command(const Settings& settings, const std::string& name,
+                        const std::string& definition_file) {
+    FT_TRY(const Name vm, Name::parse(name, "name"));
+    const VmFiles files(settings.site.vms, settings.site.replicator);
+    FT_TRY_VOID(files.add(vm, definition_file));
+    std::cout << files.path(name, "vm.json") << ": ready to be paired\n";
     return {};
 }
 

@@ -4,6 +4,7 @@
 //     antipode-web init                 makes the certificate and the state directory
 //     antipode-web user add|password|list
 //     antipode-web token add             for a program, or for the command line on this host
+//     antipode-web vm add               a VM's folder, with the rights that pairing it needs
 //     antipode-web fingerprint          what a browser will show
 //
 // Threads: none; a process of their own, beside a running daemon.
@@ -26,6 +27,8 @@ Result<> password_command(const Settings& settings, const std::string& name);
 // Prints the token, the only time that it is shown.
 Result<> add_token_command(const Settings& settings, const std::string& name,
                            const std::string& role);
+Result<> add_vm_command(const Settings& settings, const std::string& name,
+                        const std::string& definition_file);
 Result<> list_users_command(const Settings& settings);
 Result<> fingerprint_command(const Settings& settings);
 

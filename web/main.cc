@@ -21,6 +21,7 @@ struct Options {
     std::string state;
     std::string user;
     std::string role = "admin";
+    std::string definition;
 };
 
 Result<Settings> settings_of(const Options& options) {
@@ -134,6 +135,17 @@ void describe(CLI::App& line, Options& options, Command& command) {
     minted->add_option("NAME", options.user)->required();
     minted->add_option("--role", options.role, "viewer, drill_operator, operator or admin")
         ->capture_default_str();
+    CLI::App* vm = line.add_subcommand("vm", "VMs of this site");
+    vm->require_subcommand(1);
+    vm->fallthrough();
+    CLI::App* defined = add(*vm, "add", "the folder of a VM, so that it can be paired; as root",
+                            [](const Options& given) -> Result<> {
+                                FT_TRY(const Settings settings, settings_of(given));
+                                return add_vm_command(settings, given.user, given.definition);
+                            });
+    defined->add_option("NAME", options.user)->required();
+    defined->add_option("--definition", options.definition,
+                        "its vm.json, where it is not there yet");
     add(*user, "list", "who there is", with_settings(list_users_command));
 }
 

@@ -5,8 +5,10 @@
 #include <boost/asio/any_io_executor.hpp>
 
 #include "common/base/metrics.h"
+#include "web/drills/drills.h"
 #include "web/events.h"
 #include "web/fleet.h"
+#include "web/hooks/hooks.h"
 #include "web/http/live.h"
 #include "web/http/server.h"
 #include "web/idempotency.h"
@@ -39,6 +41,8 @@ struct Services {
     LoginLimiter& limiter;
     Worker& worker;
     Pairings& pairings;
+    Drills& drills;
+    Hooks& hooks;
     const HttpServer* server = nullptr;  // set once it listens
 
     // Writes down what the caller did, or tried.

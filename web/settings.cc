@@ -6,106 +6,12 @@
 #include <sstream>
 #include <toml++/toml.h>
 
+#include "common/base/name.h"
+#include "web/http/https_client.h"
+#include "web/toml_table.h"
+
 namespace antipode::web {
 namespace {
-
-// Reads one table strictly: an unknown key is an error, as it is most often a misspelt one.
-class TableReader {
-  public:
-    TableReader(const toml::table* table, std::string name, const std::string& path)
-        : table_(table), name_(std::move(name)), path_(path) {}
-
-    void text(std::string_view key, std::string& value) {
-        if (const auto* node = take(key)) {
-            if (const auto read = node->value_exact<std::string>()) {
-                value = *read;
-            } else {
-                wrong(key, *node, "a string");
-            }
-        }
-    }
-    // It goes into files of others: nothing in it may end a quoted text there.
-    void path(std::string_view key, std::string& value) {
-        text(key, value);
-        const bool plain = value.find_first_of("\"\\\n\r") == std::string::npos;
-        if (!value.starts_with('/') || !plain) wrong(key, *table_->get(key), "a full path");
-    }
-    void flag(std::string_view key, bool& value) {
-        if (const auto* node = take(key)) {
-            if (const auto read = node->value_exact<bool>()) {
-                value = *read;
-            } else {
-                wrong(key, *node, "true or false");
-            }
-        }
-    }
-    template <typename T>
-    void number(std::string_view key, T& value, int64_t least, int64_t most) {
-        if (const auto* node = take(key)) {
-            const auto read = node->value_exact<int64_t>();
-            if (!read || *read < least || *read > most) {
-                wrong(key, *node, fmt::format("a whole number from {} to {}", least, most));
-            } else {
-                value = static_cast<T>(*read);
-            }
-        }
-    }
-    void seconds(std::string_view key, std::chrono::milliseconds& value, int64_t most) {
-        int64_t read = value.count() / 1000;
-        number(key, read, 1, most);
-        if (taken(key)) value = std::chrono::seconds(read);
-    }
-    void texts(std::string_view key, std::vector<std::string>& value) {
-        const auto* node = take(key);
-        if (node == nullptr) return;
-        const toml::array* array = node->as_array();
-        if (array == nullptr || array->empty() || array->size() > 64) {
-            wrong(key, *node, "an array of 1 to 64 strings");
-            return;
-        }
-        value.clear();
-        for (const toml::node& element : *array) {
-            const auto read = element.value_exact<std::string>();
-            if (!read) {
-                wrong(key, element, "a string in each place");
-                return;
-            }
-            value.push_back(*read);
-        }
-    }
-    Result<> done() {
-        if (error_) return fail(*std::move(error_));
-        if (table_ == nullptr) return {};
-        for (const auto& [key, node] : *table_) {
-            if (!taken(key.str())) {
-                return fail(Errc::invalid_argument, "{}:{}: {}.{}: no such setting", path_,
-                            node.source().begin.line, name_, key.str());
-            }
-        }
-        return {};
-    }
-
-  private:
-    const toml::node* take(std::string_view key) {
-        known_.emplace_back(key);
-        return table_ == nullptr ? nullptr : table_->get(key);
-    }
-    bool taken(std::string_view key) const {
-        return std::find(known_.begin(), known_.end(), key) != known_.end();
-    }
-    void wrong(std::string_view key, const toml::node& node, std::string_view expected) {
-        if (error_) return;
-        error_ = Error{Errc::invalid_argument,
-                       fmt::format("{}:{}: {}.{}: expected {}", path_, node.source().begin.line,
-                                   name_, key, expected)};
-    }
-
-    const toml::table* table_;
-    const std::string name_;
-    const std::string& path_;
-    std::vector<std::string> known_;
-    std::optional<Error> error_;
-};
 
 // "127.0.0.1:8080" or "[::1]:8080".
 Result<> split_address(const std::string& text, const std::string& path, ServerSettings& server) {
@@ -180,11 +86,81 @@ Result<> check_tls(Settings& settings, const std::string& least, const std::stri
     return {};
 }
 
+// [drills.checks]: NAME = ["/full/path", "argument"...]
+Result<> read_drill_checks(const toml::table& root, const std::string& path, Settings& settings) {
+    FT_TRY(const toml::table* drills, find_table(root, "drills", path));
+    if (drills == nullptr) return {};
+    for (const auto& [key, node] : *drills) {
+        if (key != "checks" || !node.is_table()) {
+            return fail(Errc::invalid_argument, "{}:{}: drills.{}: no such setting", path,
+                        node.source().begin.line, key.str());
+        }
+    }
+    FT_TRY(const toml::table* checks, find_table(*drills, "checks", path));
+    TableReader reader(checks, "drills.checks", path);
+    for (const auto& [key, node] : *checks) {
+        FT_TRY_VOID(Name::parse(key.str(), fmt::format("{}: drills.checks", path)));
+        reader.command(key.str(), settings.drill_checks[std::string(key.str())]);
+    }
+    return reader.done();
+}
+
+Result<> check_hook(const HookSettings& hook, const std::string& path) {
+    const std::string where = fmt::format("{}: hooks '{}'", path, hook.name);
+    FT_TRY_VOID(Name::parse(hook.name, path + ": hooks.name"));
+    for (const std::string& code : hook.events) {
+        if (!control::from_word<control::EventCode>(code)) {
+            return fail(Errc::invalid_argument, "{}: events: there is no event '{}'", where, code);
+        }
+    }
+    if (hook.events.empty()) return fail(Errc::invalid_argument, "{}: events: is missing", where);
+    if (hook.command.empty() == hook.url.empty()) {
+        return fail(Errc::invalid_argument, "{}: give a command or a url", where);
+    }
+    if (!hook.url.empty()) {
+        if (auto url = parse_https_url(hook.url); !url) {
+            return fail(std::move(url).error().within(where + ": url"));
+        }
+    }
+    return {};
+}
+
+Result<> read_hooks(const toml::table& root, const std::string& path, Settings& settings) {
+    const toml::node* node = root.get("hooks");
+    if (node == nullptr) return {};
+    const toml::array* array = node->as_array();
+    if (array == nullptr || array->size() > 64) {
+        return fail(Errc::invalid_argument, "{}:{}: hooks: expected up to 64 tables, [[hooks]]",
+                    path, node->source().begin.line);
+    }
+    for (const toml::node& element : *array) {
+        const toml::table* table = element.as_table();
+        if (table == nullptr) {
+            return fail(Errc::invalid_argument, "{}:{}: hooks: expected tables, [[hooks]]", path,
+                        element.source().begin.line);
+        }
+        HookSettings hook;
+        TableReader reader(table, "hooks", path);
+        reader.text("name", hook.name);
+        reader.texts("events", hook.events);
+        reader.texts("pairs", hook.pairs);
+        reader.command("command", hook.command);
+        reader.text("url", hook.url);
+        reader.text("token_file", hook.token_file);
+        reader.seconds("time_limit_seconds", hook.time_limit, 600);
+        reader.number("attempts", hook.attempts, 1, 20);
+        FT_TRY_VOID(reader.done());
+        FT_TRY_VOID(check_hook(hook, path));
+        settings.hooks.push_back(std::move(hook));
+    }
+    return {};
+}
+
 Result<Settings> read(const toml::table& root, const std::string& path) {
     Settings settings;
     for (const auto& [key, node] : root) {
         if (key != "listen" && key != "control" && key != "limits" && key != "state" &&
-            key != "access" && key != "site") {
+            key != "access" && key != "site" && key != "drills" && key != "hooks") {
             return fail(Errc::invalid_argument, "{}:{}: {}: no such setting", path,
                         node.source().begin.line, key.str());
         }
@@ -227,6 +203,9 @@ Result<Settings> read(const toml::table& root, const std::string& path) {
     TableReader control(control_table, "control", path);
     control.texts("directories", settings.fleet.directories);
     FT_TRY_VOID(control.done());
+
+    FT_TRY_VOID(read_drill_checks(root, path, settings));
+    FT_TRY_VOID(read_hooks(root, path, settings));
 
     FT_TRY(const toml::table* limits_table, find_table(root, "limits", path));
     TableReader limits(limits_table, "limits", path);

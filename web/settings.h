@@ -4,7 +4,10 @@
 // INVARIANTS: without TLS it listens on loopback only.
 #pragma once
 
+#include <chrono>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "common/base/result.h"
 #include "web/fleet.h"
@@ -23,8 +26,22 @@ struct SiteSettings {
     std::string replicator = "/usr/bin/antipode-replicator";  // makes the keys
 };
 
+// Whom to tell of an event (web/hooks/hooks.h): a command or an address.
+struct HookSettings {
+    std::string name;
+    std::vector<std::string> events;  // codes (docs/CONTROL-API.md)
+    std::vector<std::string> pairs;   // empty = all
+    std::vector<std::string> command;
+    std::string url;         // https, or http on loopback
+    std::string token_file;  // for url: sent as a bearer token
+    std::chrono::milliseconds time_limit = std::chrono::seconds(30);
+    int attempts = 5;
+};
+
 struct Settings {
     SiteSettings site;
+    std::map<std::string, std::vector<std::string>> drill_checks;  // commands, by name
+    std::vector<HookSettings> hooks;
     ServerSettings server;
     FleetSettings fleet;
     size_t subscribers_max = 256;

@@ -121,7 +121,6 @@ Result<std::vector<Task>> Tasks::list(const TaskFilter& filter) const {
     };
     if (filter.pair) also("pair", *filter.pair);
     if (filter.state) also("state", control::word(*filter.state));
-    if (filter.drills_only) where += " AND action IN ('drill_start','inject_fault')";
     return select(where + " ORDER BY number DESC LIMIT ?2", values);
 }
 

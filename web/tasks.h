@@ -36,7 +36,6 @@ struct Task {
 struct TaskFilter {
     std::optional<std::string> pair;
     std::optional<control::OperationState> state;
-    bool drills_only = false;
     int64_t before = 0;  // number
     int64_t limit = 100;
 };

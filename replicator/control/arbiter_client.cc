@@ -24,6 +24,7 @@ using boost::system::error_code;
 using env::TlsStream;
 using wire::ArbiterFrame;
 
+constexpr const char* kCutReason = "cut, as a rehearsal";
 constexpr size_t kReadBytes = 4096;
 constexpr std::chrono::milliseconds kWatchInterval(250);
 
@@ -93,6 +94,12 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
     void start();
     void stop();
     void ask(const wire::Request& request, Handler handler);
+    void set_line(Line line) {
+        line_ = line;
+        if (!running_) return;
+        if (line == Line::cut) drop(kCutReason);
+        if (line == Line::open) reconnect();
+    }
     void reconnect() {
         if (!running_) return;
         pause_ = settings_.pause_min;
@@ -171,6 +178,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
     bool reported_down_ = false;
     uint64_t attempt_ = 0;
     std::chrono::milliseconds pause_{0};
+    Line line_ = Line::open;
     Random random_;
 
     std::map<uint64_t, Waiting> waiting_;  // by number, so in the order asked
@@ -230,6 +238,7 @@ void ArbiterClient::Impl::pause_then_connect() {
 }
 
 void ArbiterClient::Impl::connect() {
+    if (line_ == Line::cut) return drop(kCutReason);
     // Renewed certificates are taken up here; while they are being replaced the old ones do.
     if (auto loaded = load_files(); !loaded) {
         logger("arbiter_client").warn("{}", loaded.error().to_string());
@@ -602,6 +611,9 @@ void ArbiterClient::ask(const wire::Request& request, Handler handler) {
 }
 void ArbiterClient::pin(wire::StoreIdentity store) {
     impl_->settings_.pinned_store = store;
+}
+void ArbiterClient::set_line(Line line) {
+    impl_->set_line(line);
 }
 void ArbiterClient::reconnect() {
     impl_->reconnect();

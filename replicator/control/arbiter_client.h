@@ -77,6 +77,9 @@ class ArbiterClient {
     void pin(wire::StoreIdentity store);
     // Break off and try at once, for example after an operator has repaired the line.
     void reconnect();
+    // A rehearsed loss of the tiebreaker: while cut, the connection is dropped and none is made.
+    enum class Line { open = 1, cut };
+    void set_line(Line line);
 
     bool connected() const;
     const std::string& last_error() const;  // empty while connected

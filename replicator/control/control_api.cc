@@ -240,6 +240,13 @@ void fields(V& v, typename V::template Of<DrillOptions>& options) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<DrillDisk>& disk) {
+    v("id", disk.id);
+    v("size_bytes", disk.size_bytes);
+    v("sha256", disk.sha256);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<DrillStatus>& drill) {
     v("id", drill.id);
     v("state", drill.state);
@@ -264,6 +271,7 @@ void fields(V& v, typename V::template Of<DrillStatus>& drill) {
     v("sent_frames", drill.sent_frames);
     v("received_frames", drill.received_frames);
     v("taps", drill.taps);
+    v("disks", drill.disks);
     v("console_tail", drill.console_tail);
 }
 

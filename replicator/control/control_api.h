@@ -167,6 +167,7 @@ enum class Method {
     drill_input,   // types into the console of the drill's copy
     inject_fault,  // guarded, with an automatic end
     reload,        // read the pair's settings again
+    enrol,         // the tiebreaker has lost this pair's record: make a new one, where the VM runs
 };
 enum class Access { read = 1, drill, operate, admin };
 
@@ -333,6 +334,13 @@ struct DrillOptions {
                                  << 30;  // what both sides may write; then the drill ends
 };
 
+// A drive of a drill's copy as it was when it was copied, before the copy wrote anything.
+struct DrillDisk {
+    std::string id;
+    uint64_t size_bytes = 0;
+    std::string sha256;  // hexadecimal; empty until it is known
+};
+
 struct DrillStatus {
     uint64_t id = 0;  // from 1, over the life of the process; also the id of its operation
     DrillState state = DrillState::starting;
@@ -357,6 +365,7 @@ struct DrillStatus {
     uint64_t sent_frames = 0;
     uint64_t received_frames = 0;
     std::vector<std::string> taps;  // of the isolated network, in the order of the VM's interfaces
+    std::vector<DrillDisk> disks;
     std::string console_tail;
 };
 

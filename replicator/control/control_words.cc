@@ -202,6 +202,8 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::inject_fault, "inject_fault", Access::drill, true,
      "cut or degrade something, with an automatic end"},
     {Method::reload, "reload", Access::admin, false, "read the pair's settings again"},
+    {Method::enrol, "enrol", Access::admin, true,
+     "enrol the pair again, with a tiebreaker that has lost its record"},
 });
 
 template <typename Enum, typename Table>

@@ -28,6 +28,8 @@ Result<std::unique_ptr<Drill>> Drill::prepare(boost::asio::io_context& context, 
         const auto path = made.directory + "/" + made.config->drives[i].drive_id;
         FT_TRY(auto overlay, DrillOverlay::create(path, made.drive_bytes[i]));
         drill->overlays_.push_back(std::move(overlay));
+        drill->settings_.status.disks.push_back(
+            {made.config->drives[i].drive_id, made.drive_bytes[i], ""});
     }
     drill->watch();
     return drill;
@@ -118,6 +120,16 @@ void Drill::hear() {
             last_words_ = text;
             settings_.status.text = text;
             return;
+        case DrillWord::digest: {
+            DrillDigest digest{};
+            if (body.size() != sizeof digest) return;
+            std::memcpy(&digest, body.data(), sizeof digest);
+            if (digest.drive >= settings_.status.disks.size()) return;
+            auto& hex = settings_.status.disks[digest.drive].sha256;
+            hex.clear();
+            for (const uint8_t byte : digest.sha256) hex += fmt::format("{:02x}", byte);
+            return;
+        }
         case DrillWord::input:
             return;
     }

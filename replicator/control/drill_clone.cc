@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <fstream>
 #include <mutex>
+#include <openssl/evp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,6 +30,7 @@ namespace {
 constexpr Duration kReportInterval = std::chrono::milliseconds(100);
 constexpr size_t kConsolePartBytes = 8192;
 constexpr int kNice = 10;  // the backup comes first
+constexpr int kDigestNice = 19;
 
 // The drives as they are now; the overlay knows what is not as it was.
 class Drives {
@@ -143,6 +146,65 @@ class OverlayDisk final : public replay::DiskPort {
     std::deque<vmm::BlockRequest> queue_;
 };
 
+// Digests of the drives as they were when they were copied, on a thread of its own that yields to
+// everything else.
+class Digester {
+  public:
+    Digester(Drives drives, const std::vector<std::shared_ptr<DrillOverlay>>& overlays, int socket)
+        : drives_(std::move(drives)), overlays_(overlays), socket_(socket) {}
+
+    void begin() {
+        std::thread([this] { work(); }).detach();  // ends with the process, which never returns
+    }
+
+  private:
+    void work() {
+        (void)setpriority(PRIO_PROCESS, 0, kDigestNice);  // of this thread alone
+        for (size_t i = 0; i < overlays_.size(); ++i) {
+            DrillDigest digest{static_cast<uint32_t>(i), {}};
+            if (const auto done = compute(i, digest); !done) {
+                logger("drill").warn("digest of drive {}: {}", i, done.error().to_string());
+                continue;
+            }
+            std::array<std::byte, 1 + sizeof digest> message{};
+            message[0] = static_cast<std::byte>(DrillWord::digest);
+            std::memcpy(message.data() + 1, &digest, sizeof digest);
+            while (send(socket_, message.data(), message.size(), MSG_NOSIGNAL) < 0 &&
+                   (errno == EAGAIN || errno == EINTR)) {
+                pollfd room{socket_, POLLOUT, 0};
+                (void)poll(&room, 1, -1);
+            }
+        }
+    }
+    Result<void> compute(size_t index, DrillDigest& digest) {
+        const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(),
+                                                                           &EVP_MD_CTX_free);
+        if (!hash || EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr) != 1) {
+            return fail(Errc::io, "SHA-256 is not to be had");
+        }
+        const auto drive = [&](uint64_t at, std::span<std::byte> data) {
+            return drives_.read(index, at, data);
+        };
+        DrillOverlay& overlay = *overlays_[index];
+        std::vector<std::byte> buffer(DrillOverlay::kChunkBytes);
+        for (uint64_t chunk = 0; chunk < overlay.chunk_count(); ++chunk) {
+            const auto data = std::span(buffer).first(overlay.chunk_bytes(chunk));
+            FT_TRY_VOID(overlay.read_original(chunk, data, drive));
+            if (EVP_DigestUpdate(hash.get(), data.data(), data.size()) != 1) {
+                return fail(Errc::io, "SHA-256 failed");
+            }
+        }
+        if (EVP_DigestFinal_ex(hash.get(), digest.sha256.data(), nullptr) != 1) {
+            return fail(Errc::io, "SHA-256 failed");
+        }
+        return {};
+    }
+
+    Drives drives_;
+    const std::vector<std::shared_ptr<DrillOverlay>>& overlays_;
+    const int socket_;
+};
+
 class Clone {
   public:
     explicit Clone(const DrillPlan& plan)
@@ -163,6 +225,9 @@ class Clone {
         FT_TRY_VOID(vm_.open_ports(plan_.taps, plan_.config->networks));
         socket_.assign(plan_.socket);
         socket_.non_blocking(true);
+        FT_TRY(auto copied, Drives::open(*plan_.config));
+        digester_ = std::make_unique<Digester>(std::move(copied), plan_.overlays, plan_.socket);
+        digester_->begin();
         disk_->begin(vm_.engine());
         vm_.start(plan_.guest_clock_ns);
         report_.vcpu = 1;
@@ -242,6 +307,7 @@ class Clone {
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer timer_;
     std::unique_ptr<OverlayDisk> disk_;
+    std::unique_ptr<Digester> digester_;
     LoneVm vm_;
     DrillReport report_{};
 };

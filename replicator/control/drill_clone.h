@@ -8,6 +8,7 @@
 // What it says goes over a SOCK_SEQPACKET socket, one DrillWord first in each message.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,6 +25,7 @@ enum class DrillWord : uint8_t {
     console = 2,  // from the copy: bytes that it printed
     failed = 3,   // from the copy: why it ends
     input = 4,    // to the copy: bytes for its console
+    digest = 5,   // from the copy: DrillDigest
 };
 constexpr size_t kDrillMessageBytesMax = 16384;
 
@@ -37,6 +39,13 @@ struct DrillReport {
     uint32_t reserved;
 };
 static_assert(sizeof(DrillReport) == 48);
+
+// Of a drive as it was when it was copied.
+struct DrillDigest {
+    uint32_t drive;
+    std::array<uint8_t, 32> sha256;
+};
+static_assert(sizeof(DrillDigest) == 36);
 
 struct DrillPlan {
     int socket = -1;

@@ -109,8 +109,13 @@ void DrillOverlay::save(uint64_t offset_bytes, uint64_t length_bytes, const Read
 // `data` is the whole chunk.
 Result<void> DrillOverlay::read_chunk(uint64_t chunk, std::span<std::byte> data,
                                       const ReadDrive& read_drive) {
+    if (has(own_, chunk)) return read_whole(own_fd_.get(), chunk * kChunkBytes, data);
+    return read_original(chunk, data, read_drive);
+}
+
+Result<void> DrillOverlay::read_original(uint64_t chunk, std::span<std::byte> data,
+                                         const ReadDrive& read_drive) {
     const uint64_t at = chunk * kChunkBytes;
-    if (has(own_, chunk)) return read_whole(own_fd_.get(), at, data);
     if (!has(saved_, chunk)) {
         FT_TRY_VOID(read_drive(at, data));
         std::atomic_thread_fence(std::memory_order_seq_cst);

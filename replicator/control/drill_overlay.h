@@ -51,6 +51,13 @@ class DrillOverlay {
     Result<void> write(uint64_t offset_bytes, std::span<const std::byte> data,
                        const ReadDrive& read_drive);
 
+    // A whole chunk as it was when the overlay began, whatever either side has written since. Any
+    // thread of the drill's process.
+    Result<void> read_original(uint64_t chunk, std::span<std::byte> data,
+                               const ReadDrive& read_drive);
+    uint64_t chunk_count() const { return (drive_bytes_ + kChunkBytes - 1) / kChunkBytes; }
+    uint64_t chunk_bytes(uint64_t chunk) const;
+
     uint64_t bytes() const;  // held in both files
     std::array<int, 2> files() const { return {saved_fd_.get(), own_fd_.get()}; }
     bool broken() const { return shared_->broken.load(); }
@@ -65,7 +72,6 @@ class DrillOverlay {
     DrillOverlay(UniqueFd saved, UniqueFd own, void* map, size_t map_bytes, uint64_t drive_bytes);
     static bool has(const Word* bits, uint64_t chunk);
     void mark(Word* bits, uint64_t chunk);
-    uint64_t chunk_bytes(uint64_t chunk) const;
     Result<void> read_chunk(uint64_t chunk, std::span<std::byte> data, const ReadDrive& read_drive);
 
     UniqueFd saved_fd_;

@@ -100,6 +100,9 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       bridge_event_(context),
       flush_timer_(context),
       backlog_timer_(context),
+      fault_timer_(context),
+      degrade_timer_(context),
+      switch_timer_(context),
       log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
                                         "Encoded log batches handed to the channel, bytes")),
       log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
@@ -240,6 +243,9 @@ void Node::shutdown(const std::string& reason) {
     second_timer_.cancel();
     flush_timer_.cancel();
     backlog_timer_.cancel();
+    fault_timer_.cancel();
+    degrade_timer_.cancel();
+    switch_timer_.cancel();
     boost::system::error_code ignored;
     bridge_event_.close(ignored);
     ports_.clear();

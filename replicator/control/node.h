@@ -57,6 +57,7 @@ namespace antipode::control {
 struct NodeConfig {
     PairConfig pair;
     vmm::VmConfig vm;
+    std::function<void(const Event&)> on_event;  // each, on the core thread; may be empty
 };
 
 // Milliseconds since 1970, for people.
@@ -95,6 +96,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         lag_report = 4,
         seed_piece = 5,
         seed_progress = 6,
+        switch_wanted = 24,  // from the backup: an operator there asks for a switchover
+        switch_refused = 25,
         resend = 20,  // from the backup: entries were dropped here that are wanted now
         heal = 16,
     };
@@ -179,6 +182,14 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<ActionReply> control_vm(Method method, const ActionRequest& request);
     Result<ActionReply> type(const ActionRequest& request);
 
+    // node_fault.cc: rehearsed faults, each with an end of its own.
+    std::optional<Result<ActionReply>> act_on_fault(Method method, const ActionRequest& request);
+    Result<ActionReply> inject_fault(const ActionRequest& request);
+    Result<> may_inject(std::string_view fault) const;
+    void begin_fault(std::string_view fault);
+    void degrade_line();
+    void end_fault(const std::string& why);
+
     // node_drill.cc: a copy of the replaying VM, beside it.
     std::string drill_directory() const;
     Result<std::vector<std::string>> drill_taps(DrillNetwork network) const;
@@ -200,6 +211,11 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
 
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
+    Result<ActionReply> ask_for_switchover(const ActionRequest& request);
+    void wait_for_switchover(Instant until);
+    void asked_switch_ended(OperationState state, const std::string& text);
+    void receive_switch_wanted(Epoch epoch, std::span<const std::byte> payload);
+    void receive_switch_refused(std::span<const std::byte> payload);
     void switch_began();
     void switch_ended(OperationState state, const std::string& text);
 
@@ -320,9 +336,22 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SnapshotTask> snapshot_;  // to a file: the one under way, or the last one
     uint64_t snapshot_operation_ = 0;
 
+    // A fault that is being rehearsed.
+    struct Fault {
+        uint64_t operation = 0;
+        std::string name;
+    };
+    std::optional<Fault> fault_;
+    boost::asio::steady_timer fault_timer_;    // its end
+    boost::asio::steady_timer degrade_timer_;  // the next pulse
+    bool pulse_ = false;
+
     // A switchover that this site began as the primary.
     std::optional<uint64_t> switch_operation_;
     std::optional<Instant> switch_stood_;  // the guest has stood since
+    // One that this site asked for as the backup.
+    std::optional<uint64_t> switch_asked_;
+    boost::asio::steady_timer switch_timer_;
 
     // Healing.
     std::unique_ptr<HealSender> heal_out_;

@@ -451,6 +451,10 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return receive_seed_progress(payload);
         case Message::heal:
             return receive_heal(epoch, payload);
+        case Message::switch_wanted:
+            return receive_switch_wanted(epoch, payload);
+        case Message::switch_refused:
+            return receive_switch_refused(payload);
     }
     logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped",
                           config_.pair.peer_site, type, payload.size());

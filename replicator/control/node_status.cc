@@ -109,6 +109,8 @@ std::optional<failover::CommandKind> command_of(Method method) {
             return CommandKind::protect;
         case Method::unprotect:
             return CommandKind::unprotect;
+        case Method::enrol:
+            return CommandKind::enrol_again;
         default:
             return std::nullopt;
     }
@@ -117,7 +119,12 @@ std::optional<failover::CommandKind> command_of(Method method) {
 }  // namespace
 
 void Node::event(EventCode code, std::string_view text, std::optional<Severity> severity) {
-    (void)journal_.add_event(unix_ms(), code, text, severity);
+    const uint64_t sequence = journal_.add_event(unix_ms(), code, text, severity);
+    if (!config_.on_event) return;
+    EventsRequest newest;
+    newest.after = sequence - 1;
+    newest.limit = 1;
+    for (const Event& each : journal_.events(newest).events) config_.on_event(each);
 }
 
 Status Node::status() const {
@@ -292,6 +299,10 @@ void Node::fill_alerts(Status& status) const {
                                  Severity::warning,
                                  fmt::format("{}: {}", failover::to_string(code), text), 0});
     }
+    if (fault_) {
+        status.alerts.push_back({EventCode::fault_injected, Severity::warning,
+                                 fmt::format("a rehearsal: {}", fault_->name), 0});
+    }
     if (diverged_ || replays_badly()) {
         status.alerts.push_back({EventCode::digest_mismatch, Severity::error,
                                  fmt::format("{} of {} digests differ: {}", digest_mismatches_,
@@ -366,7 +377,8 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, command(*kind, request));
         return to_json(reply);
     }
-    for (const auto act : {&Node::act_on_snapshot, &Node::act_on_drill, &Node::operate}) {
+    for (const auto act :
+         {&Node::act_on_snapshot, &Node::act_on_drill, &Node::act_on_fault, &Node::operate}) {
         if (auto done = (this->*act)(method, request)) {
             FT_TRY(reply, std::move(*done));
             return to_json(reply);

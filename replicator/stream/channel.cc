@@ -288,6 +288,10 @@ void Channel::set_bulk_cap(uint64_t bytes_per_second) {
     });
 }
 
+void Channel::set_line(Line line) {
+    impl_->thread_->set_line(line);
+}
+
 const SessionInfo& Channel::session() const {
     return impl_->info_;
 }

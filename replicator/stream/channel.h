@@ -38,6 +38,7 @@
 #include "common/wire/frame.h"
 #include "replicator/stream/channel_stats.h"
 #include "replicator/stream/curve_keys.h"
+#include "replicator/stream/line.h"
 #include "replicator/stream/session.h"
 
 namespace antipode::stream {
@@ -110,6 +111,8 @@ class Channel {
     void set_hello(std::vector<std::byte> hello);
     // Bulk classes together, on the wire; 0: no cap.
     void set_bulk_cap(uint64_t bytes_per_second);
+    // A rehearsed loss of the line, as Heartbeat's.
+    void set_line(Line line);
 
     // Of the session that is up, or was last.
     const SessionInfo& session() const;

@@ -77,6 +77,7 @@ class Heartbeat::Impl : public std::enable_shared_from_this<Heartbeat::Impl> {
         std::optional<PathMetrics> metrics;
     };
     std::deque<Path> paths;
+    Line line = Line::open;
 
   private:
     void wait(size_t path);
@@ -147,6 +148,7 @@ void Heartbeat::Impl::arm() {
 
 void Heartbeat::Impl::beat() {
     tracker.next_sequence();
+    if (line == Line::cut) return;
     for (size_t i = 0; i < paths.size(); ++i) {
         const auto bytes = tracker.packet(i, MonotonicClock::now());
         boost::system::error_code error;
@@ -174,6 +176,7 @@ void Heartbeat::Impl::read(size_t path) {
         const size_t size = paths[path].socket.receive_from(
             net::buffer(buffer.data(), buffer.size()), from, 0, error);
         if (error == net::error::would_block) return;
+        if (line == Line::cut) continue;
         if (error) continue;  // for example a port unreachable that the peer's host has answered
         const HeartbeatStats before = tracker.path_stats(path);
         const auto event =
@@ -197,6 +200,10 @@ void Heartbeat::Impl::show_metrics(size_t path, const HeartbeatStats& before) {
 }
 
 Heartbeat::Heartbeat(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+void Heartbeat::set_line(Line line) {
+    impl_->line = line;
+}
 
 Heartbeat::~Heartbeat() {
     impl_->close();

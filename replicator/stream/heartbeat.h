@@ -18,6 +18,7 @@
 #include "common/base/result.h"
 #include "common/wire/heartbeat.h"
 #include "replicator/stream/heartbeat_tracker.h"
+#include "replicator/stream/line.h"
 
 namespace antipode::stream {
 
@@ -48,6 +49,8 @@ class Heartbeat {
     Heartbeat& operator=(const Heartbeat&) = delete;
 
     void set_epoch(Epoch epoch);
+    // A rehearsed loss of the line: while cut, nothing is sent and what comes is thrown away.
+    void set_line(Line line);
     HeartbeatStats stats() const;
     HeartbeatStats path_stats(size_t path) const;
     // Where a path listens: of use when the port was 0.

@@ -196,7 +196,7 @@ Result<> ZmqLink::watch(Watched& watched, const std::string& name) {
 void ZmqLink::wait(int wake_fd, std::array<bool, kLaneCount> want_to_send, Duration timeout) {
     std::array<zmq_pollitem_t, 8> items{{
         {nullptr, wake_fd, ZMQ_POLLIN, 0},
-        {pull_.get(), 0, ZMQ_POLLIN, 0},
+        {pull_.get(), 0, static_cast<short>(line_ == Line::open ? ZMQ_POLLIN : 0), 0},
         {zap_.get(), 0, ZMQ_POLLIN, 0},
         {push_[0].monitor.get(), 0, ZMQ_POLLIN, 0},
         {push_[1].monitor.get(), 0, ZMQ_POLLIN, 0},
@@ -204,7 +204,7 @@ void ZmqLink::wait(int wake_fd, std::array<bool, kLaneCount> want_to_send, Durat
     size_t count = 5;
     for (const Lane lane : kLanes) {
         const auto index = static_cast<size_t>(lane);
-        if (want_to_send[index]) {
+        if (want_to_send[index] && line_ == Line::open) {
             items[count++] = {push_[index].socket.get(), 0, ZMQ_POLLOUT, 0};
         }
     }
@@ -314,6 +314,7 @@ void ZmqLink::answer_zap() {
 }
 
 std::optional<Bytes> ZmqLink::receive() {
+    if (line_ == Line::cut) return std::nullopt;
     auto message = std::make_shared<Message>();
     if (zmq_msg_recv(&message->message, pull_.get(), ZMQ_DONTWAIT) < 0) return std::nullopt;
     const auto* data = static_cast<const std::byte*>(zmq_msg_data(&message->message));
@@ -322,6 +323,7 @@ std::optional<Bytes> ZmqLink::receive() {
 }
 
 ZmqLink::Sent ZmqLink::send(Lane lane, const OutgoingFrame& frame) {
+    if (line_ == Line::cut) return Sent::no;
     constexpr size_t kCopyBytesMax = 512;  // a copy is cheaper than two allocations
     void* socket = push_[static_cast<size_t>(lane)].socket.get();
     if (frame.size <= kCopyBytesMax) {

@@ -24,6 +24,7 @@
 #include "common/base/unique_fd.h"
 #include "replicator/stream/bytes.h"
 #include "replicator/stream/curve_keys.h"
+#include "replicator/stream/line.h"
 #include "replicator/stream/session.h"
 #include "replicator/stream/zap.h"
 
@@ -80,6 +81,9 @@ class ZmqLink {
     std::optional<Bytes> receive();
     enum class Sent { no = 1, yes };
     Sent send(Lane lane, const OutgoingFrame& frame);
+    // A rehearsed loss of the line. What is on its way stays there, as TCP would keep it: nothing
+    // is received, send() gives no, and both sides notice by the silence.
+    void set_line(Line line) { line_ = line; }
     // For the destructor: how long unsent frames may still leave.
     void set_linger(Duration linger);
     const std::string& listen_endpoint() const { return listen_endpoint_; }
@@ -104,6 +108,7 @@ class ZmqLink {
     void note_failure(Lane lane, uint16_t event, uint32_t value);
     void answer_zap();
 
+    Line line_ = Line::open;
     UniqueFd timer_;
     std::unique_ptr<void, FreeContext> context_;  // closed after every socket
     ZmqSocket zap_;

@@ -124,6 +124,11 @@ bool ZmqThread::order(std::function<void(Session&, Instant)> order) {
     return pushed;
 }
 
+void ZmqThread::set_line(Line line) {
+    line_.store(line);
+    to_thread_.notify();
+}
+
 std::optional<ThreadEvent> ZmqThread::take_event() {
     auto event = events_.pop();
     if (event && core_owes_wake_.load() && core_owes_wake_.exchange(false)) to_thread_.notify();
@@ -150,8 +155,11 @@ void ZmqThread::run() {
         Instant deadline = std::min(session_.deadline(now), now + kWaitMax);
         if (unpublished_) deadline = std::min(deadline, next_publish_);
         Duration timeout = busy ? Duration::zero() : std::max(deadline - now, Duration::zero());
-        // What is due cannot leave while a socket is full; its room wakes us.
-        if (stash_[0] || stash_[1]) timeout = std::max(timeout, kFullSocketWait);
+        const Line line = line_.load();
+        link_->set_line(line);
+        // What is due cannot leave while a socket is full, or the line is cut; room wakes us.
+        if (stash_[0] || stash_[1] || line == Line::cut)
+            timeout = std::max(timeout, kFullSocketWait);
         link_->wait(to_thread_.fd(), {stash_[0].has_value(), stash_[1].has_value()}, timeout);
         now = MonotonicClock::now();
         to_thread_.clear();

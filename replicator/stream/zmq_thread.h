@@ -71,6 +71,7 @@ class ZmqThread {
     // What the thread shall do between two turns of its loop; false if it is too busy.
     bool order(std::function<void(Session&, Instant)> order);
     std::optional<ThreadEvent> take_event();
+    void set_line(Line line);
     int event_fd() const { return to_core_.fd(); }
     void clear_event() { to_core_.clear(); }
     uint64_t unsent_bytes(MessageClass message_class) const;
@@ -110,6 +111,7 @@ class ZmqThread {
     SpscQueue<Command> commands_;
     SpscQueue<ThreadEvent> events_;
     std::atomic<bool> stopping_{false};
+    std::atomic<Line> line_{Line::open};
     std::atomic<bool> core_owes_wake_{false};  // events wait for room in events_
     std::array<std::atomic<uint64_t>, wire::kMessageClassCount> unsent_{};
     std::array<std::atomic<uint64_t>, wire::kMessageClassCount> consumed_{};

@@ -3,31 +3,23 @@
 disk from there; the other site's copy is held by the package's `disksync attach`."""
 
 import os
-import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, clean_root, paths, process, replicated_disk, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, clean_root, process, replicated_disk, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
 
-requirements.require(None if os.geteuid() == 0 else "a clean root needs root",
-                     None if shutil.which("mmdebstrap") else "mmdebstrap is not installed (packaging/deps)",
-                     None if os.path.isdir(os.path.join(paths.build(), "packaging")) else "the build has no packaging",
-                     replicated_disk.missing_tools())
-TARBALL = clean_root.tarball(["nbdkit"])
-if TARBALL is None:
-    requirements.skip("no clean root: mmdebstrap failed, and none is in the cache")
+MORE = ["nbdkit"]
+requirements.require(clean_root.missing(MORE), replicated_disk.missing_tools())
 SIZE = 16 << 20
 
 
 class PluginPackage(case.Case):
     def setUp(self):
         super().setUp()
-        self.root = self.path("root", "x")[:-2]
-        clean_root.unpack(TARBALL, self.root)
-        package = clean_root.packages()["antipode-nbdkit-plugin", "deb"]
-        shutil.copy(package, os.path.join(self.root, "plugin.deb"))
-        self.in_root("dpkg", "-i", "/plugin.deb")
+        clean = clean_root.CleanRoot(self.path("root", "x")[:-2], MORE)
+        self.root = clean.folder
+        clean.install(clean_root.build_packages("plugin-test", kinds="DEB"), ["antipode-nbdkit-plugin"])
 
     def in_root(self, *argv):
         return process.run(["chroot", self.root, *argv], seconds=120)

@@ -2,6 +2,7 @@
 """Drills: a copy of the backup's VM runs live beside it, in a network of its own or none, while the pair stays protected and
 the client notices nothing. What the copy does to its disk is not done to the backup's."""
 
+import hashlib
 import os
 import sys
 
@@ -102,6 +103,27 @@ class Drill(case.Case):
         with open(pair.b.disk, "rb") as disk:
             self.assertNotIn(b"drill 1", disk.read())
         print(f"drill under load, then a failover: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
+
+    def test_digests_of_the_copied_disks(self):
+        """Of what was copied, whatever the copy and the backup write meanwhile."""
+        for build in (guests.counter, guests.disk_writer):
+            guest = build()
+            pair = self.protected_pair(guest, name=guest.name.replace("_", "-"))
+            if guest.name == "counter":  # which writes nothing: the content is ours
+                with open(pair.b.disk, "rb") as disk:
+                    expected = hashlib.sha256(disk.read()).hexdigest()
+            self.start_drill(pair.b, duration_seconds=60)
+            disks = wait.until("the digests", lambda p=pair: (lambda d: d if d and all(each["sha256"] for each in d) else None)(
+                self.drill(p.b)["disks"]), 30)
+            self.assertEqual([(each["id"], each["size_bytes"]) for each in disks], [("data", guest.disk_bytes)])
+            if guest.name == "counter":
+                self.assertEqual(disks[0]["sha256"], expected)
+            else:
+                exits = self.drill(pair.b)["exits"]
+                wait.until("the copy writes", lambda p=pair, e=exits: self.drill(p.b)["exits"] > e + 100, 30)
+                self.assertEqual(self.drill(pair.b)["disks"], disks)
+            control.call(pair.b.socket, "drill_stop", actor="test")
+            pair.close()
 
     def test_bounds(self):
         pair = self.protected_pair(guests.disk_writer())

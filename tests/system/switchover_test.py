@@ -75,6 +75,38 @@ class Switchover(case.Case):
             self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
         self.back_and_forth(guest, max(2, COUNT // 3), options=["--interval-ms", "5"])
 
+    def test_asked_for_at_the_backup(self):
+        """The primary decides, whichever site's operator asks."""
+        pair = self.world.pair(guests.udp_echo(), heartbeat_ms=100)
+        pair.start()
+        client = self.world.client(pair, options=["--window", "4"])
+        client.wait_for_acknowledged(20)
+        for site in (pair.b, pair.a, pair.b):
+            pair.wait_until_protected(60)
+            self.assertEqual(site.status()["state"], "backup")
+            number = control.call(site.socket, "switchover", confirm=pair.name, actor="ann")["operation"]
+            done = wait.until("it has ended", lambda s=site, n=number: (lambda o: o if o["state"] != "running" else None)(
+                control.call(s.socket, "operation", operation=n)), 30)
+            self.assertEqual(done["state"], "succeeded", done)
+            self.assertEqual(site.status()["state"], "primary")
+            texts = [event["text"] for event in pair.other(site).events() if event["code"] == "switchover_started"]
+            self.assertIn(f"ann at {site.name}", texts[-1])
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+        # What the primary refuses is told to the backup's operator.
+        pair.wait_until_protected(60)
+        self.world.tiebreaker.kill()
+        for site in (pair.a, pair.b):
+            wait.until("it is seen", lambda s=site: not s.status()["tiebreaker"]["reachable"], 10)
+        number = control.call(pair.a.socket, "switchover", confirm=pair.name, actor="ann")["operation"]
+        done = wait.until("it has ended", lambda: (lambda o: o if o["state"] != "running" else None)(
+            control.call(pair.a.socket, "operation", operation=number)), 30)
+        self.assertEqual(done["state"], "failed")
+        self.assertIn("tiebreaker", done["text"])
+        client.stop()
+        pair.a.process.stop()
+        world.assert_nothing_lost(self, pair.b, [client])
+
     def test_refused_without_a_backup(self):
         pair = self.world.pair(guests.counter())
         pair.start()

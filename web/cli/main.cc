@@ -10,6 +10,7 @@
 
 #include "replicator/control/control_api.h"
 #include "web/cli/client.h"
+#include "web/cli/drills.h"
 #include "web/cli/table.h"
 #include "web/security/secrets.h"
 
@@ -29,6 +30,8 @@ struct Options {
     double seconds = 0;
     int64_t limit = 20, port = 0, days = 0, operation = 0;
     bool check = false, peer_is_down = false, no_wait = false;
+    DrillLine drill;
+    VerifyLine verify;
 };
 
 using Command = std::function<Result<>(CliClient&, const Options&)>;
@@ -289,6 +292,8 @@ class Line {
     void add_lists();
     void add_actions();
     void add_pairing();
+    void add_drill_lists();
+    void add_drills();
     void add_rest();
 
   private:
@@ -357,7 +362,6 @@ void Line::add_lists() {
                                     {"STATE", "state"}, {"BY", "actor"},
                                     {"TEXT", "text"}};
     limited(add(app_, "tasks", "what was asked for, and how it went", list("/tasks", tasks)));
-    limited(add(app_, "drills", "drills and injected faults", list("/drills", tasks)));
     limited(add(app_, "audit", "who did what",
                 list("/audit", {{"TIME", "time_unix_ms", Kind::time},
                                 {"WHO", "actor"},
@@ -446,6 +450,94 @@ void Line::add_pairing() {
     }
 }
 
+void Line::add_drill_lists() {
+    CLI::App* drills = add(app_, "drills", "rehearsals, newest first",
+                           list("/drills", {{"ID", "id"},
+                                            {"BEGAN", "created_unix_ms", Kind::time},
+                                            {"PAIR", "pair"},
+                                            {"KIND", "kind"},
+                                            {"VERDICT", "verdict"},
+                                            {"RPO", "rpo_seconds", Kind::seconds},
+                                            {"RTO", "rto_seconds", Kind::seconds},
+                                            {"TEXT", "step"}}));
+    of_pair(drills, false);
+    drills->add_option("--limit", options_.limit, "how many")->capture_default_str();
+    add(app_, "hooks", "whom web.toml tells of what, and how it went last",
+        list("/hooks", {{"NAME", "name"},
+                        {"TARGET", "target"},
+                        {"LAST", "last.outcome"},
+                        {"TEXT", "last.text"},
+                        {"WHEN", "last.began_unix_ms", Kind::time}}));
+}
+
+void Line::add_drills() {
+    CLI::App* drill = app_.add_subcommand("drill", "rehearse");
+    drill->require_subcommand(1);
+    drill->fallthrough();
+    DrillLine& line = options_.drill;
+    const auto planned = [&](CLI::App* command) {
+        command->add_option("PAIR", line.pair)->required();
+        command->add_option("--kind", line.kind, "isolated, switchover or fault");
+        command->add_option("--network", line.network, "of the copy: none or isolated");
+        command->add_option("--check", line.check, "runs, command, console or tcp");
+        command->add_option("--command", line.command, "its name in web.toml");
+        command->add_option("--send", line.send, "what is typed on the copy's console");
+        command->add_option("--expect", line.expect, "and what must appear there");
+        command->add_option("--address", line.address, "what must accept a connection");
+        command->add_option("--within", line.within_seconds, "seconds for the check");
+        command->add_option("--seconds", line.seconds, "of the copy, at most; of the fault");
+        command->add_option("--fault", line.fault,
+                            "link_cut, link_degrade, tiebreaker_cut or kill_primary");
+        command->add_option("--site", line.site, "where a fault is rehearsed");
+        command->add_option("--note", line.note, "for the report and the audit log");
+        return command;
+    };
+    CLI::App* run =
+        planned(add(*drill, "run", "a drill, now", [](CliClient& client, const Options& given) {
+            DrillLine asked = given.drill;
+            asked.json = given.json;
+            asked.wait = !given.no_wait;
+            asked.check_only = given.check;
+            asked.confirm = given.confirm;
+            return run_drill(client, asked);
+        }));
+    run->add_flag("--check-only", options_.check, "say what speaks against it, do nothing");
+    run->add_flag("--no-wait", options_.no_wait, "do not wait for its end");
+    run->add_option("--confirm", options_.confirm, "the pair's name, where it can be a failover");
+    CLI::App* weekly = planned(
+        add(*drill, "schedule", "a drill, every week", [](CliClient& client, const Options& given) {
+            DrillLine asked = given.drill;
+            asked.json = given.json;
+            return schedule_drill(client, asked);
+        }));
+    weekly->add_option("--weekday", line.weekday)->required();
+    weekly->add_option("--time", line.time, "HH:MM, by that host's clock")->required();
+    add(*drill, "schedules", "what is repeated every week",
+        list("/drill-schedules", {{"PAIR", "plan.pair"},
+                                  {"KIND", "plan.kind"},
+                                  {"WEEKDAY", "weekday"},
+                                  {"TIME", "time"},
+                                  {"NEXT", "next_unix_ms", Kind::time}}));
+    CLI::App* forget =
+        add(*drill, "unschedule", "end the repeating",
+            [](CliClient& client, const Options& given) -> Result<> {
+                FT_TRY_VOID(client.ask(verb::delete_, "/drill-schedules/" + given.drill.pair + "/" +
+                                                          given.drill.kind));
+                return {};
+            });
+    forget->add_option("PAIR", line.pair)->required();
+    forget->add_option("KIND", line.kind)->required();
+    const auto by_id = [&](CLI::App* command) {
+        command->add_option("ID", options_.id)->required();
+    };
+    by_id(
+        add(*drill, "stop", "end one before its time",
+            [](CliClient& client, const Options& given) { return stop_drill(client, given.id); }));
+    by_id(add(
+        *drill, "report", "the signed report of one",
+        [](CliClient& client, const Options& given) { return print_report(client, given.id); }));
+}
+
 void Line::add_rest() {
     of_pair(add(app_, "console", "what the guest printed last", console), true);
     add(app_, "task", "follow a task to its end",
@@ -506,11 +598,27 @@ int run(int argc, char** argv) {
     line.add_lists();
     line.add_actions();
     line.add_pairing();
+    line.add_drill_lists();
+    line.add_drills();
     line.add_rest();
+    CLI::App* verify =
+        app.add_subcommand("verify-report", "check the signature of a drill's report");
+    verify->fallthrough();
+    verify->add_option("FILE", options.verify.file, "- for standard input")->required();
+    options.verify.ca = "/etc/antipode/site/ca.pem";
+    verify->add_option("--ca", options.verify.ca, "the authority of the signer's certificate")
+        ->capture_default_str();
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : 2;
+    }
+    if (verify->parsed()) {
+        options.verify.json = options.json;
+        options.verify.fingerprint = options.fingerprint;
+        const Result<> good = verify_report_file(options.verify);
+        if (!good) std::cerr << "antipode: " << good.error().context << "\n";
+        return good ? 0 : 1;
     }
     auto target = find_target(options.url, options.fingerprint, options.token_file, options.config);
     Result<> done = target ? Result<>{} : Result<>(fail(target.error()));

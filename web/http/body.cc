@@ -58,6 +58,21 @@ void Body::text(std::string_view name, std::optional<std::string>& value, size_t
     value = std::move(read);
 }
 
+void Body::choice(std::string_view name, std::string& value,
+                  std::initializer_list<std::string_view> words) {
+    const json::value* found = take(name, optional);
+    if (found == nullptr) return;
+    std::string list;
+    for (const std::string_view each : words) {
+        if (found->is_string() && std::string_view(found->get_string()) == each) {
+            value = each;
+            return;
+        }
+        list += fmt::format("{}{}", list.empty() ? "" : ", ", each);
+    }
+    wrong(name, "one of " + list);
+}
+
 void Body::flag(std::string_view name, bool& value) {
     const json::value* found = take(name, optional);
     if (found == nullptr) return;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <initializer_list>
 #include <optional>
 #include <set>
 #include <string>
@@ -25,10 +26,15 @@ class Body {
 
     // An absent body is an empty object.
     explicit Body(const Request& request);
+    // A document of our own, read as strictly.
+    explicit Body(json::object object) : object_(std::move(object)) {}
 
     void text(std::string_view name, std::string& value, Presence presence = optional,
               size_t bytes_max = 4096);
     void text(std::string_view name, std::optional<std::string>& value, size_t bytes_max = 4096);
+    // One of a few words; absent, it stays as it is.
+    void choice(std::string_view name, std::string& value,
+                std::initializer_list<std::string_view> words);
     void flag(std::string_view name, bool& value);
     void flag(std::string_view name, std::optional<bool>& value);
     void number(std::string_view name, std::optional<double>& value, double least, double most);

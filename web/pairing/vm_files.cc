@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr size_t kFileBytesMax = 128 * 1024;
 constexpr uint16_t kFirstPort = 7100;
 constexpr auto kKeygenLimit = std::chrono::seconds(20);
-constexpr mode_t kSecretMode = 0640;  // the replicator reads by its group
+constexpr mode_t kSecretMode = 0640;  // the replicator reads by the group of the folder
 constexpr std::string_view kStage = ".pairing";
 // In the order in which they are put in place: pair.toml makes it a pair.
 constexpr std::array kFiles{"vm.json",  "channel.key",   "channel.pub",
@@ -70,16 +70,30 @@ Result<> remove_file(const std::string& path) {
     return {};
 }
 
+// A folder of ours with this mode whatever the umask; the group, and set-group-ID, are those of the
+// folder above, which is how the replicator may read what is in it.
 Result<> make_directory(const std::string& path, mode_t mode) {
-    if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(errno, "{}", path);
-    // The group and set-group-ID come from the folder above. A chmod by one who is not in that
-    // group, as this daemon is not, would take set-group-ID away and with it the replicator's right
-    // to read; so there the umask (of the unit: 0027) has to be right.
+    if (::mkdir(path.c_str(), mode) != 0) return fail_errno(errno, "{}", path);
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return fail_errno(errno, "{}", path);
-    if ((info.st_mode & S_ISGID) == 0 && (info.st_mode & 0777) != mode &&
-        ::chmod(path.c_str(), mode) != 0) {
+    const mode_t wanted = mode | (info.st_mode & S_ISGID);
+    if ((info.st_mode & 07777) != wanted && ::chmod(path.c_str(), wanted) != 0) {
         return fail_errno(errno, "{}: chmod", path);
+    }
+    // Linux takes set-group-ID away silently from one who is not in the group.
+    if (::stat(path.c_str(), &info) != 0) return fail_errno(errno, "{}", path);
+    if ((info.st_mode & 07777) != wanted) {
+        return fail(Errc::denied, "{}: its group {} is none of this daemon's", path, info.st_gid);
+    }
+    return {};
+}
+
+// The folder of a VM, which may be root's (`antipode-web vm add`) and is not touched then.
+Result<> need_vm_directory(const std::string& path, std::string_view vm) {
+    if (::access(path.c_str(), F_OK) != 0) return make_directory(path, 0750);
+    if (::access(path.c_str(), W_OK | X_OK) != 0) {
+        return fail(Errc::denied,
+                    "{}: this page may not write there; as root: antipode-web vm add {}", path, vm);
     }
     return {};
 }
@@ -191,7 +205,7 @@ uint16_t VmFiles::free_ports() const {
 
 Result<std::string> VmFiles::begin(std::string_view vm) const {
     abandon(vm);
-    FT_TRY_VOID(make_directory(path(vm), 0750));
+    FT_TRY_VOID(need_vm_directory(path(vm), vm));
     const std::string stage = path(vm, kStage);
     FT_TRY_VOID(make_directory(stage, 0750));
     ChildCommand command;
@@ -221,7 +235,7 @@ Result<std::string> VmFiles::prepared(std::string_view vm, std::string_view file
 
 Result<> VmFiles::adopt(std::string_view from, std::string_view vm) const {
     abandon(vm);
-    FT_TRY_VOID(make_directory(path(vm), 0750));
+    FT_TRY_VOID(need_vm_directory(path(vm), vm));
     const std::string old_path = path(from, kStage);
     const std::string new_path = path(vm, kStage);
     if (::rename(old_path.c_str(), new_path.c_str()) != 0) {
@@ -253,6 +267,33 @@ Result<> VmFiles::replace(std::string_view vm) const {
     FT_TRY_VOID(sync_directory(path(vm)));
     abandon(vm);
     return {};
+}
+
+Result<> VmFiles::add(const Name& vm, const std::string& definition_file) const {
+    const std::string folder = path(vm.view());
+    const std::string target = path(vm.view(), "vm.json");
+    std::string text;
+    if (!definition_file.empty()) {
+        FT_TRY(text, read_file(definition_file));
+        if (::access(target.c_str(), F_OK) == 0) {
+            return fail(Errc::already_exists, "{}: is there already", target);
+        }
+    } else if (::access(target.c_str(), F_OK) != 0) {
+        return fail(Errc::not_found, "{}: there is no definition; give one with --definition",
+                    target);
+    }
+    struct stat above {};
+    if (::stat(directory_.c_str(), &above) != 0) return fail_errno(errno, "{}", directory_);
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+        return fail_errno(errno, "{}", folder);
+    if (!text.empty()) FT_TRY_VOID(write_file(target, text, 0640));
+    const uid_t self = ::geteuid();
+    for (const std::string& each : {folder, target}) {
+        if (::lchown(each.c_str(), self, above.st_gid) != 0) return fail_errno(errno, "{}", each);
+    }
+    if (::chmod(target.c_str(), 0640) != 0) return fail_errno(errno, "{}", target);
+    if (::chmod(folder.c_str(), 03770) != 0) return fail_errno(errno, "{}", folder);
+    return sync_directory(folder);
 }
 
 void VmFiles::abandon(std::string_view vm) const {

@@ -6,6 +6,11 @@
 // whole one. What the directory of a preparation holds is of no use to anybody once it is over, and
 // is removed by the next one.
 //
+// Who may what: the folder above belongs to root and the group `antipode-keys`, with set-group-ID
+// and the sticky bit. This page and the replicators are in that group: both read, the page adds,
+// and neither takes away or changes what is another's: a VM's definition that root wrote stays
+// root's. (That the replicator adds nothing is for its unit, whose /etc is read-only.)
+//
 // Threads: any; every function is a process of its own on files.
 // INVARIANTS: secrets are never world-readable; a pair.toml that is there is never overwritten.
 #pragma once
@@ -52,6 +57,9 @@ class VmFiles {
     // Ports that no pair.toml here names, from 7100: the channel's; the heartbeats' is the next.
     uint16_t free_ports() const;
 
+    // For root: the folder and the definition of a VM, with the rights above. Without a file it
+    // sets the rights of what is there.
+    Result<> add(const Name& vm, const std::string& definition_file) const;
     // Makes NAME/.pairing with new keys (by `antipode-replicator keygen`); gives the public one.
     // Takes some 50 ms.
     Result<std::string> begin(std::string_view vm) const;

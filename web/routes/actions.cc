@@ -247,12 +247,9 @@ Result<TaskFilter> read_filter(const Request& request) {
     return filter;
 }
 
-enum class Which { all, drills };
-
-Response list_tasks(const Services& services, const Call& call, Which which) {
+Response list_tasks(const Services& services, const Call& call) {
     auto filter = read_filter(call.request);
     if (!filter) return problem(filter.error());
-    filter->drills_only = which == Which::drills;
     auto found = services.tasks.list(*filter);
     if (!found) return problem(found.error());
     const bool more = static_cast<int64_t>(found->size()) == filter->limit;
@@ -310,16 +307,12 @@ void add_action_routes(Router& router, Services& services) {
     router.add_sync(http::verb::get, "/api/v1/actions", Need::read, list_actions);
     router.add(http::verb::post, "/api/v1/pairs/{pair}/actions/{action}", Need::read,
                [&services](const Call& call) { return act(services, call); });
-    router.add_sync(http::verb::get, "/api/v1/tasks", Need::read, [&services](const Call& call) {
-        return list_tasks(services, call, Which::all);
-    });
+    router.add_sync(http::verb::get, "/api/v1/tasks", Need::read,
+                    [&services](const Call& call) { return list_tasks(services, call); });
     router.add_sync(http::verb::get, "/api/v1/tasks/{task}", Need::read,
                     [&services](const Call& call) { return get_task(services, call); });
     router.add(http::verb::post, "/api/v1/tasks/{task}/cancel", Need::drill,
                [&services](const Call& call) { return cancel_task(services, call); });
-    router.add_sync(http::verb::get, "/api/v1/drills", Need::read, [&services](const Call& call) {
-        return list_tasks(services, call, Which::drills);
-    });
 }
 
 }  // namespace antipode::web

@@ -3,6 +3,7 @@
 #include <boost/json/serialize.hpp>
 
 #include "web/routes/actions.h"
+#include "web/routes/drills.h"
 #include "web/routes/pairs.h"
 
 namespace antipode::web {
@@ -10,7 +11,7 @@ namespace {
 
 Response subscribe(Services& services, const Call& call) {
     std::vector<std::string> topics{std::string(kOverviewTopic), std::string(kEventsTopic),
-                                    std::string(kTasksTopic)};
+                                    std::string(kTasksTopic), std::string(kDrillsTopic)};
     const auto pair = call.request.query_value("pair");
     if (pair) topics.push_back(pair_topic(*pair));
     auto subscription =

@@ -179,6 +179,23 @@ void add_own(Exposition& out, const Services& services) {
         services.hub.cut_count());
 }
 
+void add_drills(Exposition& out, const Services& services) {
+    const auto each = [&](std::string_view name, std::string_view help, auto value) {
+        out.family(name, "gauge", help);
+        for (const std::string& pair : services.fleet.pairs()) {
+            const auto last = services.drills.last_of(pair);
+            if (!last || !last->verdict) continue;
+            out.sample(name, {{"pair", pair}, {"kind", word(last->kind)}}, value(*last));
+        }
+    };
+    each("antipode_web_drill_passed", "1 if the pair's last drill passed.",
+         [](const DrillEntry& last) { return *last.verdict == Verdict::passed ? 1.0 : 0.0; });
+    each("antipode_web_drill_ended_timestamp_seconds", "When the pair's last drill ended.",
+         [](const DrillEntry& last) {
+             return static_cast<double>(last.ended_unix_ms.value_or(0)) / 1000;
+         });
+}
+
 // Every replicator's own registry, asked at the same time.
 asio::awaitable<void> add_registries(Exposition& out, Services& services) {
     struct Gathering {
@@ -220,6 +237,7 @@ asio::awaitable<Response> get_metrics(Services& services) {
     declare(out);
     for (const View* view : services.fleet.all_views()) add_view(out, *view);
     add_own(out, services);
+    add_drills(out, services);
     co_await add_registries(out, services);
     co_await add_disk_metrics(out, services);
     Response response = Response::from_text(out.text());

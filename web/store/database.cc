@@ -56,6 +56,21 @@ CREATE TABLE pairings (
     pair TEXT PRIMARY KEY, document TEXT NOT NULL, lasting TEXT NOT NULL,
     changed_unix_ms INTEGER NOT NULL) STRICT;
 )",
+    R"(
+CREATE TABLE drills (
+    id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, pair TEXT NOT NULL, kind TEXT NOT NULL,
+    actor TEXT NOT NULL, scheduled INTEGER NOT NULL, step TEXT NOT NULL,
+    created_unix_ms INTEGER NOT NULL, ended_unix_ms INTEGER, verdict TEXT,
+    rpo_seconds REAL, rto_seconds REAL, document TEXT) STRICT;
+CREATE TABLE drill_schedules (
+    pair TEXT NOT NULL, kind TEXT NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (pair, kind)) STRICT;
+CREATE TABLE hook_runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, hook TEXT NOT NULL, pair TEXT NOT NULL,
+    site TEXT NOT NULL, code TEXT NOT NULL, attempt INTEGER NOT NULL, outcome TEXT NOT NULL,
+    text TEXT NOT NULL, output TEXT NOT NULL, began_unix_ms INTEGER NOT NULL,
+    took_ms INTEGER NOT NULL) STRICT;
+)",
 };
 
 // One use of a prepared statement.

@@ -50,6 +50,8 @@ export const kActions: ActionInfo[] = [
     access: "admin", danger: true, fits: has("failed", "halted") },
   { name: "unprotect", label: "Unprotect", title: "Give the backup up", go: "Give the backup up", access: "operate",
     danger: true, fits: has("primary") },
+  { name: "enrol", label: "Enrol again", title: "Enrol the pair again, with a tiebreaker that has lost its record",
+    go: "Enrol again", access: "admin", danger: true, fits: has("primary", "solo", "pairing") },
   { name: "shutdown", label: "Shut down", title: "Stop the VM and its pair", go: "Shut down", access: "operate",
     danger: true, fits: has("primary", "solo", "pairing") },
 ];

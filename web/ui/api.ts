@@ -160,6 +160,7 @@ export interface LiveHandlers {
   pair(data: Pair | null): void;
   event(data: PairEvent): void;
   task(data: Task): void;
+  drill(data: any): void;
   connection(up: boolean): void;
 }
 
@@ -199,6 +200,7 @@ export class Live {
     on("pair", (data) => this.handlers.pair(data));
     on("event", (data) => this.handlers.event(data));
     on("task", (data) => this.handlers.task(data));
+    on("drill", (data) => this.handlers.drill(data));
     source.onopen = () => this.handlers.connection(true);
     source.onerror = () => {
       this.handlers.connection(false);

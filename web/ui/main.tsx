@@ -4,7 +4,7 @@ import { Actions, ActionDialogView } from "./actions";
 import { ApiError, get, History, Live, Page, PairEvent, Session, setSession, Task } from "./api";
 import { setHoverListener } from "./charts";
 import { DisksPage, loadDisks } from "./pages/disks";
-import { DrillsPage } from "./pages/drills";
+import { addDrill, Drill, DrillActions, DrillsPage } from "./pages/drills";
 import { EventsPage } from "./pages/events";
 import { Link, LinksPage } from "./pages/links";
 import { OverviewPage } from "./pages/overview";
@@ -59,6 +59,7 @@ async function refresh(): Promise<void> {
   try {
     if (store.path === "/pairing") await pairing.load();
     if (store.path === "/disks") await loadDisks();
+    if (store.path === "/drills") await drills.load();
     if (store.path === "/links") store.links = await get<Page<Link>>("/api/v1/links");
     if (store.path === "/tiebreaker") store.tiebreakers = await get<Page<TiebreakerView>>("/api/v1/tiebreaker");
   } catch (error) {
@@ -93,6 +94,7 @@ async function catchUp(): Promise<void> {
   try {
     await loadEvents();
     for (const task of (await get<Page<Task>>("/api/v1/tasks?limit=100")).items) addTask(task);
+    for (const drill of (await get<Page<Drill>>("/api/v1/drills?limit=100")).items) addDrill(drill);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }
@@ -136,6 +138,10 @@ const live = new Live({
   },
   task(data) {
     addTask(data);
+    draw();
+  },
+  drill(data) {
+    addDrill(data);
     draw();
   },
   connection(up) {
@@ -182,11 +188,12 @@ async function askSession(): Promise<void> {
 const actions = new Actions(draw);
 const settings = new SettingsActions(draw);
 const pairing = new PairingActions(draw);
+const drills = new DrillActions(draw);
 const sessionActions: SessionActions = {
   draw,
   arrived: (session) => take({ ...session, login_possible: true, banner: store.session?.banner }),
   left: () => {
-    Object.assign(store, { overview: null, pair: null, events: [], tasks: [], dialog: null });
+    Object.assign(store, { overview: null, pair: null, events: [], tasks: [], drills: [], dialog: null });
     askSession();
   },
 };
@@ -198,7 +205,7 @@ function CurrentPage(): VNode {
   if (store.path === "/links") return <LinksPage data={store.links} />;
   if (store.path === "/tiebreaker") return <TiebreakerPage data={store.tiebreakers} />;
   if (store.path === "/disks") return <DisksPage draw={draw} />;
-  if (store.path === "/drills") return <DrillsPage actions={actions} />;
+  if (store.path === "/drills") return <DrillsPage actions={drills} />;
   if (store.path === "/pairing") return <PairingPage actions={pairing} />;
   if (store.path === "/settings") return <SettingsPage actions={settings} />;
   return <OverviewPage open={open} />;

@@ -3,6 +3,7 @@ import {
   ActionReply, AuditEntry, Overview, Page, Pair, PairEvent, Session, Settings, Task, Token, User,
 } from "./api";
 import { Series } from "./charts";
+import { Drill, DrillState, kNoDrills } from "./pages/drills";
 import { Link } from "./pages/links";
 import { kNoPairing, PairingState } from "./pages/pairing";
 import { TiebreakerView } from "./pages/tiebreaker";
@@ -32,6 +33,8 @@ export interface Store {
   dialog: ActionDialog | null;
   passwordDialog: { busy: boolean; error: string; done: boolean } | null;
   tasks: Task[];            // newest first
+  drills: Drill[];          // newest first
+  drilling: DrillState;
   admin: Admin;
   links: Page<Link> | null;
   tiebreakers: Page<TiebreakerView> | null;
@@ -94,6 +97,8 @@ export const store: Store = {
   dialog: null,
   passwordDialog: null,
   tasks: [],
+  drills: [],
+  drilling: { ...kNoDrills },
   admin: { ...kNoAdmin },
   links: null,
   tiebreakers: null,

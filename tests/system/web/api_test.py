@@ -2,6 +2,7 @@
 """The REST API does what web/openapi.yaml says: every operation that is described is called, and every answer,
 good and bad, is held against its schema; nothing is served that is not described. /metrics passes promtool."""
 
+import json
 import os
 import re
 import shutil
@@ -185,6 +186,43 @@ def acting(ann, vera):
     ann.ask("POST", act + "resume", {})
 
 
+def rehearsing(ann, vera):
+    plan = {"pair": "web1", "check": "command", "command": "well"}
+    vera.ask("POST", "/drills", plan, expect=403)
+    assert ann.ask("POST", "/drills", {**plan, "check_only": True})["allowed"]
+    ann.ask("POST", "/drills", {**plan, "command": "/bin/sh"}, expect=409)
+    ann.ask("POST", "/drills", {**plan, "argv": "x"}, expect=400, valid=False)
+    ann.ask("POST", "/drills", {"pair": "web1", "kind": "switchover"}, expect=422)
+    drill = ann.ask("POST", "/drills", plan, expect=202)
+    ann.ask("POST", "/drills", plan, expect=409)
+    drill = ann.until(f"/drills/{drill['id']}", lambda seen: seen["verdict"] is not None)
+    assert drill["verdict"] == "passed", drill
+    report = ann.ask("GET", f"/drills/{drill['id']}/report")
+    assert json.loads(report["report"])["check"]["output"] == "well\n"
+    ann.ask("GET", f"/drills/{drill['id']}/report.html")
+    ann.ask("POST", f"/drills/{drill['id']}/stop", {}, expect=409)
+    second = ann.ask("POST", "/drills", {"pair": "web1", "check": "console", "expect": "never"}, expect=202)
+    ann.ask("GET", f"/drills/{second['id']}/report", expect=404)
+    ann.ask("POST", f"/drills/{second['id']}/stop", {}, expect=202)
+    assert ann.until(f"/drills/{second['id']}", lambda seen: seen["verdict"] is not None)["verdict"] == "stopped"
+    assert [item["id"] for item in ann.ask("GET", "/drills?pair=web1&limit=2")["items"]] == [second["id"], drill["id"]]
+    ann.ask("GET", "/drills/none", expect=404)
+    ann.ask("PUT", "/drill-schedules", {**plan, "weekday": "friday", "time": "03:30"})
+    ann.ask("PUT", "/drill-schedules", {**plan, "weekday": "friday", "time": "3:30"}, expect=400, valid=False)
+    ann.ask("GET", "/drill-schedules")
+    vera.ask("DELETE", "/drill-schedules/web1/isolated", expect=403)
+    ann.ask("DELETE", "/drill-schedules/web1/isolated", expect=204)
+    ann.ask("DELETE", "/drill-schedules/web1/isolated", expect=404)
+
+
+def hooking(ann, vera):
+    vera.ask("POST", "/hooks/told/test", {}, expect=403)
+    assert ann.ask("POST", "/hooks/told/test", {})["output"] == "told\n"
+    ann.ask("POST", "/hooks/nobody/test", {}, expect=404)
+    assert vera.ask("GET", "/hooks")["items"][0]["last"]["outcome"] == "ok"
+    assert vera.ask("GET", "/hook-results?hook=told")["items"][0]["event"] == "test"
+
+
 def administering(stage, described, ann, vera):
     ann.ask("POST", "/users", {"name": "new", "role": "operator", "password": PASSWORD}, expect=201)
     ann.ask("POST", "/users", {"name": "new", "role": "operator", "password": PASSWORD}, expect=409)
@@ -307,6 +345,8 @@ def main():
         reading(stage, ann)
         acting(ann, vera)
         replicated_disks(stage, ann, vera)
+        rehearsing(ann, vera)
+        hooking(ann, vera)
         streaming(stage, described, ann)
         administering(stage, described, ann, vera)
         ann.ask("GET", "/pairings")

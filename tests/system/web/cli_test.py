@@ -79,6 +79,31 @@ def refusing(stage, cli):
     assert done.returncode == 1 and "not the one that was pinned" in done.stderr, done
 
 
+def rehearsing(stage, cli):
+    assert "--confirm web1" in cli.run("drill", "run", "web1", "--kind", "switchover", expect=1)
+    assert "expect" in cli.run("drill", "run", "web1", "--check", "console", expect=1)
+    said = cli.run("drill", "run", "web1", "--check", "command", "--command", "well")
+    assert "RPO" in said and "antipode drill report" in said, said
+    drill = cli.read("drills", "web1")["items"][0]
+    assert drill["verdict"] == "passed", drill
+    path = stage.path("report.json")
+    with open(path, "w") as file:
+        file.write(cli.run("drill", "report", drill["id"]))
+    pin = stage.run("fingerprint").split()[-1]
+    verify = [os.path.join(stage.bin, "antipode"), "verify-report", path]
+    good = subprocess.run([*verify, "--fingerprint", pin], capture_output=True, text=True)
+    assert good.returncode == 0 and good.stdout.startswith("good: drill of web1"), good
+    # By the page's own certificate no authority vouches for it, and another fingerprint is another signer.
+    assert subprocess.run([*verify, "--ca", stage.path("none.pem")], capture_output=True).returncode == 1
+    other = subprocess.run([*verify, "--fingerprint", "00" * 32], capture_output=True, text=True)
+    assert other.returncode == 1 and "signed by another" in other.stderr, other
+    assert "next on" in cli.run("drill", "schedule", "web1", "--weekday", "sunday", "--time", "03:00")
+    assert "sunday" in cli.run("drill", "schedules")
+    cli.run("drill", "unschedule", "web1", "isolated")
+    cli.run("drill", "unschedule", "web1", "isolated", expect=1)
+    assert "told" in cli.run("hooks")
+
+
 def completing(cli):
     script = os.path.join(os.path.dirname(__file__), "..", "..", "..", "packaging", "completion", "antipode")
 
@@ -98,6 +123,7 @@ def main():
         cli = Cli(stage, stage.run("token", "add", "cli", "--role", "admin").split()[-1])
         reading(cli)
         acting(cli)
+        rehearsing(stage, cli)
         refusing(stage, cli)
         completing(cli)
     print("the command line does what it says")

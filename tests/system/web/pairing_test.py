@@ -4,6 +4,8 @@ authority and a real tiebreaker. Wrong, used, withdrawn and mistyped codes, anot
 and versions, closed ports, unpairing and new keys; and no secret in what the daemons log."""
 
 import glob
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import yaml
 
@@ -307,6 +310,64 @@ def test_names_and_certificates(world):
     assert b.join(code, port=27150)["state"] == "paired"
 
 
+def code_parts(code):
+    """(secret, fingerprint) of a code: 5 bits a character; version, host, port, fingerprint, secret, checksum."""
+    bits = "".join(f"{CROCKFORD.index(c):05b}" for c in code if c != "-")
+    raw = bytes(int(bits[i:i + 8], 2) for i in range(0, len(bits) - 7, 8))
+    body = raw[2 + (raw[1] & 0x7f) + 2:-4]
+    return body[20:], body[:20]
+
+
+class OtherSite:
+    """A site that knows a code, and says of itself what a test wants."""
+
+    def __init__(self, site, code):
+        self.site = site
+        self.client = Client(site)
+        self.secret, self.fingerprint = code_parts(code)
+
+    def key(self, use):
+        return hmac.new(self.secret, f"antipode pairing 1 {use}\0".encode() + self.fingerprint, hashlib.sha256).digest()
+
+    def hello(self, **said):
+        """(status, problem or answer)"""
+        payload = json.dumps({"protocol": 1, "version": self.site.version, "site": "lisbon", "time_unix_ms": int(time.time() * 1000),
+                              "address": SITES["lisbon"], "channel_port": 27190, "heartbeat_port": 27191,
+                              "channel_pub": "x" * 40, "page_port": 8443, "page_fingerprint": "0" * 64, "authority": "", **said})
+        mac = hmac.new(self.key("messages"), f"hello request\n{payload}".encode(), hashlib.sha256).hexdigest()
+        status, _, answer = self.client.ask("POST", "/api/v1/pairing/hello",
+                                            {"id": self.key("id")[:8].hex(), "payload": payload, "mac": mac})
+        return status, answer
+
+
+def test_other_clocks_and_versions(world):
+    a = world.sites["prague"]
+    a.version = run(os.path.join(BIN, "antipode-replicator"), "--version").strip()
+    a.add_vm("files")
+    other = OtherSite(a, a.offer("files", port=27180))
+    now = int(time.time() * 1000)
+    for said, words in (({"time_unix_ms": now + 6 * 60_000}, ("clocks", "lisbon", "ahead of", "prague", "timedatectl")),
+                        ({"time_unix_ms": now - 3 * 3_600_000}, ("clocks", "behind")),
+                        ({"version": "9.7.0"}, ("versions", "9.7.0", "same version")),
+                        ({"protocol": 2}, ("versions",)),
+                        ({"authority": "ab" * 32}, ("certificates", "authorities")),
+                        ({"site": "prague"}, ("both sites are called",)),
+                        ({"site": "../../etc"}, ("site",)),
+                        ({"channel_pub": "bad key\n[pair]"}, ("channel_pub",)),
+                        ({"address": "nowhere"}, ("address",))):
+        status, problem = other.hello(**said)
+        assert status >= 400, (said, problem)
+        assert all(word in problem["detail"] for word in words), (said, problem)
+        # The operator of this site reads the same.
+        shown = steps(a.pairing("files"))["hello"]
+        assert shown[0] == "failed" and words[0] in shown[1], shown
+        assert os.listdir(os.path.join(a.vms, "files")) and not os.path.exists(os.path.join(a.vms, "files", "pair.toml"))
+    # A difference that does not matter is none.
+    status, answer = other.hello(time_unix_ms=now + 60_000)
+    assert status == 200, answer
+    a.checked.ask("DELETE", "/pairings/files", expect=204)
+
+
 def test_rights(world):
     a = world.sites["prague"]
     vera = Client(a)
@@ -345,6 +406,7 @@ def main():
         test_another_host_behind_the_address(world)
         test_closed_port(world)
         test_names_and_certificates(world)
+        test_other_clocks_and_versions(world)
         test_rights(world)
         test_no_secret_is_logged(world, [code])
         # What one site's page asks of the other is no answer of a client here.

@@ -54,6 +54,12 @@ directory = "{self.path('state')}"
 directories = ["{self.path('run', 'a')}", "{self.path('run', 'b')}"]
 [access]
 loopback_read = {str(self.loopback_read).lower()}
+[drills.checks]
+well = ["/bin/echo", "well"]
+[[hooks]]
+name = "told"
+events = ["went_live"]
+command = ["/bin/echo", "told"]
 """)
         self.run("init")
         for name, role in (("ann", "admin"), ("otto", "operator"), ("dora", "drill_operator"), ("vera", "viewer")):

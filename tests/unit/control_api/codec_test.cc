@@ -182,8 +182,8 @@ TEST(ControlCodec, EveryMethodHasOneWord) {
         EXPECT_FALSE(method.summary.empty());
     }
     EXPECT_FALSE(from_word<Method>("reboot_the_moon").has_value());
-    EXPECT_EQ(all_methods().back().method, Method::reload);
-    EXPECT_EQ(all_methods().size(), static_cast<size_t>(Method::reload));
+    EXPECT_EQ(all_methods().back().method, Method::enrol);
+    EXPECT_EQ(all_methods().size(), static_cast<size_t>(Method::enrol));
 }
 
 TEST(ControlCodec, EveryEventCodeHasAWordAndASeverity) {

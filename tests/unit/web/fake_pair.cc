@@ -31,6 +31,15 @@ class FakePair::Handler : public control::ControlHandler {
         if (auto answer = pair_.sides_[site_].journal.answer(method, params)) {
             return std::move(*answer);
         }
+        if (method == Method::drill) {
+            return pair_.drill_ ? control::to_json(*pair_.drill_) : control::json::value(nullptr);
+        }
+        if (method == Method::drill_console) {
+            control::ConsoleReply reply;
+            reply.text = pair_.drill_console_;
+            reply.end = reply.text.size();
+            return control::to_json(reply);
+        }
         FT_TRY(const auto request, control::parse_action_request(params));
         return pair_.act(site_, method, request);
     }
@@ -111,6 +120,7 @@ void FakePair::tick() {
         }
     }
     finish_operations();
+    tick_drill();
     for (size_t site = 0; site < 2; ++site) {
         sides_[site].journal.add_sample(control::sample_of(make_status(site)));
     }
@@ -375,9 +385,62 @@ Result<control::json::value> FakePair::act(size_t site, Method method,
     if (control::info(method).confirmed && !request.check && request.confirm != name_) {
         return fail(Errc::invalid_argument, "confirm: type the pair's name, {}", name_);
     }
+    if (method == Method::drill_start || method == Method::drill_stop ||
+        method == Method::drill_clean || method == Method::drill_input) {
+        return act_on_drill(site, method, request);
+    }
     if (request.check) return control::to_json(reply);
     if (!reply.allowed) return fail(Errc::busy, "{}", reply.findings.back().text);
     return begin(site, method, request, reply.consequence);
+}
+
+// The copy of a drill runs from the second tick on, and its disk has been read by the third.
+void FakePair::tick_drill() {
+    if (!drill_) return;
+    if (drill_->state == control::DrillState::starting) {
+        drill_->state = control::DrillState::running;
+        drill_->vcpu = control::VcpuState::running;
+        drill_->copied_unix_ms = now_();
+        drill_->epoch = Epoch(epoch_);
+        drill_->log_index = LogIndex(log_index_);
+        drill_->lag_seconds = lag_;
+        drill_->copy_seconds = 0.0004;
+        drill_->live_seconds = 0.031;
+        drill_console_ = "login: ";
+    } else if (drill_->state == control::DrillState::running) {
+        drill_->exits += 500;
+        drill_->disks[0].sha256 = std::string(64, 'a');
+        if (drill_typed_) drill_console_ += "ready\n";
+    }
+}
+
+Result<control::json::value> FakePair::act_on_drill(size_t site, Method method,
+                                                    const control::ActionRequest& request) {
+    control::ActionReply reply;
+    const bool runs = drill_ && (drill_->state == control::DrillState::starting ||
+                                 drill_->state == control::DrillState::running);
+    reply.consequence = std::string(control::info(method).summary);
+    if (method == Method::drill_start) {
+        if (sides_[site].state != State::backup) return fail(Errc::busy, "not a backup in step");
+        if (runs) return fail(Errc::busy, "a drill runs");
+        if (request.check) return control::to_json(reply);
+        FT_TRY(reply.operation,
+               sides_[site].journal.begin_operation(now_(), method, request.actor, "waits"));
+        running_.push_back({site, *reply.operation, method, 3});
+        drill_ = control::DrillStatus{};
+        drill_->id = *reply.operation;
+        drill_->disks = {{"root", uint64_t{32} << 30, ""}};
+        drill_typed_ = false;
+        event(site, EventCode::drill_started, "asked by " + request.actor);
+    } else if (!runs && method != Method::drill_clean) {
+        return fail(Errc::busy, "no drill runs");
+    } else if (method == Method::drill_stop) {
+        drill_->state = control::DrillState::ended;
+        event(site, EventCode::drill_finished, "ended by " + request.actor);
+    } else if (method == Method::drill_input) {
+        drill_typed_ = true;
+    }
+    return control::to_json(reply);
 }
 
 Result<control::json::value> FakePair::begin(size_t site, Method method,

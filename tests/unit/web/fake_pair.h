@@ -69,6 +69,9 @@ class FakePair {
     Result<control::json::value> begin(size_t site, control::Method method,
                                        const control::ActionRequest& request,
                                        std::string consequence);
+    Result<control::json::value> act_on_drill(size_t site, control::Method method,
+                                              const control::ActionRequest& request);
+    void tick_drill();
     void finish_operations();
     void fill_link(control::Status& status) const;
     void fill_tiebreaker(control::Status& status, size_t site) const;
@@ -107,6 +110,9 @@ class FakePair {
         int ticks;
     };
     std::vector<Running> running_;
+    std::optional<control::DrillStatus> drill_;
+    std::string drill_console_;
+    bool drill_typed_ = false;
 };
 
 }  // namespace antipode::web::test

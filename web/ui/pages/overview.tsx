@@ -1,6 +1,7 @@
 // One row a VM: what it is, why, and the four numbers that matter.
 import { h, VNode } from "../vdom";
 import { Summary } from "../api";
+import { lastDrill } from "./drills";
 import { Badge, Icon, MoodIcon } from "../icons";
 import { siteWord } from "../topology";
 import { nowUnixMs, store } from "../store";
@@ -45,8 +46,7 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
   const { summary } = props;
   const href = `/vms/${encodeURIComponent(summary.name)}`;
   const alerts = summary.alerts ?? [];
-  const drill = store.tasks.find((task) => task.pair === summary.name && task.action === "drill_start" &&
-                                           task.ended_unix_ms !== null);
+  const drill = lastDrill(summary.name);
   return (
     <li class={`vm-row mood-${summary.mood}`} key={summary.name}>
       <a href={href} onclick={(event: MouseEvent) => {
@@ -62,7 +62,7 @@ function Row(props: { summary: Summary; open: (path: string) => void }): VNode {
           </div>
           <p class="vm-reason">{format.sentence(summary.reason)}</p>
           <Where summary={summary} />
-          {drill ? <p class="muted last-drill">Last drill {format.since(drill.ended_unix_ms!, nowUnixMs())} ago: {drill.state}</p> : null}
+          {drill ? <p class="muted last-drill">Last drill {format.since(drill.ended_unix_ms!, nowUnixMs())} ago: {drill.verdict}</p> : null}
           {alerts.map((alert) => (
             <p class={`vm-alert severity-${alert.severity}`}>
               <Icon name={alert.severity} /> {alert.text}

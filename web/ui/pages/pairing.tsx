@@ -120,7 +120,7 @@ function Forms(props: { view: PairingView; actions: PairingActions }): VNode {
           </div>
         ) : null}
         {free.length === 0 ? (
-          <p key="none" class="muted quiet">There is no VM here that is not paired. Put its definition into /etc/antipode/vms/NAME/vm.json first.</p>
+          <p key="none" class="muted quiet">There is no VM here that is not paired. As root: antipode-web vm add NAME --definition FILE.</p>
         ) : (
           <form key="offer" class="fields roomy" onsubmit={handle((data) => actions.offer(data))}>
             <Field label="VM"><select name="pair">{free.map((vm) => <option value={vm.name}>{vm.name}</option>)}</select></Field>

@@ -147,6 +147,8 @@ class Engine final : private vmm::InputSource {
     }
     LogIndex applied() const { return LogIndex(applied_seen_.load(std::memory_order_relaxed)); }
     uint64_t guest_clock_ns(Instant now) const;
+    // Recording: how long the guest has been halted in all, up to its last wake-up.
+    Duration halted() const { return Duration(halted_ns_.load(std::memory_order_relaxed)); }
     // Paused by an operator; at both sites.
     bool held() const { return held_seen_.load(std::memory_order_relaxed); }
     bool paused() const { return paused_seen_.load(std::memory_order_relaxed); }
@@ -369,6 +371,7 @@ class Engine final : private vmm::InputSource {
     std::atomic<uint64_t> exit_seen_{0};
     std::atomic<uint64_t> applied_seen_{0};
     std::atomic<bool> paused_seen_{false};
+    std::atomic<int64_t> halted_ns_{0};
 
     Counter& exits_total_;
     Counter& injections_total_;

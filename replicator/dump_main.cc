@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "common/wire/failover_frames.h"
 #include "replicator/replay/log_entry.h"
@@ -11,12 +12,46 @@
 namespace antipode {
 namespace {
 
+// Entries of log batches by kind ("timer-tick"): how many, and what they take before compression.
+class EntryCounts {
+  public:
+    void add(const replay::LogBatch& batch, size_t batch_bytes) {
+        const auto sizes = replay::entry_bytes(batch);
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            add(replay::kind_of(batch.entries[i]), sizes[i]);
+            batch_bytes -= sizes[i];
+        }
+        add("batch-header", batch_bytes);
+    }
+    std::string text() const {
+        std::string out;
+        for (const auto& [kind, sum] : kinds_) {
+            out +=
+                fmt::format("entries {}: {} in {} bytes, {:.2f} each\n", kind, sum.count, sum.bytes,
+                            static_cast<double>(sum.bytes) / static_cast<double>(sum.count));
+        }
+        return out;
+    }
+
+  private:
+    struct Sum {
+        uint64_t count = 0;
+        uint64_t bytes = 0;
+    };
+    void add(std::string_view kind, size_t bytes) {
+        ++kinds_[kind].count;
+        kinds_[kind].bytes += bytes;
+    }
+    std::map<std::string_view, Sum> kinds_;
+};
+
 // The messages of the replicator that have a format of their own: each is tried, for what decodes
 // is what was encoded.
-std::optional<std::string> print_message(wire::MessageClass message_class, uint8_t,
-                                         std::span<const std::byte> payload) {
+std::optional<std::string> print_message(wire::MessageClass message_class,
+                                         std::span<const std::byte> payload, EntryCounts& counts) {
     if (message_class != wire::MessageClass::log) return std::nullopt;
     if (const auto batch = replay::decode_log_batch(payload)) {
+        counts.add(*batch, payload.size());
         std::string text =
             fmt::format("log batch: first={} entries={} released={} clock={}ns", batch->first,
                         batch->entries.size(), batch->released, batch->guest_clock_ns);
@@ -50,7 +85,11 @@ int dump(const std::string& path, const stream::DumpOptions& options) {
                      reader.error().to_string().c_str());
         return 1;
     }
-    stream::CaptureDump dumper(options, print_message);
+    EntryCounts counts;
+    stream::CaptureDump dumper(options, [&](wire::MessageClass message_class, uint8_t,
+                                            std::span<const std::byte> payload) {
+        return print_message(message_class, payload, counts);
+    });
     for (;;) {
         const auto record = reader->next();
         if (!record) {
@@ -62,7 +101,7 @@ int dump(const std::string& path, const stream::DumpOptions& options) {
         const std::string lines = dumper.record(**record);
         std::fwrite(lines.data(), 1, lines.size(), stdout);
     }
-    const std::string summary = dumper.summary();
+    const std::string summary = dumper.summary() + counts.text();
     std::fwrite(summary.data(), 1, summary.size(), stdout);
     if (reader->cut_off()) {
         std::fprintf(stderr, "antipode-dump: %s: the last record, at offset %zu, is cut off\n",
@@ -83,6 +122,10 @@ int main(int argc, char** argv) {
     app.add_option("FILE", path, "A capture")->required();
     app.add_flag("-m,--messages", options.messages,
                  "Put messages together and print them, log entries one by one");
+    app.add_flag("-c,--count", options.count,
+                 "Count log entries by kind, and what they take before compression");
+    app.add_option("--from", options.from_seconds,
+                   "Show and count nothing before this time of the capture, in seconds");
     app.add_flag("-q,--no-frames", quiet, "No line for each frame");
     app.add_option("--hex", options.hex_bytes_max, "Bytes to show of messages without a format")
         ->capture_default_str();

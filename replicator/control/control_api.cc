@@ -132,6 +132,8 @@ void fields(V& v, typename V::template Of<LinkStatus>& link) {
     v("clock_offset_seconds", link.clock_offset_seconds);
     v("sent_bytes_per_second", link.sent_bytes_per_second);
     v("received_bytes_per_second", link.received_bytes_per_second);
+    v("line_bytes_per_second", link.line_bytes_per_second);
+    v("utilisation_ratio", link.utilisation_ratio);
     v("bulk_bytes_per_second_max", link.bulk_bytes_per_second_max);
     v("classes", link.classes);
 }

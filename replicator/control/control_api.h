@@ -245,6 +245,9 @@ struct LinkStatus {
     std::optional<double> clock_offset_seconds;   // the peer's monotonic clock minus ours
     std::optional<double> sent_bytes_per_second;  // over the last second, all of the channel
     std::optional<double> received_bytes_per_second;
+    // What got through when bulk last asked for all it could have; and the part of it that is sent.
+    std::optional<double> line_bytes_per_second;
+    std::optional<double> utilisation_ratio;
     uint64_t bulk_bytes_per_second_max = 0;  // resync and seeding, by schedule; 0: no cap
     std::vector<LinkClassStatus> classes;
 };

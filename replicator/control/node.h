@@ -36,6 +36,7 @@
 #include "replicator/control/disk_set.h"
 #include "replicator/control/drill.h"
 #include "replicator/control/durable_file.h"
+#include "replicator/control/flush_policy.h"
 #include "replicator/control/heal_transfer.h"
 #include "replicator/control/lag_controller.h"
 #include "replicator/control/lag_meter.h"
@@ -161,6 +162,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void send_acknowledgement();
     void send_lag_report();
     void control_lag();
+    Duration round_trip() const;
     Duration execution_lag(Instant now) const;
     void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
     void on_session_down(const std::string& reason) override;
@@ -300,7 +302,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     LogOutbox outbox_;
     OutputGate gate_;
     boost::asio::steady_timer flush_timer_;
-    bool flush_armed_ = false;
+    std::optional<Instant> flush_armed_;  // when flush_timer_ ends
+    FlushPolicy flush_policy_;
     bool channel_full_ = false;
     LogIndex last_produced_;
     // Checkpoint mode: the last entries of checkpoints that are not acknowledged.
@@ -323,6 +326,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t log_clock_ns_ = 0;             // the guest's clock when the newest batch was made
     std::optional<Duration> clock_offset_;  // primary's guest clock minus our monotonic clock
     Instant next_lag_report_{};
+    LogIndex lag_reported_;
 
     // Seeding.
     std::unique_ptr<SeedSender> seed_out_;

@@ -11,9 +11,9 @@
 namespace antipode::control {
 namespace {
 
-constexpr Duration kBatchDelay = std::chrono::milliseconds(2);
 constexpr Duration kBacklogRetry = std::chrono::milliseconds(2);
 constexpr Duration kLagReportInterval = std::chrono::milliseconds(50);
+constexpr Duration kLagRepeatInterval = std::chrono::seconds(1);
 constexpr size_t kItemsPerTurnMax = 4096;  // then heartbeats and timers get their turn
 constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
@@ -62,6 +62,7 @@ void Node::drain_vcpu() {
         // Solo: nobody needs the log. It is numbered all the same, so that a new backup can begin
         // at any entry.
         outbox_.drop_all();
+        flush_policy_.flushed();
     } else if (recording_) {
         schedule_flush(output);
     }
@@ -127,6 +128,8 @@ void Node::on_recorded(replay::Recorded step) {
     const auto* part = std::get_if<replay::CheckpointPart>(&step.entry.body);
     const bool ends = part != nullptr && checkpoint::is_end(part->bytes);
     const ExitNumber exit = step.entry.exit;
+    flush_policy_.added(step.entry, MonotonicClock::now(),
+                        engine_ ? engine_->halted() : Duration{});
     const LogIndex index = outbox_.add(std::move(step.entry));
     if (ends) checkpoint_ends_.emplace_back(index, exit);
     if (step.output_number == OutputNumber()) return;
@@ -175,28 +178,34 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
 }
 
 void Node::schedule_flush(bool now) {
-    if (now) return flush_log();
-    if (flush_armed_) return;
-    flush_armed_ = true;
-    flush_timer_.expires_after(kBatchDelay);
+    const Duration halted = engine_ ? engine_->halted() : Duration{};
+    if (now || flush_policy_.due(MonotonicClock::now(), halted)) return flush_log();
+    if (!flush_policy_.oldest()) return;
+    const Instant deadline = flush_policy_.deadline();
+    if (flush_armed_ && *flush_armed_ <= deadline) return;
+    flush_armed_ = deadline;
+    flush_timer_.expires_at(std::chrono::steady_clock::time_point(deadline.time_since_epoch()));
     flush_timer_.async_wait([this](const boost::system::error_code& error) {
-        flush_armed_ = false;
-        if (!error && !shut_down_) flush_log();
+        if (error || shut_down_) return;  // another deadline took its place
+        flush_armed_.reset();
+        flush_log();
     });
 }
 
 // Sends everything that is recorded. What the channel does not take stays in the outbox, within the
 // log's bound, until the channel is writable.
 void Node::flush_log() {
-    if (!recording_ || !engine_ || !log_needed()) return;
+    if (!recording_ || !engine_ || !log_needed()) return flush_policy_.flushed();
     // passed() first: all entries of exits up to it are in the bridge by now.
     const ExitNumber passed = engine_->passed();
     const ExitNumber complete = bridge_.empty() ? passed : ExitNumber();
     const Instant now = MonotonicClock::now();
     outbox_.make_batches(complete, gate_.released(), engine_->guest_clock_ns(now));
+    const Instant recorded = flush_policy_.oldest().value_or(now);
+    flush_policy_.flushed();
     if (outbox_.last() > last_produced_) {
         last_produced_ = outbox_.last();
-        lag_.sent(last_produced_, now);
+        lag_.sent(last_produced_, recorded, now);
         feed(failover::LogProduced{last_produced_});
     }
     if (!peer_ || *peer_ != partner_) return;
@@ -365,16 +374,24 @@ void Node::send_acknowledgement() {
 void Node::send_lag_report() {
     const Instant now = MonotonicClock::now();
     if (recording_ || !engine_ || !peer_ || *peer_ != partner_ || now < next_lag_report_) return;
+    const LogIndex applied = engine_->applied();
+    // Nothing new is said once in a while all the same: a report may have come before its batch's
+    // sender was ready for it.
+    if (applied == lag_reported_ && now < next_lag_report_ + kLagRepeatInterval) return;
     next_lag_report_ = now + kLagReportInterval;
-    const auto bytes = encode_index(engine_->applied());
+    lag_reported_ = applied;
+    const auto bytes = encode_index(applied);
     (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::lag_report),
                          epoch_, bytes);
 }
 
+Duration Node::round_trip() const {
+    return heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
+}
+
 Duration Node::execution_lag(Instant now) const {
-    const Duration round_trip =
-        heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
-    return lag_.seconds(now, round_trip);
+    const Duration waiting = flush_policy_.oldest() ? now - *flush_policy_.oldest() : Duration{};
+    return std::max(lag_.seconds(now, round_trip()), waiting);
 }
 
 // A heal holds the backup up and says nothing of its speed.
@@ -385,7 +402,7 @@ void Node::control_lag() {
     if (!recording_ || !log_needed()) {
         lag_controller_.reset();
     } else if (!diverged_) {
-        lag_controller_.step(execution_lag(now));
+        lag_controller_.step(lag_.since_sent(now, round_trip()));
     }
     engine_->set_run_share(lag_controller_.share());
 }

@@ -191,6 +191,10 @@ void Node::fill_link(Status& status) const {
         link.reconnects = stats.reconnects;
         link.sent_bytes_per_second = stats.sent_bytes_per_second;
         link.received_bytes_per_second = stats.received_bytes_per_second;
+        link.line_bytes_per_second = stats.bulk_delivery_bytes_per_second;
+        if (link.line_bytes_per_second.value_or(0) > 0) {
+            link.utilisation_ratio = stats.sent_bytes_per_second / *link.line_bytes_per_second;
+        }
         link.bulk_bytes_per_second_max = stats.bulk_cap_bytes_per_second;
         for (const auto c : wire::kMessageClasses) link.classes.push_back(class_word(c, stats));
     }

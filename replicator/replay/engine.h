@@ -154,6 +154,9 @@ class Engine final : public VmEngine, private vmm::InputSource {
         return LogIndex(applied_seen_.load(std::memory_order_relaxed));
     }
     uint64_t guest_clock_ns(Instant now) const override;
+    Duration halted() const override {
+        return Duration(halted_ns_.load(std::memory_order_relaxed));
+    }
     // Paused by an operator; at both sites.
     bool held() const override { return held_seen_.load(std::memory_order_relaxed); }
     bool paused() const override { return paused_seen_.load(std::memory_order_relaxed); }
@@ -392,6 +395,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     std::atomic<uint64_t> exit_seen_{0};
     std::atomic<uint64_t> applied_seen_{0};
     std::atomic<bool> paused_seen_{false};
+    std::atomic<int64_t> halted_ns_{0};
 
     Counter& exits_total_;
     Counter& injections_total_;

@@ -169,6 +169,7 @@ Engine::Step Engine::record_events() {
         // The exit is not over: more events may be applied to it.
         wakeup_.wait(timer_.next(),
                      [this] { return inbox_any_.load() || !frames_.empty() || command_waits(); });
+        halted_ns_.fetch_add((MonotonicClock::now() - now).count(), std::memory_order_relaxed);
         slice_begin_.reset();  // an idle guest has its share
         return Step::go_on;
     }

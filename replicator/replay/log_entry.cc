@@ -1,5 +1,6 @@
 #include "replicator/replay/log_entry.h"
 
+#include <array>
 #include <xxhash.h>
 
 #include "common/base/check.h"
@@ -58,6 +59,7 @@ class Writer {
         raw(value);
     }
     std::vector<std::byte> take() { return std::move(bytes_); }
+    size_t size() const { return bytes_.size(); }
 
   private:
     std::vector<std::byte> bytes_;
@@ -353,9 +355,9 @@ Result<LogEntry> read_entry(Reader& in, Context& context) {
     return entry;
 }
 
-}  // namespace
-
-std::vector<std::byte> encode(const LogBatch& batch) {
+// Calls `after(size)` behind each entry.
+template <typename After>
+std::vector<std::byte> write_batch(const LogBatch& batch, After after) {
     FT_CHECK(!batch.entries.empty(), "empty batch");
     FT_CHECK(batch.entries.size() <= LogBatch::kEntriesMax, "{} entries", batch.entries.size());
     FT_CHECK(batch.first.value() > 0, "entries count from 1");
@@ -373,11 +375,25 @@ std::vector<std::byte> encode(const LogBatch& batch) {
         FT_CHECK(entry.exit.value() >= context.exit, "exit {} after {}", entry.exit, context.exit);
         const uint64_t delta = entry.exit.value() - context.exit;
         context.exit = entry.exit.value();
+        const size_t before = out.size();
         std::visit(BodyWriter{out, context, delta}, entry.body);
+        after(out.size() - before);
     }
     auto bytes = out.take();
     FT_CHECK(bytes.size() <= LogBatch::kBytesMax, "{} bytes", bytes.size());
     return bytes;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const LogBatch& batch) {
+    return write_batch(batch, [](size_t) {});
+}
+
+std::vector<uint32_t> entry_bytes(const LogBatch& batch) {
+    std::vector<uint32_t> sizes;
+    (void)write_batch(batch, [&](size_t size) { sizes.push_back(static_cast<uint32_t>(size)); });
+    return sizes;
 }
 
 size_t encoded_bytes_max(const LogEntry& entry) {
@@ -435,44 +451,49 @@ Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes) {
 
 namespace {
 
+// What there is to say beside the kind; each text begins with a space, or is empty.
 struct Describer {
     std::string operator()(const InputRead& body) const {
-        return fmt::format("input-read kind={} value={}", static_cast<int>(body.kind), body.value);
+        return fmt::format(" kind={} value={}", static_cast<int>(body.kind), body.value);
     }
     std::string operator()(const OutputMark& body) const {
-        return fmt::format("output checksum={:08x}", body.checksum);
+        return fmt::format(" checksum={:08x}", body.checksum);
     }
-    std::string operator()(const TimerTick&) const { return "timer-tick"; }
+    std::string operator()(const TimerTick&) const { return ""; }
     std::string operator()(const BlockDone& body) const {
-        return fmt::format("block-done drive={} number={} status={}", body.drive, body.number,
+        return fmt::format(" drive={} number={} status={}", body.drive, body.number,
                            static_cast<int>(body.status));
     }
     std::string operator()(const FrameReceived& body) const {
-        return fmt::format("frame-received interface={} bytes={}", body.interface,
-                           body.bytes.size());
+        return fmt::format(" interface={} bytes={}", body.interface, body.bytes.size());
     }
     std::string operator()(const ConsoleInput& body) const {
-        return fmt::format("console-input bytes={}", body.bytes.size());
+        return fmt::format(" bytes={}", body.bytes.size());
     }
     std::string operator()(const DigestMark& body) const {
-        return fmt::format("digest cpu={:016x} devices={:016x} memory={:016x} disk={:016x}",
-                           body.cpu, body.devices, body.memory, body.disk);
+        return fmt::format(" cpu={:016x} devices={:016x} memory={:016x} disk={:016x}", body.cpu,
+                           body.devices, body.memory, body.disk);
     }
-    std::string operator()(const Passed&) const { return "passed"; }
+    std::string operator()(const Passed&) const { return ""; }
     std::string operator()(const DeltaPages& body) const {
-        return fmt::format("delta-pages count={} first={}", body.pages.size(),
+        return fmt::format(" count={} first={}", body.pages.size(),
                            body.pages.empty() ? 0 : body.pages.front().number);
     }
     std::string operator()(const DeltaState& body) const {
-        return fmt::format("delta-state bytes={}", body.cpu.size());
+        return fmt::format(" bytes={}", body.cpu.size());
     }
     std::string operator()(const VmControl& body) const {
-        return fmt::format("control {}", to_string(body.kind));
+        return fmt::format(" {}", to_string(body.kind));
     }
     std::string operator()(const CheckpointPart& body) const {
         return fmt::format("checkpoint-part bytes={}", body.bytes.size());
     }
 };
+
+// By the alternative's place in LogEntry::Body.
+constexpr std::array<std::string_view, std::variant_size_v<LogEntry::Body>> kKindNames{
+    "input-read", "output", "timer-tick",  "block-done",  "frame-received", "console-input",
+    "digest",     "passed", "delta-pages", "delta-state", "control"};
 
 }  // namespace
 
@@ -495,7 +516,12 @@ const char* to_string(VmControl::Kind kind) {
 }
 
 std::string describe(const LogEntry& entry) {
-    return fmt::format("exit {} {}", entry.exit, std::visit(Describer{}, entry.body));
+    return fmt::format("exit {} {}{}", entry.exit, kind_of(entry),
+                       std::visit(Describer{}, entry.body));
+}
+
+std::string_view kind_of(const LogEntry& entry) {
+    return kKindNames[entry.body.index()];
 }
 
 uint32_t output_checksum(std::span<const std::byte> bytes) {

@@ -15,6 +15,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -132,6 +134,8 @@ struct LogBatch {
 };
 
 std::vector<std::byte> encode(const LogBatch& batch);
+// What each entry of the batch takes in encode()'s result; the rest is the batch's header.
+std::vector<uint32_t> entry_bytes(const LogBatch& batch);
 // Upper bound of what an entry adds to an encoded batch.
 size_t encoded_bytes_max(const LogEntry& entry);
 // Refuses anything that encode() would not have made; the error names offset and rule.
@@ -139,6 +143,8 @@ Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes);
 
 // "exit 17 frame-received interface=0 bytes=98"
 std::string describe(const LogEntry& entry);
+// "frame-received"
+std::string_view kind_of(const LogEntry& entry);
 
 uint32_t output_checksum(std::span<const std::byte> bytes);
 

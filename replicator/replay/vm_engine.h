@@ -108,6 +108,9 @@ class VmEngine {
     virtual ExitNumber exit_number() const = 0;
     virtual LogIndex applied() const = 0;
     virtual uint64_t guest_clock_ns(Instant now) const = 0;
+    // Recording: how long the guest has been halted in all, up to its last wake-up, if that is
+    // known.
+    virtual Duration halted() const { return {}; }
     // Paused by an operator; at both sites.
     virtual bool held() const = 0;
     virtual bool paused() const = 0;

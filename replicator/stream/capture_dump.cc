@@ -85,6 +85,7 @@ std::string CaptureDump::describe(const wire::Frame& frame, std::span<const std:
 }
 
 std::string CaptureDump::record(const CaptureRecord& record) {
+    begun_ = begun_ || static_cast<double>(record.time_ns) / 1e9 >= options_.from_seconds;
     const std::string head =
         fmt::format("{}.{:09} {}{}", record.time_ns / 1'000'000'000, record.time_ns % 1'000'000'000,
                     arrow(record.direction),
@@ -102,7 +103,7 @@ std::string CaptureDump::record(const CaptureRecord& record) {
     const auto body = all.subspan(wire::kFrameHeaderBytes);
     rule = wire::invalid_body(frame, body);
     std::string out;
-    if (options_.frames || rule != nullptr) {
+    if ((options_.frames && begun_) || rule != nullptr) {
         out = fmt::format("{} {} v{} session={:016x} body={}{}{}\n", head, to_string(frame.type),
                           frame.version, frame.session, frame.body_bytes,
                           rule == nullptr ? "" : " GARBAGE ",
@@ -112,12 +113,19 @@ std::string CaptureDump::record(const CaptureRecord& record) {
         ++garbage_;
         return out;
     }
+    if (begun_) {
+        Sum& sum = types_[{record.direction, frame.type}];
+        ++sum.frames;
+        sum.bytes += all.size();
+    }
     if (frame.type != wire::FrameType::data) return out;
     const Key key{record.direction, frame.session, frame.message_class};
     if (streams_.size() >= kStreamsMax && !streams_.contains(key)) return out;
     Stream& stream = streams_[key];
-    ++stream.frames;
-    stream.body_bytes += body.size();
+    if (begun_) {
+        ++stream.frames;
+        stream.body_bytes += body.size();
+    }
     out += follow(stream, frame, body);
     return out;
 }
@@ -138,10 +146,13 @@ std::string CaptureDump::follow(Stream& stream, const wire::Frame& frame,
         return fmt::format("    stream cannot be followed: {}\n", appended.error().to_string());
     }
     if ((frame.flags & wire::frame_flags::kMore) != 0) return "";
-    ++stream.messages;
-    stream.payload_bytes += stream.message.size();
     std::string out;
-    if (options_.messages) out = show_message(frame, stream.message);
+    if (begun_) {
+        ++stream.messages;
+        stream.payload_bytes += stream.message.size();
+        if (options_.messages || options_.count) out = show_message(frame, stream.message);
+        if (!options_.messages) out.clear();
+    }
     stream.message.clear();
     return out;
 }
@@ -184,6 +195,10 @@ std::string CaptureDump::show_message(const wire::Frame& frame,
 
 std::string CaptureDump::summary() const {
     std::string out;
+    for (const auto& [key, sum] : types_) {
+        out += fmt::format("{} {}: {} frames, {} bytes with headers\n", arrow(key.first),
+                           to_string(key.second), sum.frames, sum.bytes);
+    }
     for (const auto& [key, stream] : streams_) {
         out += fmt::format(
             "{} session={:016x} {}: {} frames, {} messages, {} payload bytes in {} "

@@ -25,6 +25,8 @@ using MessagePrinter = std::function<std::optional<std::string>(
 struct DumpOptions {
     bool frames = true;
     bool messages = false;
+    bool count = false;         // the printer sees the messages; what it says is not shown
+    double from_seconds = 0;    // of the capture's clock; what came earlier is only followed
     size_t hex_bytes_max = 64;  // of a message that nobody knows
 };
 
@@ -63,7 +65,13 @@ class CaptureDump {
 
     DumpOptions options_;
     MessagePrinter printer_;
+    struct Sum {
+        uint64_t frames = 0;
+        uint64_t bytes = 0;
+    };
     std::map<Key, Stream> streams_;
+    std::map<std::pair<Direction, wire::FrameType>, Sum> types_;
+    bool begun_ = false;
     uint64_t garbage_ = 0;
 };
 

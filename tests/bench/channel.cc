@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <functional>
+#include <map>
 #include <string>
 #include <sys/resource.h>
 #include <thread>
@@ -13,6 +14,7 @@
 
 #include "common/base/check.h"
 #include "common/base/random.h"
+#include "replicator/replay/log_entry.h"
 #include "tests/unit/stream/channel_pair.h"
 
 namespace antipode::stream {
@@ -36,6 +38,11 @@ void show_ratio(const std::string& name, double value, const char* unit, double 
     const double ratio = value / peer;
     if (ratio < goal) ++missed;
     show(name, value, unit, fmt::format("goal=>={} ratio={:.3f}", goal, ratio));
+}
+
+void show_at_most(const std::string& name, double value, const char* unit, double goal) {
+    if (value > goal) ++missed;
+    show(name, value, unit, fmt::format("goal=<={} ratio={:.3f}", goal, value / goal));
 }
 
 double median(std::vector<double> values) {
@@ -159,6 +166,7 @@ class Bench {
 
     double throughput(const Pieces& pieces);
     double small_messages();
+    void log_entries();
     void latency(const Pieces& pieces);
     double compression() const {
         const auto stats = pair_.a.channel->stats();
@@ -217,6 +225,113 @@ double Bench::small_messages() {
         kPatience);
     FT_CHECK(good, "log messages are missing");
     return static_cast<double>(kSmallMessages) / seconds_since(begin);
+}
+
+// A stretch of a server's log: a request comes, is answered and written to the disk; ticks between.
+replay::LogBatch server_batch(Random& random, uint64_t& exit, uint64_t& request, size_t requests) {
+    using namespace replay;
+    LogBatch batch{LogIndex(1 + request * 8), OutputNumber(request), request * 2'000'000, {}};
+    const auto add = [&](uint64_t step, LogEntry::Body body) {
+        exit += step;
+        batch.entries.push_back({ExitNumber(exit), std::move(body)});
+    };
+    const auto clock = [&] {
+        const uint64_t pm_timer = (request * 7159 + random.below(2000)) & 0xffffff;
+        return InputRead{vmm::InputKind::pm_timer, pm_timer};
+    };
+    for (size_t i = 0; i < requests; ++i) {
+        std::vector<std::byte> frame(98);
+        for (auto& each : frame) each = static_cast<std::byte>(random.next());
+        add(random.between(1, 3), FrameReceived{0, std::move(frame)});
+        add(random.between(1, 5), clock());
+        add(random.between(4, 9), BlockDone{0, request, vmm::BlockStatus::ok});
+        add(random.between(2, 4), OutputMark{static_cast<uint32_t>(random.next())});
+        if (++request % 10 == 0) {
+            add(random.between(2, 30), TimerTick{});
+            add(random.between(1, 3), clock());
+            add(0, clock());
+        }
+    }
+    add(0, Passed{});
+    return batch;
+}
+
+size_t payload_bytes(const replay::LogEntry& entry) {
+    const auto* frame = std::get_if<replay::FrameReceived>(&entry.body);
+    return frame ? frame->bytes.size() : 0;
+}
+
+// Entries a second, from batches of values at one end to batches of values at the other; what they
+// take by kind, payload excepted; and what each takes of the line in all.
+void Bench::log_entries() {
+    constexpr uint64_t kEntries = 2'000'000;
+    constexpr size_t kRequestsABatch = 16;
+    Random random(7);
+    uint64_t exit = 0;
+    uint64_t request = 0;
+    uint64_t sent = 0;
+    uint64_t received = 0;
+    uint64_t payload = 0;
+    std::map<std::string, std::pair<uint64_t, uint64_t>> kinds;  // count, bytes
+    pair_.b.handler.keep_payloads = true;
+    pair_.b.handler.on_each = [&](const Recorded::Message& message) {
+        const auto batch = replay::decode_log_batch(message.payload);
+        FT_CHECK(batch.has_value(), "{}", batch.error().to_string());
+        received += batch->entries.size();
+        pair_.b.handler.messages.clear();
+    };
+    std::vector<replay::LogBatch> batches;
+    while (batches.size() < 256) {
+        batches.push_back(server_batch(random, exit, request, kRequestsABatch));
+        const auto sizes = replay::entry_bytes(batches.back());
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            const auto& entry = batches.back().entries[i];
+            auto& [count, bytes] = kinds[std::string(replay::kind_of(entry))];
+            ++count;
+            bytes += sizes[i] - payload_bytes(entry);
+        }
+    }
+    const auto before = pair_.a.channel->stats();
+    const double cpu_before = cpu_seconds();
+    const Instant begin = MonotonicClock::now();
+    size_t next = 0;
+    const bool good = run_until(
+        pair_.context,
+        [&] {
+            while (sent < kEntries) {
+                const auto& batch = batches[next % batches.size()];
+                if (!pair_.a.channel->send(MessageClass::log, 1, Epoch(1), replay::encode(batch))) {
+                    break;
+                }
+                sent += batch.entries.size();
+                for (const auto& entry : batch.entries) payload += payload_bytes(entry);
+                ++next;
+            }
+            return sent >= kEntries && received >= sent;
+        },
+        kPatience);
+    FT_CHECK(good, "log entries are missing");
+    const double took = seconds_since(begin);
+    const auto count = static_cast<double>(received);
+    show("channel_log_entries", count / took, "1/s");
+    show("channel_log_entry_cpu_both_ends", (cpu_seconds() - cpu_before) * 1e6 / count, "us");
+    for (const auto& [kind, sum] : kinds) {
+        const double each = static_cast<double>(sum.second) / static_cast<double>(sum.first);
+        const std::string name = "log_bytes_" + kind;
+        if (kind == "timer-tick") {
+            show_at_most(name, each, "B", 2);
+        } else if (kind == "block-done" || kind == "frame-received") {
+            show_at_most(name, each, "B", 12);
+        } else {
+            show(name, each, "B");
+        }
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the figures are a little late
+    const auto after = pair_.a.channel->stats();
+    const double wire = static_cast<double>(after.wire_bytes_sent - before.wire_bytes_sent);
+    show("log_line_bytes_each_beside_payload", (wire - static_cast<double>(payload)) / count, "B");
+    pair_.b.handler.on_each = nullptr;
+    pair_.b.handler.keep_payloads = false;
 }
 
 // One way, of a log message a millisecond, while bulk takes all it can get.
@@ -289,6 +404,7 @@ int main() {
     throughput("text", text(), std::nullopt);
     Bench bench;
     show("channel_log_messages", bench.small_messages(), "1/s");
+    bench.log_entries();
     bench.latency(incompressible());
     return missed == 0 ? 0 : 1;
 }

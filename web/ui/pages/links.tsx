@@ -9,6 +9,7 @@ export interface Link {
   rtt_seconds: number | null; jitter_seconds: number | null; loss_ratio: number | null; sent_bytes: number;
   received_bytes: number; reconnects: number; last_heard_seconds: number | null;
   sent_bytes_per_second?: number | null; received_bytes_per_second?: number | null; clock_offset_seconds?: number | null;
+  line_bytes_per_second?: number | null; utilisation_ratio?: number | null;
   bulk_bytes_per_second_max?: number;
   classes?: { name: string; sent_bytes: number; sent_compressed_bytes: number; repeated_frames: number; waiting_bytes: number }[];
   log_rate: { bytes_per_second: number | null; wire_bytes_per_second: number | null };
@@ -42,6 +43,9 @@ function LinkCard(props: { link: Link }): VNode {
         {fact("Output delay p99", format.seconds(link.output.delay_p99_seconds))}
         {fact("Sending", format.bytes(link.sent_bytes_per_second ?? null, true))}
         {fact("Receiving", format.bytes(link.received_bytes_per_second ?? null, true))}
+        {fact("Line, as measured", format.bytes(link.line_bytes_per_second ?? null, true))}
+        {fact("Utilisation", format.percent(link.utilisation_ratio ?? null))}
+        {fact("Clock offset", format.seconds(link.clock_offset_seconds ?? null))}
         {fact("Resync and seeding", link.bulk_bytes_per_second_max ? `up to ${format.bytes(link.bulk_bytes_per_second_max, true)}` : "no cap")}
         {(link.classes ?? []).filter((c) => c.sent_bytes > 0).map((c) =>
           fact(`Sent as ${c.name}`, `${format.bytes(c.sent_bytes)}, compressed ${format.bytes(c.sent_compressed_bytes)}`))}

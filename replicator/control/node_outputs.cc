@@ -149,7 +149,10 @@ std::unique_ptr<replay::VmEngine> Node::new_engine() {
 
 void Node::run_vm(const failover::RunVm& order) {
     using failover::RunFrom;
-    using Protection = replay::VmEngine::Protection;
+    const auto protect = [this] {
+        using Wanted = replay::VmEngine::Protection;
+        engine_->protect(log_needed() ? Wanted::on : Wanted::off);
+    };
     end_drill("this site goes live");
     if (order.from == RunFrom::disk) drop_vm();
     recording_ = true;
@@ -158,7 +161,7 @@ void Node::run_vm(const failover::RunVm& order) {
         case RunFrom::disk:
             make_engine();
             if (!engine_) return;
-            engine_->protect(log_needed() ? Protection::on : Protection::off);
+            protect();
             engine_->start_recording(0);
             event(EventCode::vm_started, fmt::format("epoch {}", order.epoch));
             break;
@@ -166,7 +169,7 @@ void Node::run_vm(const failover::RunVm& order) {
             const Instant now = MonotonicClock::now();
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
-            engine_->protect(log_needed() ? Protection::on : Protection::off);
+            protect();
             engine_->resume();
             engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())),
                              log_clock_ns_);

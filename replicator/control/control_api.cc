@@ -4,7 +4,6 @@
 
 #include <array>
 #include <boost/json/array.hpp>
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <charconv>
 #include <cmath>
@@ -653,19 +652,6 @@ json::value to_json(const HistoryReply& value) {
     return out;
 }
 
-json::value methods_json() {
-    json::array out;
-    for (const MethodInfo& entry : all_methods()) {
-        json::object method;
-        method["name"] = entry.name;
-        method["access"] = word(entry.access);
-        method["confirmed"] = entry.confirmed;
-        method["summary"] = entry.summary;
-        out.push_back(std::move(method));
-    }
-    return out;
-}
-
 Result<Status> parse_status(const json::value& value) {
     return parse_value<Status>(value);
 }
@@ -726,15 +712,6 @@ Result<HistoryReply> parse_history_reply(const json::value& value) {
     return reply;
 }
 
-Result<json::value> parse_json(std::string_view text) {
-    json::parse_options options;
-    options.max_depth = 32;
-    boost::system::error_code error;
-    json::value value = json::parse(text, error, {}, options);
-    if (error) return fail(Errc::invalid_argument, "not JSON: {}", error.message());
-    return value;
-}
-
 Result<Request> parse_request(std::string_view line, std::optional<uint64_t>& id) {
     FT_TRY(const json::value value, parse_json(line));
     const json::object* object = value.if_object();
@@ -752,31 +729,6 @@ Result<Request> parse_request(std::string_view line, std::optional<uint64_t>& id
         request.params = params->get_object();
     }
     return request;
-}
-
-std::string request_line(uint64_t id, Method method, json::value params) {
-    json::object out;
-    out["id"] = id;
-    out["method"] = word(method);
-    out["params"] = std::move(params);
-    return json::serialize(out) + '\n';
-}
-
-std::string result_line(uint64_t id, json::value result) {
-    json::object out;
-    out["id"] = id;
-    out["result"] = std::move(result);
-    return json::serialize(out) + '\n';
-}
-
-std::string error_line(std::optional<uint64_t> id, const Error& error) {
-    json::object body;
-    body["code"] = word(error.code);
-    body["message"] = printable(error.context, 4096);
-    json::object out;
-    out["id"] = id ? json::value(*id) : json::value(nullptr);
-    out["error"] = std::move(body);
-    return json::serialize(out) + '\n';
 }
 
 Result<Reply> parse_reply(std::string_view line) {

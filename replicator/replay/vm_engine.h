@@ -72,9 +72,9 @@ class VmEngine {
     virtual void resume() = 0;
     // After pause_at_exit: replays from here; the log's next entries are those of a new epoch.
     virtual void follow() = 0;
-    // OwnerPort::standing() brings the state between two exits, or in a HLT, and the VM stands until
-    // snapshot_taken(); what is recorded or replayed is not affected. The number that is returned is
-    // in the state. 0: this way of protection has none.
+    // OwnerPort::standing() brings the state between two exits, or in a HLT, and the VM stands
+    // until snapshot_taken(); what is recorded or replayed is not affected. The number that is
+    // returned is in the state. 0: this way of protection has none.
     virtual uint64_t request_snapshot() = 0;
     virtual void snapshot_taken(uint64_t number) = 0;
     // Before start_replaying: the VM begins as `state`, with memory already in place.

@@ -1,5 +1,5 @@
-// What a site sends to the tiebreaker, as a stream of frames. The first byte says whether lengths and
-// checksums are made right first: without that nothing but the checksums would be tested.
+// What a site sends to the tiebreaker, as a stream of frames. The first byte says whether lengths
+// and checksums are made right first: without that nothing but the checksums would be tested.
 #include <cstdint>
 #include <xxhash.h>
 

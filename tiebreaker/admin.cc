@@ -37,6 +37,19 @@ void print(const wire::Record& record, wire::StoreIdentity store) {
     fmt::print("\n");
 }
 
+// What moved the record by a person's word, not by a grant.
+bool is_forced(const wire::Request& request) {
+    switch (request.kind) {
+        case wire::RequestKind::force:
+        case wire::RequestKind::report_force:
+            return true;
+        case wire::RequestKind::create:
+            return request.epoch > Epoch(0);  // enrolled again
+        default:
+            return false;
+    }
+}
+
 void print(const Decided& line) {
     fmt::print("{} {} pair {} {} epoch {} me {} other {} by {}: {}", line.sequence,
                text_of(line.at), line.request.pair, to_string(line.request.kind),
@@ -47,6 +60,7 @@ void print(const Decided& line) {
         fmt::print(" -> {} epoch {} holder {}", to_string(line.record->mode), line.record->epoch,
                    text_of(line.record->holder));
     }
+    if (line.record && is_forced(line.request)) fmt::print(" BY AN OPERATOR'S FORCE");
     if (line.unlisted > 0) fmt::print(" [{} before it not listed]", line.unlisted);
     fmt::print("\n");
 }

@@ -71,6 +71,8 @@ enum class DiskState {
     fenced,        // carries a higher epoch than ours: not to be written by us
     detached,
 };
+// What a halted or restarted site does when the other one runs the VM: pair.toml, pair.rejoin.
+enum class RejoinPolicy { automatic = 1, wait };
 enum class RecordMode { none = 1, paired, solo };  // the tiebreaker's record of the pair
 enum class OperationState { running = 1, succeeded, failed, cancelled };
 enum class ReplayMode { lockstep = 1, checkpoint };
@@ -402,6 +404,7 @@ struct Status {
     std::string protection_reason;
     Epoch epoch{0};
     Incarnation incarnation{0};
+    RejoinPolicy rejoin = RejoinPolicy::automatic;
     std::vector<MemberStatus> members;
     Lag execution_lag;
     LogRate log_rate;

@@ -60,6 +60,10 @@ constexpr auto kDiskStates = std::to_array<Entry<DiskState>>({
     {DiskState::fenced, "fenced"},
     {DiskState::detached, "detached"},
 });
+constexpr auto kRejoinPolicies = std::to_array<Entry<RejoinPolicy>>({
+    {RejoinPolicy::automatic, "automatic"},
+    {RejoinPolicy::wait, "wait"},
+});
 constexpr auto kRecordModes = std::to_array<Entry<RecordMode>>({
     {RecordMode::none, "none"},
     {RecordMode::paired, "paired"},
@@ -240,6 +244,7 @@ ANTIPODE_WORDS(Protection, kProtections)
 ANTIPODE_WORDS(VcpuState, kVcpuStates)
 ANTIPODE_WORDS(Severity, kSeverities)
 ANTIPODE_WORDS(DiskState, kDiskStates)
+ANTIPODE_WORDS(RejoinPolicy, kRejoinPolicies)
 ANTIPODE_WORDS(RecordMode, kRecordModes)
 ANTIPODE_WORDS(OperationState, kOperationStates)
 ANTIPODE_WORDS(ReplayMode, kReplayModes)

@@ -30,6 +30,9 @@ failover::Config core_config(const PairConfig& pair) {
     config.peer_site = pair.peer_site;
     config.first_role = pair.first_role == PairConfig::FirstRole::primary ? wire::FirstRole::primary
                                                                           : wire::FirstRole::backup;
+    config.rejoin = pair.rejoin == PairConfig::Rejoin::automatic
+                        ? failover::Policy::automatic
+                        : failover::Policy::operator_decides;
     return config;
 }
 

@@ -245,7 +245,10 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void fill_disks(Status& status) const;
     void fill_alerts(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
-    Result<ActionReply> command(failover::CommandKind kind, const ActionRequest& request);
+    ActionReply foresee(const failover::Command& command) const;
+    Result<ActionReply> command(Method method, failover::CommandKind kind,
+                                const ActionRequest& request);
+    void command_refused(const failover::CommandRefused& refusal);
     void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
 
     boost::asio::io_context& context_;
@@ -268,7 +271,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     int exit_code_ = 0;
     std::function<void()> shutdown_hook_;
     std::optional<Error> failure_;
-    std::vector<std::string> refusals_;  // of commands, while one is being stepped
+    std::vector<std::string> refusals_;  // of the command that is being stepped
+    bool commanding_ = false;
 
     // Local.
     std::optional<DurableFile> durable_;

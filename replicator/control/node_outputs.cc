@@ -83,7 +83,7 @@ void Node::carry_out(const failover::Output& output) {
             [this](const ReceiveSeed& order) { receive_seed(order); },
             [this](const StateChanged& change) { announce_state(change); },
             [this](const Alarm& alarm) { raise_alarm(alarm); },
-            [this](const CommandRefused& refusal) { refusals_.push_back(refusal.reason); },
+            [this](const CommandRefused& refusal) { command_refused(refusal); },
             [this](const Retire& order) { end_soon(kExitRetired, "retired: " + order.reason); },
         },
         output);

@@ -94,6 +94,9 @@ MemberStatus member_word(const Member& member) {
     return {std::string(member.site.view()), member.incarnation};
 }
 
+constexpr std::string_view kSwear =
+    "peer_is_down: a force needs your word that the other site is down and stays down";
+
 std::optional<failover::CommandKind> command_of(Method method) {
     using failover::CommandKind;
     switch (method) {
@@ -139,6 +142,8 @@ Status Node::status() const {
     status.role = role_word(state);
     status.epoch = core_.epoch();
     status.incarnation = me_.incarnation;
+    status.rejoin = config_.pair.rejoin == PairConfig::Rejoin::automatic ? RejoinPolicy::automatic
+                                                                         : RejoinPolicy::wait;
     status.members.push_back(member_word(me_));
     if (core_.partner() != Member{}) status.members.push_back(member_word(core_.partner()));
     const bool paired = state == SiteState::paired_primary || state == SiteState::paired_backup;
@@ -378,7 +383,7 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         return to_json(reply);
     }
     if (const auto kind = command_of(method)) {
-        FT_TRY(reply, command(*kind, request));
+        FT_TRY(reply, command(method, *kind, request));
         return to_json(reply);
     }
     for (const auto act :
@@ -391,20 +396,57 @@ Result<json::value> Node::act(Method method, const json::object& params) {
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
 }
 
-Result<ActionReply> Node::command(failover::CommandKind kind, const ActionRequest& request) {
+// What the core would say, by a copy of it: nothing is carried out.
+ActionReply Node::foresee(const failover::Command& command) const {
     ActionReply reply;
+    reply.consequence = fmt::format("{} is {} in epoch {}, and the failover core would do it",
+                                    config_.pair.site, wire::to_string(core_.state()), epoch_);
+    failover::Failover copy = core_;
+    for (const auto& output : copy.step(command, MonotonicClock::now())) {
+        const auto* refused = std::get_if<failover::CommandRefused>(&output);
+        if (refused == nullptr) continue;
+        reply.allowed = false;
+        reply.findings.push_back({Severity::error, refused->reason});
+    }
+    return reply;
+}
+
+Result<ActionReply> Node::command(Method method, failover::CommandKind kind,
+                                  const ActionRequest& request) {
+    const bool force = kind == failover::CommandKind::force;
+    const auto loss = request.peer_is_down ? failover::Loss::accepted : failover::Loss::refused;
+    failover::Command order{kind, request.confirm, loss};
     if (request.check) {
-        reply.consequence =
-            fmt::format("the failover core decides; it is {} now", wire::to_string(core_.state()));
+        order.confirmation = config_.pair.pair.view();
+        ActionReply reply = foresee(order);
+        if (force && !request.peer_is_down) {
+            reply.allowed = false;
+            reply.findings.push_back({Severity::error, std::string(kSwear)});
+        }
         return reply;
     }
+    if (force && !request.peer_is_down) return fail(Errc::denied, "{}", kSwear);
+    // Kept before it is done: what it leads to comes after it in the journal.
+    const bool grave = force || kind == failover::CommandKind::enrol_again;
+    const auto text = fmt::format("{} asked by {}{}{}", info(method).name, request.actor,
+                                  request.note.empty() ? "" : ": ", request.note);
+    if (grave) logger("control").warn("{}", text);
+    event(grave ? EventCode::forced : EventCode::operator_action, text);
     refusals_.clear();
-    const auto loss = request.peer_is_down ? failover::Loss::accepted : failover::Loss::refused;
-    feed(failover::Command{kind, request.confirm, loss});
+    commanding_ = true;
+    feed(std::move(order));
+    commanding_ = false;
+    if (refusals_.empty()) return ActionReply{};
     event(EventCode::operator_action,
-          fmt::format("{} asked by {}", static_cast<int>(kind), request.actor));
-    if (refusals_.empty()) return reply;
+          fmt::format("{} refused: {}", info(method).name, refusals_.front()), Severity::warning);
     return fail(Errc::denied, "{}", refusals_.front());
+}
+
+// At once, or when the tiebreaker has answered: then nobody waits for it but the journal.
+void Node::command_refused(const failover::CommandRefused& refusal) {
+    if (commanding_) return refusals_.push_back(refusal.reason);
+    logger("control").warn("a command is refused: {}", refusal.reason);
+    event(EventCode::operator_action, "refused: " + refusal.reason, Severity::warning);
 }
 
 }  // namespace antipode::control

@@ -117,6 +117,12 @@ Result<void> read_pair(const toml::table& file, const std::string& origin, PairC
         return fail(Errc::invalid_argument, "{} and peer_site are both {}", section.where("site"),
                     config.site);
     }
+    FT_TRY(const auto rejoin, section.text_or_nothing("rejoin"));
+    if (!rejoin.empty() && rejoin != "automatic" && rejoin != "wait") {
+        return fail(Errc::invalid_argument, "{} is \"{}\", not \"automatic\" or \"wait\"",
+                    section.where("rejoin"), rejoin);
+    }
+    if (rejoin == "wait") config.rejoin = PairConfig::Rejoin::wait;
     config.first_role =
         role == "primary" ? PairConfig::FirstRole::primary : PairConfig::FirstRole::backup;
     return section.no_other_keys();

@@ -1,7 +1,8 @@
 // PairConfig: what a site knows about its pair, a TOML file beside the VM's definition.
 //
 //   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only),
-//                 state_directory
+//                 state_directory; rejoin = "automatic" | "wait": whether a halted or restarted
+//                 site becomes the backup by itself, or waits for an operator
 //   [channel]     listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key;
 //                 bulk_schedule = "" (stream/bandwidth_schedule.h), capture = FILE,
 //                 capture_mib = 1024
@@ -32,11 +33,13 @@ namespace antipode::control {
 
 struct PairConfig {
     enum class FirstRole : uint8_t { primary = 1, backup = 2 };
+    enum class Rejoin : uint8_t { automatic = 1, wait = 2 };
 
     Name pair;
     Name site;
     Name peer_site;
     FirstRole first_role = FirstRole::primary;
+    Rejoin rejoin = Rejoin::automatic;
     std::string state_directory;
 
     std::string channel_listen;

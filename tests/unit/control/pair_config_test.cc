@@ -66,6 +66,7 @@ TEST(PairConfigTest, Everything) {
     EXPECT_EQ(config.site, Name::literal("site-a"));
     EXPECT_EQ(config.peer_site, Name::literal("site-b"));
     EXPECT_EQ(config.first_role, PairConfig::FirstRole::primary);
+    EXPECT_EQ(config.rejoin, PairConfig::Rejoin::automatic) << "unless it is said";
     EXPECT_EQ(config.state_directory, "/var/lib/antipode/web1");
     EXPECT_EQ(config.channel_listen, "tcp://10.0.0.1:7100");
     EXPECT_EQ(config.channel_peer, "tcp://10.0.0.2:7100");
@@ -138,6 +139,20 @@ TEST(PairConfigTest, TheBackup) {
     const auto config = parse_pair_config(with("\"primary\"", "\"backup\""), "pair.toml");
     ASSERT_TRUE(config);
     EXPECT_EQ(config->first_role, PairConfig::FirstRole::backup);
+}
+
+TEST(PairConfigTest, RejoiningByItselfOrByAnOperator) {
+    for (const auto& [word, policy] : {std::pair("automatic", PairConfig::Rejoin::automatic),
+                                       std::pair("wait", PairConfig::Rejoin::wait)}) {
+        const auto config = parse_pair_config(
+            with("role =", fmt::format("rejoin = \"{}\"\nrole =", word)), "pair.toml");
+        ASSERT_TRUE(config) << config.error().to_string();
+        EXPECT_EQ(config->rejoin, policy) << word;
+    }
+    EXPECT_EQ(problem(with("role =", "rejoin = \"never\"\nrole =")),
+              " pair.rejoin is \"never\", not \"automatic\" or \"wait\"");
+    EXPECT_EQ(problem(with("role =", "rejoin = 1\nrole =")),
+              "5: pair.rejoin is not a string with text in it");
 }
 
 TEST(PairConfigTest, EachSettingThatIsMissingIsNamed) {

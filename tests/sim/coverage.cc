@@ -41,6 +41,8 @@ constexpr std::string_view kProbes[] = {
     "everybody alone",
     "force",
     "force at both sites",
+    "force, everybody alone",
+    "force at both sites, everybody alone",
     "goes live from its log",
     "goes live from its memory",
     "heartbeats lost, the channel works",

@@ -250,10 +250,43 @@ void Simulation::fault_tiebreaker() {
     }
 }
 
+// What a force is there for: everything is out of reach. One site is forced, or by mistake both,
+// and the tiebreaker comes back late, perhaps without its data. Meanwhile life goes on.
+void Simulation::disaster(Site& site) {
+    World& w = world_;
+    const bool both = w.chance(0.4);
+    count(both ? "force at both sites, everybody alone" : "force, everybody alone");
+    checker_.forced();
+    const Duration duration = w.between(2s, 8s);
+    cut_for({true, true}, {true, true}, duration);
+    for (Site* to : {&site, both ? site.peer : nullptr}) {
+        if (to == nullptr) continue;
+        w.after(w.between(1s, 2s), [to] {
+            if (!to->alive()) return;
+            to->accept_loss();
+            to->input(Command{CommandKind::force, "web1", failover::Loss::accepted});
+        });
+    }
+    if (profile_.tiebreaker_losses && w.chance(0.5)) {
+        count("tiebreaker loses its data");
+        tiebreaker_.wipe();
+        w.after(duration / 2, [this] { tiebreaker_.restart(); });
+    }
+    const uint64_t then = w.random.below(6);
+    w.after(w.between(2s, 4s), [this, to = &site, then] {
+        if (!to->alive()) return;
+        if (then == 0 && profile_.guest_stops) to->guest_stops();
+        if (then == 1) to->input(Command{CommandKind::unprotect, {}});
+        if (then == 2) to->input(failover::VmFailed{"injected"});
+        if (then == 3) to->input(Command{CommandKind::force, "web1", failover::Loss::accepted});
+    });
+}
+
 void Simulation::fault_operator() {
     World& w = world_;
     Site& site = *sites_[w.random.below(2)];
     if (!site.alive()) return;
+    if (profile_.operator_mistakes && w.chance(0.1)) return disaster(site);
     if (profile_.operator_mistakes && w.chance(0.1)) {
         count("enrolled again without need");
         checker_.forced();  // it is a force in all but name
@@ -285,7 +318,7 @@ void Simulation::fault_operator() {
         case 3:
             count("unprotect");
             for (Site* to : {&site, site.peer}) to->input(Command{CommandKind::unprotect, {}});
-            w.after(w.between(100ms, 3s), [this] {
+            w.after(w.chance(0.5) ? w.between(100ms, 3s) : w.between(3s, 9s), [this] {
                 for (const auto& to : sites_) to->input(Command{CommandKind::protect, {}});
             });
             return;

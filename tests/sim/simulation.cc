@@ -43,6 +43,7 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
         settings.kill_at_change = kills ? profile_.kill_at_change : 0;
         if (world_.chance(0.15)) settings.write_time_max = profile_.slow_write_max;
         if (world_.chance(0.25)) settings.apply_time_max = 1500ms;
+        if (profile_.slow && world_.chance(0.5)) settings.pause_time_max = 800ms;
         settings.undo_overlay = world_.chance(0.5) ? 1 : 0;
         settings.seed_time_max = world_.between(50ms, 1500ms);
     }

@@ -47,6 +47,7 @@ class Simulation {
     void slow_disk(Site& site);
     void fault_site();
     void fault_tiebreaker();
+    void disaster(Site& site);
     void fault_operator();
     void cut_for(std::array<bool, 2> sites, std::array<bool, 2> tiebreaker, Duration duration);
     void swizzle();

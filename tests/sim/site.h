@@ -28,10 +28,11 @@ class Site {
         Duration apply_time_max = 4ms;  // of a batch of log entries at the backup
         Duration seed_time_max = 600ms;
         Duration heartbeat_interval = 25ms;
-        double kill_at_change = 0;   // chance that a change of state is soon followed by a kill
-        double crash_at_write = 0;   // chance that a durable write is a process's last
-        double lose_at_power = 0.5;  // chance that an unflushed write is gone
-        double undo_overlay = 0.5;   // chance that a resync keeps the old contents
+        Duration pause_time_max = 3ms;  // a guest that seldom exits stands late
+        double kill_at_change = 0;      // chance that a change of state is soon followed by a kill
+        double crash_at_write = 0;      // chance that a durable write is a process's last
+        double lose_at_power = 0.5;     // chance that an unflushed write is gone
+        double undo_overlay = 0.5;      // chance that a resync keeps the old contents
     };
 
     Site(World& world, Network& network, Checker& checker, Coverage& coverage, size_t index,

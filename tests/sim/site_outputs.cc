@@ -237,7 +237,7 @@ void Site::out(const failover::ConsumeLog&) {
 }
 
 void Site::out(const failover::PauseVm&) {
-    later(world_.between(100us, 3ms), [this] {
+    later(world_.between(100us, settings.pause_time_max), [this] {
         process_->runs = false;
         send_log();
         step(failover::VmPaused{LogIndex(checker_.lineage.index(process_->vm))});

@@ -13,6 +13,7 @@
 #include "replicator/control/node.h"
 #include "replicator/control/restore.h"
 #include "replicator/control/system_journal.h"
+#include "replicator/control/watchdog.h"
 #include "replicator/replay/probe.h"
 #include "replicator/stream/curve_keys.h"
 
@@ -56,8 +57,12 @@ int run(const std::string& directory) {
         (*node)->shutdown(fmt::format("signal {}", number));
         signals.cancel();
     });
-    (*node)->on_shutdown([&] { signals.cancel(); });
     sd_notify(0, "READY=1");
+    auto watchdog = control::Watchdog::for_systemd(context, (*node)->watched_parts());
+    (*node)->on_shutdown([&] {
+        signals.cancel();
+        watchdog.reset();
+    });
     context.run();
     if (const auto& failure = (*node)->failure()) return report(*failure);
     return (*node)->exit_code();

@@ -93,6 +93,12 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     const replay::CheckpointStatus* checkpoint_status() override;
     void stop() override;
     void wake() override { wakeup_.wake(); }
+    // Its thread, which stands the vCPUs for each checkpoint: it hangs when one of them does.
+    std::optional<uint64_t> turns() const override {
+        if (!thread_.joinable()) return std::nullopt;
+        return wakeup_.waits();
+    }
+    void prod() override { wake(); }
 
     ExitNumber passed() const override { return ExitNumber(number_seen_.load()); }
     ExitNumber exit_number() const override { return ExitNumber(number_seen_.load()); }

@@ -207,6 +207,7 @@ void Node::arm_timer() {
 }
 
 void Node::detect_faults() {
+    ++turns_;
     const Instant now = MonotonicClock::now();
     const bool suspected = detector_.check(now) == failover::Suspicion::suspected;
     if (suspected != suspected_) {
@@ -224,6 +225,18 @@ void Node::detect_faults() {
     detector_timer_.async_wait([this](const boost::system::error_code& error) {
         if (!error && !shut_down_) detect_faults();
     });
+}
+
+std::vector<Watchdog::Part> Node::watched_parts() {
+    const auto vcpu_turns = [this]() -> std::optional<uint64_t> {
+        if (!engine_ || engine_stopped_) return std::nullopt;
+        return engine_->turns();
+    };
+    const auto prod_vcpu = [this] {
+        if (engine_) engine_->prod();
+    };
+    return {{"the core loop", [this] { return std::optional(turns_); }, {}},
+            {"the vCPU thread", vcpu_turns, prod_vcpu}};
 }
 
 void Node::shutdown(const std::string& reason) {

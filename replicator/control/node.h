@@ -48,6 +48,7 @@
 #include "replicator/control/seed_sender.h"
 #include "replicator/control/snapshot_task.h"
 #include "replicator/control/vcpu_bridge.h"
+#include "replicator/control/watchdog.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/stream/channel.h"
 #include "replicator/stream/heartbeat.h"
@@ -83,6 +84,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     int exit_code() const { return exit_code_; }
     // Why it ended, if it could not go on.
     const std::optional<Error>& failure() const { return failure_; }
+    // What must keep turning for this site to be alive: the loop around the core, the vCPU thread.
+    std::vector<Watchdog::Part> watched_parts();
     // Called once, at the end of shutdown().
     void on_shutdown(std::function<void()> hook) { shutdown_hook_ = std::move(hook); }
 
@@ -267,6 +270,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     boost::asio::steady_timer core_timer_;
     boost::asio::steady_timer detector_timer_;
     boost::asio::steady_timer second_timer_;
+    uint64_t turns_ = 0;  // of detect_faults()
     bool shut_down_ = false;
     int exit_code_ = 0;
     std::function<void()> shutdown_hook_;

@@ -133,6 +133,16 @@ void Engine::request_dirty_pages(Since since) {
     wake();
 }
 
+std::optional<uint64_t> Engine::turns() const {
+    if (!thread_.joinable() || finished_.load()) return std::nullopt;
+    return turns_.load(std::memory_order_relaxed) + wakeup_.waits();
+}
+
+void Engine::prod() {
+    vcpu_.kick();
+    wake();
+}
+
 void Engine::kicker() {
     Random random(kick_seed_);
     while (!finished_.load()) {
@@ -151,6 +161,7 @@ void Engine::main() {
     }
     for (auto& request : std::exchange(reissue_, {})) disk_.submit(std::move(request));
     while (obey_commands() == Step::go_on && step() == Step::go_on) {
+        turns_.store(turns_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
     finished_ = true;
     vcpu_.detach_thread();

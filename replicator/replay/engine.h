@@ -142,6 +142,8 @@ class Engine final : public VmEngine, private vmm::InputSource {
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
     void stop() override;
     void wake() override { wakeup_.wake(); }
+    std::optional<uint64_t> turns() const override;
+    void prod() override;
 
     // Highest exit whose entries are all in the log port.
     ExitNumber passed() const override {
@@ -396,6 +398,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     std::atomic<uint64_t> applied_seen_{0};
     std::atomic<bool> paused_seen_{false};
     std::atomic<int64_t> halted_ns_{0};
+    std::atomic<uint64_t> turns_{0};
 
     Counter& exits_total_;
     Counter& injections_total_;

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -102,6 +103,10 @@ class VmEngine {
     // Stops the VM for good and joins its threads. Not from one of them.
     virtual void stop() = 0;
     virtual void wake() = 0;
+    // How often the thread that runs the VM has come by, entering the guest or waiting: it grows
+    // with every prod() of one that does not hang. nullopt: it has not been started, or has ended.
+    virtual std::optional<uint64_t> turns() const = 0;
+    virtual void prod() = 0;
 
     // Highest exit whose entries are all in the log port.
     virtual ExitNumber passed() const = 0;

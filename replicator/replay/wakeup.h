@@ -40,7 +40,10 @@ class Wakeup {
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if (!ready()) sleep(until);
         waiting_.store(false, std::memory_order_relaxed);
+        waits_.store(waits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
+    // From any thread: how many waits have ended.
+    uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
 
   private:
     void sleep(std::optional<Instant> until) {
@@ -59,6 +62,7 @@ class Wakeup {
 
     UniqueFd event_;
     std::atomic<bool> waiting_{false};
+    std::atomic<uint64_t> waits_{0};
 };
 
 }  // namespace antipode::replay

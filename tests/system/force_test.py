@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""The acts that the failover core leaves to people: a force, and the rejoining of a site that waits for a word. Real processes;
+what was done must be found again in the replicator's journal and in the tiebreaker's history."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
+FORCED_BLOCK = 1 << 30  # epochs from here on were made by a force (common/wire/arbiter_messages.h)
+
+
+class Operators(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def protected_pair(self, **options):
+        pair = self.world.pair(guests.udp_echo(), heartbeat_ms=60, **options)
+        pair.start()
+        client = self.world.client(pair, options=["--window", "4"])
+        client.wait_for_acknowledged(20)
+        return pair, client
+
+    @staticmethod
+    def act(site, method, **parameters):
+        parameters.setdefault("confirm", site.pair.name)
+        return control.call(site.socket, method, actor="test", **parameters)
+
+    def force(self, site, **parameters):
+        return self.act(site, "force", peer_is_down=True, **parameters)
+
+    def refused(self, text, call, *arguments, **parameters):
+        with self.assertRaises(control.Refused) as caught:
+            call(*arguments, **parameters)
+        self.assertIn(text, caught.exception.message)
+
+    def assert_in_journal(self, site, code, text):
+        events = control.call(site.socket, "events", limit=256)["events"]
+        self.assertTrue(any(event["code"] == code and text in event["text"] for event in events),
+                        f"no {code} with '{text}' in {[(event['code'], event['text']) for event in events]}")
+
+    def decisions(self, pair, kind):
+        """The lines of the tiebreaker's history that are of this kind and moved the record."""
+        return [line for line in self.world.tiebreaker.admin("history", pair.name).splitlines() if f" {kind} " in line and "->" in line]
+
+    def frozen(self, pair):
+        """The primary and the tiebreaker are lost; the backup waits."""
+        self.world.tiebreaker.kill()
+        pair.a.kill()
+        pair.b.wait_for_state("waiting")
+        self.wait_until_unreachable(pair.b)
+
+    @staticmethod
+    def wait_until_unreachable(site):
+        """A force is refused as long as anything is heard of the peer."""
+
+        def lost():
+            link = site.status()["link"]
+            return not link["session_up"] and not link["heartbeat_up"]
+
+        wait.until(f"nothing is heard at {site.name}", lost, 60)
+
+    def finish(self, pair, client):
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        client.stop()
+        survivor = pair.primary()
+        other = pair.other(survivor)
+        if other.process.running():
+            other.process.stop()
+        world.assert_nothing_lost(self, survivor, [client])
+
+    def test_a_frozen_backup_is_forced(self):
+        pair, client = self.protected_pair()
+        self.frozen(pair)
+        before = client.acknowledged()
+        self.refused("confirm", self.force, pair.b, confirm="another")
+        self.refused("peer_is_down", self.act, pair.b, "force")
+        self.assertFalse(self.act(pair.b, "force", check=True)["allowed"])
+        seen = self.act(pair.b, "force", check=True, peer_is_down=True)
+        self.assertTrue(seen["allowed"], seen)
+        self.assertEqual(pair.b.status()["state"], "waiting", "what is only looked at is not done")
+        self.assertEqual(client.acknowledged(), before)
+
+        self.force(pair.b, note="site-a has burnt down")
+        pair.b.wait_for_state("solo")
+        epoch = pair.b.status()["epoch"]
+        self.assertGreaterEqual(epoch, FORCED_BLOCK, "an epoch like any other, and above any grant")
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        self.assert_in_journal(pair.b, "forced", "force asked by test: site-a has burnt down")
+        self.assertTrue(any("forced_unconfirmed" in alert["text"] for alert in pair.b.status()["alerts"]))
+
+        self.world.tiebreaker.start()
+        wait.until("the tiebreaker knows of the force", lambda: self.decisions(pair, "report_force"), 30)
+        line = self.decisions(pair, "report_force")[-1]
+        self.assertIn(str(epoch), line)
+        self.assertIn("me site-b", line)
+        self.assertIn("BY AN OPERATOR'S FORCE", line)
+        wait.until("the alert is over",
+                   lambda: not any("forced_unconfirmed" in alert["text"] for alert in pair.b.status()["alerts"]), 30)
+        # The site that was believed dead comes back, learns of it, and becomes the backup.
+        pair.a.start()
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), pair.b)
+        self.finish(pair, client)
+
+    def test_a_force_is_refused_where_the_peer_can_be_reached(self):
+        pair, client = self.protected_pair()
+        for site in (pair.a, pair.b):
+            self.refused("", self.force, site)
+            self.assertFalse(self.act(site, "force", check=True, peer_is_down=True)["allowed"])
+        # The line is cut, and one wins. The other cannot see it, but the tiebreaker does.
+        self.world.wan.cut("a<->b")
+        winner = wait.until("one goes on", lambda: next(
+            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
+        loser = pair.other(winner)
+        loser.wait_for_state("halted")
+        epoch = winner.status()["epoch"]
+        self.wait_until_unreachable(loser)
+        self.force(loser)  # this site can see nothing against it; the tiebreaker does
+        wait.until("the tiebreaker's refusal is in the journal", lambda: any(
+            "in touch with the peer" in event["text"]
+            for event in control.call(loser.socket, "events", limit=256)["events"]), 30)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 50)
+        self.assertEqual(loser.status()["state"], "halted")
+        self.assertEqual((winner.status()["state"], winner.status()["epoch"]), ("solo", epoch))
+        self.assertEqual(self.decisions(pair, "force"), [])
+        self.world.wan.heal("a<->b")
+        pair.wait_until_protected(60)
+        self.finish(pair, client)
+
+    def test_both_sites_are_forced_and_one_lives(self):
+        """The mistake that an operator is warned of: no two VMs share an epoch, and when they see each other one halts."""
+        pair, client = self.protected_pair()
+        for path in ("a<->t", "b<->t", "a<->b"):
+            self.world.wan.cut(path)
+        for site in (pair.a, pair.b):
+            site.wait_for_state("waiting")
+            self.wait_until_unreachable(site)
+        for site in (pair.a, pair.b):
+            self.force(site)
+            site.wait_for_state("solo")
+        epochs = [site.status()["epoch"] for site in (pair.a, pair.b)]
+        self.assertNotEqual(*epochs)
+        higher, lower = (pair.a, pair.b) if epochs[0] > epochs[1] else (pair.b, pair.a)
+        for path in ("a<->b", "a<->t", "b<->t"):
+            self.world.wan.heal(path)
+        lower.wait_for_state("halted", seconds=60)
+        self.assertEqual(higher.wait_for_state("solo")["epoch"], max(epochs))
+        wait.until("the higher force is the record", lambda: any(
+            str(max(epochs)) in line for line in self.decisions(pair, "report_force")), 30)
+        # What only the other had is not thrown away without a word.
+        wait.until("it waits for the operator", lambda: any(
+            "overruled by a force" in alert["text"] for alert in lower.status()["alerts"]), 30)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 50, seconds=60)
+        self.assertEqual(lower.status()["state"], "halted")
+        self.act(lower, "rejoin")
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), higher)
+        self.assertEqual(lower.status()["epoch"], higher.status()["epoch"])
+        client.stop()
+
+    def test_a_site_that_waits_for_a_word(self):
+        """rejoin = "wait": the site that crashed does not give its copy up by itself."""
+        pair, client = self.protected_pair(settings={"pair": 'rejoin = "wait"'})
+        self.assertEqual([site.status()["rejoin"] for site in (pair.a, pair.b)], ["wait", "wait"])
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        pair.a.start()
+        wait.until("it says what it waits for", lambda: any(
+            "rejoining waits for an operator" in alert["text"] for alert in pair.a.status()["alerts"]), 30)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 100, seconds=60)
+        self.assertEqual(pair.b.status()["state"], "solo")
+        self.assertNotIn(pair.a.status()["state"], ("joining", "backup"))
+        self.act(pair.a, "rejoin")
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), pair.b)
+        self.finish(pair, client)
+
+
+if __name__ == "__main__":
+    case.main()

@@ -145,7 +145,7 @@ void Node::consume_log() {
     if (planned && (diverged_ || heal_request_)) return refuse_hand_over();
     hand_over_refused_ = false;
     consuming_ = true;
-    settle_heal();
+    if (!planned) settle_heal();  // a difference that shows up on the way is a reason to refuse
     engine_->resume();
     feed_backlog();
 }

@@ -32,6 +32,7 @@ Result<ActionReply> Node::take_snapshot(const ActionRequest& request) {
                     config_.pair.pair);
     }
     if (engine_->held()) return fail(Errc::busy, "the VM is paused: resume it first");
+    if (engine_->paused()) return fail(Errc::busy, "the VM stands: {}", core_.reason());
     if (diverged_) {
         return fail(Errc::busy, "the VM of {} differs from the primary's and is being put right",
                     config_.pair.site);

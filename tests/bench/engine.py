@@ -74,6 +74,7 @@ class Bench:
             "entries": self.metric(site, "antipode_log_entries_total"),
             "deltas": self.metric(site, "antipode_deltas_total"),
             "delta_pages": self.metric(site, "antipode_delta_pages_total"),
+            "delta_pages_skipped": self.metric(site, "antipode_delta_pages_skipped_total"),
         }
 
     def over(self, site, seconds=None):
@@ -214,6 +215,7 @@ class Bench:
             deltas = max(1, seen["deltas"])
             self.figure(f"deltas_{name}", seen["deltas"] / seen["time"], "/s")
             self.figure(f"delta_{name}_pages", seen["delta_pages"] / deltas, "pages a delta")
+            self.figure(f"delta_{name}_skipped", seen["delta_pages_skipped"] / deltas, "pages a delta that the backup had")
             self.figure(f"delta_{name}_plain", seen["plain"] / deltas, "bytes a delta before the channel's compression")
             self.figure(f"delta_{name}_wire", seen["log"] / deltas, "bytes a delta on the wire")
             pair.close()

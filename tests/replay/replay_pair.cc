@@ -195,7 +195,14 @@ Result<VmState> ReplayPair::take_snapshot(Engine& engine, Side& side, uint64_t& 
     }
     number = engine.request_snapshot();
     const auto stands = [&] { return side.state != nullptr || side.stop_reason; };
-    if (!side.wait_until(stands, std::chrono::seconds(30)) || side.stop_reason) {
+    // The backup of a guest that waits for nothing but frames comes to no exit without one.
+    const std::vector<std::byte> broadcast(60, std::byte{0xff});
+    const Instant until = MonotonicClock::now() + std::chrono::seconds(30);
+    while (!side.wait_until(stands, std::chrono::milliseconds(20))) {
+        if (MonotonicClock::now() >= until) break;
+        (void)primary_engine->frame_received(0, broadcast);
+    }
+    if (side.stop_reason || !side.state) {
         return fail(Errc::unreachable, "the VM does not stand: {}", side.stop_text);
     }
     vmm::StateWriter out;

@@ -112,7 +112,7 @@ class ReplayPair {
 
   private:
     explicit ReplayPair(PairOptions options) : options_(std::move(options)) {}
-    static Result<VmState> take_snapshot(Engine& engine, Side& side, uint64_t& number);
+    Result<VmState> take_snapshot(Engine& engine, Side& side, uint64_t& number);
     Result<std::unique_ptr<Engine>> make_engine(Side& owner, std::unique_ptr<MemoryDisk>& disk,
                                                 uint64_t seed);
     void pump();

@@ -51,7 +51,7 @@ class Snapshot(case.Case):
     def start_restored(self, path, folder, *options, letter="a"):
         restored = process.Process("restored", [PROGRAM, "restore", path, folder, *options], os.path.join(folder, "restored.log"),
                                    namespace=self.world.topology.name(letter), stdin=subprocess.PIPE)
-        self.addCleanup(lambda: restored.running() and restored.kill())
+        self.addCleanup(restored.discard)
         return restored
 
     def assert_in_step(self, pair):

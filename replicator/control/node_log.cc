@@ -399,7 +399,8 @@ void Node::control_lag() {
     const Instant now = MonotonicClock::now();
     if (!engine_ || now < next_lag_step_) return;
     next_lag_step_ = now + LagController::kStep;
-    if (!recording_ || !log_needed()) {
+    const bool slows = config_.vm.mode == vmm::ProtectionMode::lockstep;
+    if (!recording_ || !log_needed() || !slows) {
         lag_controller_.reset();
     } else if (!diverged_) {
         lag_controller_.step(lag_.since_sent(now, round_trip()));

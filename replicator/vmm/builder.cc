@@ -21,8 +21,8 @@ Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy) {
                         "exits on any host yet; use hidden");
         case TscPolicy::live:
             return fail(Errc::unsupported,
-                        "machine-config.tsc: a live TSC cannot be replayed, and checkpoint mode, "
-                        "which could keep it, is not there; use hidden");
+                        "machine-config.tsc: a live TSC cannot be replayed, and checkpoint mode "
+                        "does not carry it to the other site yet; use hidden");
     }
     return fail(Errc::invalid_argument, "machine-config.tsc is not known");
 }

@@ -257,9 +257,10 @@ TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
 
 constexpr Case kCases[] = {
     {"counter", "counter", 1, "antipode.hz=100 antipode.every=5", "counter: ticks=", "ticks=", 0},
-    {"disk", "disk_writer", 1, "antipode.blocks=16", "disk_writer: round=3 ", "round=", 1},
+    {"disk", "disk_writer", 1, "antipode.blocks=16", "disk_writer: round=3 ",
+     "disk_writer: round=", 1},
     {"disk_overlap", "disk_writer", 1, "antipode.blocks=16 antipode.overlap=1",
-     "disk_writer: round=3 ", "round=", 1},
+     "disk_writer: round=3 ", "disk_writer: round=", 1},
     {"compute", "compute", 1, "antipode.every=50", "compute: units=", "units=", 0},
     {"two_vcpus", "smp_counter", 2, "antipode.every=5", "smp_counter: line=3 ", "line=", 1},
     {"linux", "linux", 1, "", "antipode-guest: ready", "", 0},

@@ -1,0 +1,70 @@
+// The vCPUs' state of a checkpoint, as bytes.
+#include "replicator/vmm/smp_state.h"
+
+#include <gtest/gtest.h>
+
+namespace antipode::vmm {
+namespace {
+
+SmpState some_state(size_t vcpu_count) {
+    SmpState state;
+    for (size_t i = 0; i < vcpu_count; ++i) {
+        CpuState cpu;
+        cpu.regs.rip = 0x1000 + i;
+        cpu.sregs.cr3 = 0x9000;
+        cpu.msrs.push_back({0xc0000082, 0x1234});
+        state.cpus.push_back(cpu);
+        kvm_lapic_state apic{};
+        apic.regs[0x20 + 3] = static_cast<char>(i);
+        state.local_apics.push_back(apic);
+    }
+    for (uint32_t id = 0; id < SmpState::kChips; ++id) state.chips[id].chip_id = id;
+    state.timer.channels[0].count = 11932;
+    return state;
+}
+
+std::vector<std::byte> saved(const SmpState& state) {
+    StateWriter out;
+    state.save(out);
+    return out.take();
+}
+
+std::string problem(std::span<const std::byte> bytes, size_t vcpu_count) {
+    StateReader in(bytes);
+    const auto state = SmpState::load(in, vcpu_count);
+    return state ? "" : state.error().context;
+}
+
+TEST(SmpStateTest, ComesBackAsItWas) {
+    for (const size_t count : {1u, 2u, 16u}) {
+        const auto bytes = saved(some_state(count));
+        StateReader in(bytes);
+        const auto state = SmpState::load(in, count);
+        ASSERT_TRUE(state) << state.error().to_string();
+        EXPECT_EQ(state->cpus.back().regs.rip, 0x1000 + count - 1);
+        EXPECT_EQ(state->timer.channels[0].count, 11932u);
+        EXPECT_EQ(saved(*state), bytes);
+        // A seed's and a checkpoint's limit.
+        EXPECT_LT(bytes.size(), size_t{272} << 10);
+    }
+}
+
+TEST(SmpStateTest, WhatIsRefused) {
+    const auto bytes = saved(some_state(2));
+    EXPECT_EQ(problem(bytes, 1), "vCPUs' state: is of 2 vCPUs, this VM has 1");
+    auto changed = bytes;
+    changed[0] = std::byte{9};
+    EXPECT_EQ(problem(changed, 2), "vCPUs' state: version is 9, expected 1");
+    changed = bytes;
+    changed.push_back(std::byte{0});
+    EXPECT_EQ(problem(changed, 2), "vCPUs' state: bytes behind its end");
+    for (size_t length = 0; length < bytes.size(); length += 97) {
+        EXPECT_NE(problem(std::span(bytes).first(length), 2), "") << length;
+    }
+    SmpState swapped = some_state(2);
+    swapped.chips[0].chip_id = 1;
+    EXPECT_EQ(problem(saved(swapped), 2), "vCPUs' state: a chip has another's number");
+}
+
+}  // namespace
+}  // namespace antipode::vmm

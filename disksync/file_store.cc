@@ -147,6 +147,11 @@ Result<> FileStore::submit(StoreRequest&& request) {
     return {};
 }
 
+Result<> FileStore::run_here(const StoreRequest& request) {
+    FT_TRY_VOID(check_request(*this, options_.access, request));
+    return execute(request);
+}
+
 Result<> FileStore::close() {
     const std::lock_guard only_one(close_mutex_);
     if (threads_.empty()) return {};
@@ -256,6 +261,10 @@ Result<> FileStore::write(const StoreRequest& request) {
 }
 
 Result<> FileStore::write_bytes(std::span<const std::byte> bytes, uint64_t offset_bytes, Fua fua) {
+    const bool cached =
+        kind_ == Kind::regular_file && fua == Fua::no && options_.direct_io == DirectIo::no;
+    std::unique_lock one_at_a_time(cached_write_, std::defer_lock);
+    if (cached) one_at_a_time.lock();
     size_t done = 0;
     while (done < bytes.size()) {
         const iovec part{const_cast<std::byte*>(bytes.data()) + done, bytes.size() - done};

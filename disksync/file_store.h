@@ -28,6 +28,8 @@ class FileStore final : public LocalStore {
     ~FileStore() override;
 
     Result<> submit(StoreRequest&& request) override;
+    bool runs_here() const override { return true; }
+    Result<> run_here(const StoreRequest& request) override;
     Result<> close() override;
     uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_acquire); }
     uint32_t alignment_bytes() const override { return alignment_bytes_; }
@@ -61,6 +63,9 @@ class FileStore final : public LocalStore {
     std::atomic<uint64_t> size_bytes_;
     const uint32_t alignment_bytes_;
     std::atomic<bool> flush_failed_{false};
+    // The kernel lets one thread at a time write to a file's cache, and those that wait spin: that
+    // costs more processor time than the writing.
+    std::mutex cached_write_;
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;

@@ -41,6 +41,11 @@ Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
     return store;
 }
 
+Result<> LocalStore::run_here(const StoreRequest& request) {
+    return fail(Errc::unsupported, "disk {}: {} in the caller's thread", name(),
+                to_string(request.operation));
+}
+
 Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request) {
     const auto refuse = [&](const std::string& why) {
         return fail(Errc::invalid_argument, "disk {}: {} at {} of {} bytes: {}", store.name(),

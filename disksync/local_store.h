@@ -80,6 +80,11 @@ class LocalStore {
     virtual Result<> submit(StoreRequest&& request) = 0;
     virtual Result<> close() = 0;
 
+    // Some stores can do a read or a write in the caller's thread, which then waits for it: for a
+    // small one that costs less than handing it over.
+    virtual bool runs_here() const { return false; }
+    virtual Result<> run_here(const StoreRequest& request);
+
     virtual uint64_t size_bytes() const = 0;
     // Offsets and lengths are multiples of this: 512, or more where the device wants it.
     virtual uint32_t alignment_bytes() const = 0;

@@ -428,6 +428,43 @@ Result<> Node::outdate() {
     return {};
 }
 
+Result<std::vector<Generation>> Node::carry() {
+    std::vector<Generation> names;
+    for (const Disk& disk : disks_) {
+        const Superblock& superblock = disk.record.superblock();
+        if (superblock.peer_id != DiskId()) {
+            return fail(Errc::already_exists,
+                        "disk {}: there is a peer's copy, and its marks would be lost",
+                        superblock.disk);
+        }
+        const bool whole =
+            superblock.state == DiskState::up_to_date || superblock.state == DiskState::consistent;
+        if (!whole || superblock.generations.current == Generation()) {
+            return fail(Errc::denied, "disk {}: is {} and nothing to be copied", superblock.disk,
+                        to_string(superblock.state));
+        }
+        names.push_back(superblock.generations.current);
+    }
+    for (uint16_t index = 0; index < disks_.size(); ++index) {
+        Superblock next = disks_[index].record.superblock();
+        start_generation(next.generations, Generation(random_.next() | 2));
+        next.generation_shared = false;
+        next.generation_time_seconds = wall_seconds_;
+        disks_[index].record.bitmap().clear_all();
+        change_record(index, next);
+        event(NodeEvent::Weight::info, index, "carry",
+              fmt::format("a copy of generation {:016x} is going to be carried",
+                          names[index].value()));
+    }
+    // What is on its way to a store may reach it behind the copying.
+    for (const auto& [id, change] : changes_) {
+        if (!change.started || change.local_done || change.is_flush()) continue;
+        mark(disks_[change.disk], blocks_of(change.offset_bytes, change.length_bytes));
+    }
+    pump();
+    return names;
+}
+
 Result<> Node::resync_everything() {
     if (!streaming_out()) {
         return fail(Errc::busy, "a resync begins at the side that sends, with the peer connected");

@@ -88,6 +88,11 @@ class Node {
     Result<> invalidate();
     // The peer is known to have newer data.
     Result<> outdate();
+    // A copy of the stores is going to be carried to a site that has none yet: from here on, what
+    // is written is marked for it. What the copies will be called, disk by disk; they may be begun
+    // once records_durable().
+    Result<std::vector<Generation>> carry();
+    bool records_durable() const;
     // Every block of the peer is to be sent again.
     Result<> resync_everything();
     // A disk that has grown at this site.
@@ -119,7 +124,6 @@ class Node {
                            DiskRecord::Order order = DiskRecord::Order::any);
     void set_state(uint16_t disk, DiskState state, const std::string& why);
     void records_changed();
-    bool records_durable() const;
     void finish_promotion();
     void finish_demotion();
     DiskStatus disk_status(uint16_t index) const;
@@ -291,6 +295,7 @@ class Node {
     uint32_t flushes_left_ = 0;
     uint64_t flush_covers_ = 0;
     uint64_t undurable_bytes_ = 0;
+    bool undurable_changes_ = false;  // among them writes of the VM
     std::optional<Instant> undurable_since_;
 };
 

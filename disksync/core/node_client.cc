@@ -287,6 +287,8 @@ void Node::local_write_failed(Change& change, Error error) {
     }
     event(NodeEvent::Weight::error, change.disk, full ? "no-space" : "io-error", error.context);
     change.error = std::move(error);
+    // The peer may have what this disk has not: it is sent what is here now.
+    if (!change.is_flush() && streaming_out()) start_resync(change.disk, false);
 }
 
 void Node::detach(uint16_t index, const Error& error) {

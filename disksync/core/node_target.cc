@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kLookAhead = 128;                          // frames
 constexpr uint64_t kIncomingBytesMax = uint64_t{64} << 20;  // then the connection has to wait
 constexpr uint64_t kIncomingFramesMax = 16384;
+constexpr int64_t kResyncPatience = 8;
 
 BlockDigest digest_of(std::span<const std::byte> block) {
     const XXH128_hash_t hash = XXH3_128bits(block.data(), block.size());
@@ -313,6 +314,7 @@ void Node::pop_done() {
         incoming_bytes_ -= incoming.frame.payload.size();
         if (incoming.writes()) {
             undurable_bytes_ += incoming.length_bytes;
+            undurable_changes_ |= incoming.is_change();
             if (!undurable_since_) undurable_since_ = now_;
         } else if (!undurable_since_ && !flushing_) {
             own_.durable = own_.applied;  // nothing before it waits for a flush
@@ -328,9 +330,13 @@ void Node::pop_done() {
 
 void Node::maybe_flush_target() {
     if (!undurable_since_) return;
-    const bool eager = peer_mode_ == Mode::sync && own_.applied == own_.received;
-    if (eager || flush_soon_ || undurable_bytes_ >= config_.durable_bytes ||
-        now_ - *undurable_since_ >= config_.durable_interval) {
+    const bool eager =
+        undurable_changes_ && peer_mode_ == Mode::sync && own_.applied == own_.received;
+    // Nobody waits for blocks of a resync: fewer flushes let the disk do more between them.
+    const int64_t patience = undurable_changes_ ? 1 : kResyncPatience;
+    if (eager || flush_soon_ ||
+        undurable_bytes_ >= config_.durable_bytes * static_cast<uint64_t>(patience) ||
+        now_ - *undurable_since_ >= config_.durable_interval * patience) {
         flush_target(false);
     }
 }
@@ -345,6 +351,7 @@ void Node::flush_target(bool again) {
     flush_soon_ = false;
     flush_covers_ = own_.applied;
     undurable_bytes_ = 0;
+    undurable_changes_ = false;
     undurable_since_.reset();
     flushes_left_ = 0;
     for (uint16_t index = 0; index < disks_.size(); ++index) {

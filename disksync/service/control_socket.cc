@@ -1,5 +1,6 @@
 #include "disksync/service/control_socket.h"
 
+#include <atomic>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -109,7 +110,7 @@ class ControlSocket::Impl : public std::enable_shared_from_this<ControlSocket::I
     const std::string path_;
     Local::acceptor acceptor_;
     const Handler handler_;
-    size_t connections_ = 0;
+    std::atomic<size_t> connections_ = 0;  // an answer's last copy may end in any thread
 };
 
 void ControlSocket::Impl::serve(Local::socket socket) {

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <fcntl.h>
 #include <future>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ constexpr std::chrono::microseconds kTickAtMost(200);
 constexpr std::chrono::seconds kDemoteLimit(20);
 constexpr std::chrono::seconds kPeerLimit(4);
 constexpr std::time_t kFollowSeconds = 5;
+constexpr int kMallocKeepsBytes = 32 << 20;
+constexpr uint64_t kHereBytesMax = 65536;  // what a submitting thread reads or writes itself
 constexpr size_t kEventsKept = 256;
 constexpr off_t kJournalBytesMax = off_t{16} << 20;
 
@@ -34,11 +37,26 @@ StoreOptions options_of(const GroupConfig& config) {
     return options;
 }
 
+StoreRequest request_of(LocalIo& io) {
+    StoreRequest request;
+    request.operation = io.operation;
+    request.offset_bytes = io.offset_bytes;
+    request.length_bytes = io.length_bytes;
+    request.buffer = io.data.writable();
+    request.fua = io.fua;
+    request.keep_allocated = io.keep_allocated;
+    return request;
+}
+
 }  // namespace
 
 // ---- life
 
 Result<std::unique_ptr<Group>> Group::start(const GroupConfig& config) {
+    // Blocks come and go by the megabyte: memory that is given back is faulted in again, page by
+    // page, for each of them.
+    ::mallopt(M_MMAP_THRESHOLD, kMallocKeepsBytes);
+    ::mallopt(M_TRIM_THRESHOLD, 4 * kMallocKeepsBytes);
     std::unique_ptr<Group> group(new Group(config));
     FT_TRY_VOID(group->open());
     group->thread_ = std::thread([raw = group.get()] { raw->main(); });
@@ -98,6 +116,7 @@ Result<> Group::open() {
     if (!journal_) return fail_errno(errno, "journal {}", config_.journal);
     FT_TRY(control_, ControlSocket::start(context_, config_.control_socket,
                                           [this](const std::string& line, auto reply) {
+                                              const std::lock_guard core(core_);
                                               command(line, std::move(reply));
                                           }));
     FT_TRY_VOID(open_link());
@@ -109,7 +128,7 @@ Result<> Group::open() {
 
 void Group::main() {
     beat_timer_ = std::make_unique<boost::asio::steady_timer>(context_);
-    beat();
+    post([this] { beat(); });
     context_.run();
 }
 
@@ -140,12 +159,8 @@ void Group::stop() {
         if (slot.store) (void)slot.store->close();
         slot.files.reset();
     }
-    std::deque<Submitted> late;
-    {
-        const std::lock_guard lock(mutex_);
-        late.swap(submitted_);
-    }
-    for (Submitted& each : late) each.done(fail(Errc::closed, "the disk is shut down"), {});
+    const std::lock_guard core(core_);
+    shut_ = true;
     for (auto& [id, done] : completions_) done(fail(Errc::closed, "the disk is shut down"), {});
     completions_.clear();
 }
@@ -162,13 +177,21 @@ void Group::drain() {
             if (!node_->idle()) return std::nullopt;
             return Result<>();
         },
-        [this](const Result<>&) { context_.stop(); }, kDemoteLimit);
+        // Behind what the link has still to do.
+        [this](const Result<>&) { post([this] { context_.stop(); }); }, kDemoteLimit);
 }
 
 // ---- the node
 
+std::function<void()> Group::with_core(std::function<void()> task) {
+    return [this, task = std::move(task)] {
+        const std::lock_guard core(core_);
+        task();
+    };
+}
+
 void Group::post(std::function<void()> task) {
-    boost::asio::post(context_, std::move(task));
+    boost::asio::post(context_, with_core(std::move(task)));
 }
 
 void Group::tick_node() {
@@ -188,6 +211,7 @@ void Group::beat() {
     beat_timer_->expires_after(kBeat);
     beat_timer_->async_wait([this](const boost::system::error_code& error) {
         if (error) return;
+        const std::lock_guard core(core_);
         follow_schedule();
         input([](Node&) {});
         beat();
@@ -237,10 +261,12 @@ void Group::run_outputs() {
             completions_.erase(found);
             done(std::move(answer.result), answer.data);
         }
+        outputs_again_ |= take_done();
     } while (outputs_again_);
     running_outputs_ = false;
     settle_waiters();
-    if (const auto link = link_; link && node_->wants_frames()) link->resume();
+    wants_frames_ = node_->wants_frames();
+    if (const auto link = link_; link && wants_frames_) link->resume();
 }
 
 void Group::wait_until(std::function<std::optional<Result<>>()> settled,
@@ -285,56 +311,68 @@ void Group::run_local(LocalIo&& io) {
         });
         return;
     }
+    const bool moves =
+        io.operation == StoreOperation::read || io.operation == StoreOperation::write;
+    if (collected_ != nullptr && collected_->empty() && moves && io.fua == Fua::no &&
+        io.length_bytes <= kHereBytesMax && slot.store->runs_here()) {
+        collected_->push_back(std::move(io));
+        return;
+    }
     if (!slot.waiting.empty() ||
         slot.store->status().requests_in_flight >= slot.store->requests_in_flight_max()) {
         slot.waiting.push_back(std::move(io));
         return;
     }
-    StoreRequest request;
-    request.operation = io.operation;
-    request.offset_bytes = io.offset_bytes;
-    request.length_bytes = io.length_bytes;
-    request.buffer = io.data.writable();
-    request.fua = io.fua;
-    request.keep_allocated = io.keep_allocated;
+    StoreRequest request = request_of(io);
     request.done = [this, disk, ticket, data = io.data](Result<> result) {
-        LocalDone done;
-        done.ticket = ticket;
-        done.result = std::move(result);
-        local_done(std::move(done), disk);
+        local_done({ticket, std::move(result), {}}, disk);
     };
     auto submitted = slot.store->submit(std::move(request));
-    if (submitted) return;
-    LocalDone done;
-    done.ticket = ticket;
-    done.result = std::move(submitted);
-    local_done(std::move(done), disk);
+    if (!submitted) keep_done({ticket, std::move(submitted), {}}, disk);
 }
 
-// Any thread.
-void Group::local_done(LocalDone&& done, uint16_t disk) {
+// Without the core's lock, in the thread that submitted.
+void Group::run_here(LocalIo&& io) {
+    StoreRequest request = request_of(io);
+    request.done = [](const Result<>&) {};
+    LocalDone done{io.ticket, stores_[io.disk].store->run_here(request), {}};
+    const std::lock_guard core(core_);
+    tick_node();
+    node_->local_done(std::move(done));
+    run_outputs();
+}
+
+void Group::keep_done(LocalDone&& done, uint16_t disk) {
     const std::lock_guard lock(mutex_);
     done_.emplace_back(std::move(done), disk);
-    if (std::exchange(posted_, true)) return;
-    post([this] { take_done(); });
 }
 
-void Group::take_done() {
+// A store's thread. Of several that are done at once, the first one brings all to the core.
+void Group::local_done(LocalDone&& done, uint16_t disk) {
+    {
+        const std::lock_guard lock(mutex_);
+        done_.emplace_back(std::move(done), disk);
+        if (std::exchange(done_cared_for_, true)) return;
+    }
+    const std::lock_guard core(core_);
+    tick_node();
+    run_outputs();
+}
+
+// True: there was something.
+bool Group::take_done() {
     std::vector<std::pair<LocalDone, uint16_t>> taken;
     {
         const std::lock_guard lock(mutex_);
-        posted_ = false;
+        done_cared_for_ = false;
         taken.swap(done_);
     }
-    take_submitted();
-    if (taken.empty()) return;
-    tick_node();
     for (auto& [done, disk] : taken) node_->local_done(std::move(done));
     for (auto& [done, disk] : taken) {
         std::deque<LocalIo> waiting = std::exchange(stores_[disk].waiting, {});
         for (LocalIo& io : waiting) run_local(std::move(io));
     }
-    run_outputs();
+    return !taken.empty();
 }
 
 void Group::run_file(FileIo&& io) {
@@ -356,32 +394,24 @@ void Group::run_file(FileIo&& io) {
 // ---- requests
 
 void Group::submit(Request&& request, Completion done) {
-    const std::lock_guard lock(mutex_);
-    submitted_.push_back({std::move(request), std::move(done)});
-    if (std::exchange(posted_, true)) return;
-    post([this] { take_done(); });
-}
-
-void Group::take_submitted() {
-    std::deque<Submitted> taken;
+    std::vector<LocalIo> own;
     {
-        const std::lock_guard lock(mutex_);
-        taken.swap(submitted_);
+        const std::lock_guard core(core_);
+        if (shut_) return done(fail(Errc::closed, "the disk is shut down"), {});
+        NodeRequest asked;
+        asked.id = next_request_++;
+        asked.disk = request.disk;
+        asked.operation = request.operation;
+        asked.offset_bytes = request.offset_bytes;
+        asked.length_bytes = request.length_bytes;
+        asked.data = std::move(request.data);
+        asked.fua = request.fua;
+        completions_.emplace(asked.id, std::move(done));
+        collected_ = &own;
+        input([&](Node& node) { node.request(std::move(asked)); });
+        collected_ = nullptr;
     }
-    if (taken.empty()) return;
-    for (Submitted& each : taken) {
-        NodeRequest request;
-        request.id = next_request_++;
-        request.disk = each.request.disk;
-        request.operation = each.request.operation;
-        request.offset_bytes = each.request.offset_bytes;
-        request.length_bytes = each.request.length_bytes;
-        request.data = std::move(each.request.data);
-        request.fua = each.request.fua;
-        completions_.emplace(request.id, std::move(each.done));
-        node_->request(std::move(request));
-    }
-    input([](Node&) {});
+    for (LocalIo& io : own) run_here(std::move(io));
 }
 
 Result<> Group::open_for_writing() {
@@ -479,7 +509,8 @@ void Group::record(const VerifyFinding& finding) {
 
 // ---- creation
 
-Result<> create_group(const GroupConfig& config, FirstContents contents) {
+Result<> create_group(const GroupConfig& config, FirstContents contents,
+                      const CarriedCopies& carried) {
     for (const DiskPaths& paths : config.disks) {
         FT_TRY(const auto store, open_store(paths.store, options_of(config)));
         Superblock first;
@@ -488,7 +519,9 @@ Result<> create_group(const GroupConfig& config, FirstContents contents) {
         first.size_bytes = store->size_bytes();
         FT_TRY(const uint64_t id, random_id());
         first.id = DiskId(id);
-        if (contents != FirstContents::blank) first.state = DiskState::up_to_date;
+        if (contents == FirstContents::empty || contents == FirstContents::data) {
+            first.state = DiskState::up_to_date;
+        }
         if (contents == FirstContents::empty) {
             first.generations.current = kEmptyGeneration;
             first.generation_shared = true;
@@ -496,6 +529,14 @@ Result<> create_group(const GroupConfig& config, FirstContents contents) {
             FT_TRY(const uint64_t generation, random_id());
             first.generations.current = Generation(generation | 2);
             first.generation_time_seconds = std::time(nullptr);
+        } else if (contents == FirstContents::carried) {
+            // Made while the original was written: whole only with what is marked there.
+            const auto name = carried.find(std::string(paths.name.view()));
+            if (name == carried.end()) {
+                return fail(Errc::invalid_argument,
+                            "disk {}: is not among the copies that were carried", paths.name);
+            }
+            first.generations.current = name->second;
         }
         FT_TRY(std::unique_ptr<env::Storage> file, env::StorageFile::create(paths.metadata));
         const auto created = DiskMetadata::create(std::move(file), first);

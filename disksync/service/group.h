@@ -1,9 +1,13 @@
 // Group: the replicated disks of one VM at one site, running: a Node (core/node.h), the stores and
 // side files under it, the connection to the peer, and the control socket.
 //
-// Threads: start(), stop() and submit() from any thread; a core thread owns the Node, the
-// connection and the control socket; a thread for each disk writes its side files; stores have
-// threads of their own. Completions of submit() run on the core thread and must not block.
+// Threads: start(), stop() and submit() from any thread. What belongs together, the Node, which
+// connection counts, who waits for what, is the core, under one lock. Whoever has something for it
+// takes the lock and does all that follows from it: a caller of submit(), a store's thread, the io
+// thread, which has the sockets and timers. A small request to a store that can is done in the
+// thread that submits it, so that it costs no change of thread at all. A thread for each disk
+// writes its side files. Completions run with the core's lock: they must not block, nor call this.
+// Order of locks: the core's, then any other.
 //
 // INVARIANTS
 //   - A request that submit() took is answered exactly once; stop() answers what is left with
@@ -23,6 +27,7 @@
 #include <condition_variable>
 #include <ctime>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -70,10 +75,6 @@ class Group {
         std::unique_ptr<SideFiles> files;
         std::deque<LocalIo> waiting;  // the store has enough to do
     };
-    struct Submitted {
-        Request request;
-        Completion done;
-    };
     explicit Group(const GroupConfig& config) : config_(config) {}
 
     // ---- group.cc: life, requests, stores
@@ -81,14 +82,16 @@ class Group {
     Result<Node::DiskConfig> open_disk(uint16_t index);
     void main();
     void drain();
+    std::function<void()> with_core(std::function<void()> task);
     void post(std::function<void()> task);
     void input(const std::function<void(Node&)>& act);
     void tick_node();
     void run_outputs();
     void run_local(LocalIo&& io);
+    void run_here(LocalIo&& io);
+    void keep_done(LocalDone&& done, uint16_t disk);
     void local_done(LocalDone&& done, uint16_t disk);
-    void take_done();
-    void take_submitted();
+    bool take_done();
     void run_file(FileIo&& io);
     void beat();
     void follow_schedule();
@@ -114,6 +117,7 @@ class Group {
     void command(const std::string& line, ControlSocket::Reply reply);
     Result<std::string> simple_command(const std::vector<std::string>& words);
     Result<std::string> disk_command(const std::vector<std::string>& words);
+    void carry_command(const ControlSocket::Reply& reply);
     void role_command(const std::vector<std::string>& words, const ControlSocket::Reply& reply);
     boost::json::object policies_json() const;
     std::string status_text();
@@ -123,7 +127,12 @@ class Group {
     const GroupConfig config_;
     boost::asio::io_context context_{1};
     std::vector<StoreSlot> stores_;
+    std::mutex core_;  // of everything below that is not said to be of another's
     std::unique_ptr<Node> node_;
+    // What the thread that submits will do itself: at most one.
+    std::vector<LocalIo>* collected_ = nullptr;
+    std::atomic<bool> wants_frames_{true};
+    bool shut_ = false;
     std::unique_ptr<ControlSocket> control_;
     UniqueFd journal_;
     Instant last_tick_{};
@@ -156,20 +165,23 @@ class Group {
     std::vector<std::shared_ptr<SyncLink>> greeting_;  // in their handshakes
 
     std::mutex mutex_;
-    std::deque<Submitted> submitted_;
     std::vector<std::pair<LocalDone, uint16_t>> done_;
     std::vector<uint64_t> sizes_;  // as the metadata says
-    bool posted_ = false;
+    bool done_cared_for_ = false;  // somebody is on the way to the core's lock for done_
     bool stopping_ = false;
     std::thread thread_;
 };
 
 // Makes the metadata of every disk of the configuration. Nothing may serve them.
 enum class FirstContents : uint8_t {
-    blank = 1,  // to be filled by the peer
-    data = 2,   // this copy has the data
-    empty = 3,  // both copies are of zeroes, at both sites
+    blank = 1,    // to be filled by the peer
+    data = 2,     // this copy has the data
+    empty = 3,    // both copies are of zeroes, at both sites
+    carried = 4,  // a copy of the peer's, made while that went on
 };
-Result<> create_group(const GroupConfig& config, FirstContents contents);
+// What a copy that was carried here is called, by disk (`disksync carry`).
+using CarriedCopies = std::map<std::string, Generation>;
+Result<> create_group(const GroupConfig& config, FirstContents contents,
+                      const CarriedCopies& carried = {});
 
 }  // namespace antipode::disksync

@@ -126,7 +126,7 @@ std::string Group::status_text() {
                       {"resync_rate_max", rate_max_},
                       {"policies", policies_json()}};
     if (link_) {
-        const SyncLink::Counts& counts = link_->counts();
+        const SyncLink::Counts counts = link_->counts();
         made["line"] = json::object{{"sent_bytes", counts.sent_bytes},
                                     {"sent_wire_bytes", counts.sent_wire_bytes},
                                     {"received_bytes", counts.received_bytes},
@@ -223,6 +223,25 @@ Result<std::string> Group::simple_command(const std::vector<std::string>& words)
     return answer_of(done);
 }
 
+// Answered when the copying may begin.
+void Group::carry_command(const ControlSocket::Reply& reply) {
+    Result<std::vector<Generation>> names = fail(Errc::busy, "not asked");
+    input([&](Node& node) { names = node.carry(); });
+    if (!names) return reply(refusal(names.error()));
+    json::object copies;
+    for (size_t index = 0; index < names->size(); ++index) {
+        copies[config_.disks[index].name.view()] = hex((*names)[index]);
+    }
+    const std::string text = json::serialize(json::object{{"carried", std::move(copies)}});
+    wait_until(
+        [this]() -> std::optional<Result<>> {
+            if (!node_->records_durable()) return std::nullopt;
+            return Result<>();
+        },
+        [reply, text](const Result<>& result) { reply(result ? text : refusal(result.error())); },
+        kRoleLimit);
+}
+
 // promote [force], demote: answered when it is so.
 void Group::role_command(const std::vector<std::string>& words, const ControlSocket::Reply& reply) {
     const bool promote = words[0] == "promote";
@@ -244,6 +263,7 @@ void Group::command(const std::string& line, ControlSocket::Reply reply) {
     const std::vector<std::string> words = words_of(line);
     if (words.empty()) return reply(R"({"error":"no command"})");
     if (words[0] == "promote" || words[0] == "demote") return role_command(words, reply);
+    if (words[0] == "carry" && words.size() == 1) return carry_command(reply);
     auto answered = simple_command(words);
     reply(answered ? *answered : refusal(answered.error()));
 }

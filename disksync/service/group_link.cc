@@ -1,5 +1,6 @@
 // Group: the connection to the peer.
 #include <boost/asio/connect.hpp>
+#include <boost/asio/post.hpp>
 
 #include "common/base/log.h"
 #include "disksync/service/group.h"
@@ -51,6 +52,7 @@ Result<> Group::open_link() {
 void Group::accept() {
     acceptor_->async_accept([this](const error_code& error, tcp::socket socket) {
         if (error == asio::error::operation_aborted) return;
+        const std::lock_guard core(core_);
         if (!error && !detached_by_operator_ && greeting_.size() < kGreetingMax) {
             adopt(std::move(socket), env::TlsRole::server);
         }
@@ -63,6 +65,7 @@ void Group::dial_later(Duration delay) {
     dial_pending_ = true;
     dial_timer_->expires_after(delay);
     dial_timer_->async_wait([this](const error_code& error) {
+        const std::lock_guard core(core_);
         dial_pending_ = false;
         if (!error && !link_ && !detached_by_operator_) dial();
     });
@@ -73,11 +76,13 @@ void Group::dial() {
     dialling_ = std::make_unique<tcp::socket>(context_);
     dial_timer_->expires_after(kDialLimit);
     dial_timer_->async_wait([this](const error_code& error) {
+        const std::lock_guard core(core_);
         error_code ignored;
         if (!error && dialling_) dialling_->close(ignored);
         if (!error) resolver_->cancel();
     });
     const auto over = [this](const error_code& error) {
+        const std::lock_guard core(core_);
         dial_pending_ = false;
         dial_timer_->cancel();
         if (!error && !link_) return adopt(std::move(*dialling_), env::TlsRole::client);
@@ -89,6 +94,7 @@ void Group::dial() {
         config_.address.host, config_.address.port,
         [this, over](const error_code& error, const tcp::resolver::results_type& found) {
             if (error) return over(error);
+            const std::lock_guard core(core_);
             asio::async_connect(
                 *dialling_, found,
                 [over](const error_code& failed, const tcp::endpoint&) { over(failed); });
@@ -112,17 +118,22 @@ void Group::adopt(tcp::socket socket, env::TlsRole role) {
     }
     const auto link = std::make_shared<std::weak_ptr<SyncLink>>();
     SyncLink::Owner owner;
-    owner.ready = [this, link] { link_ready(link->lock()); };
+    owner.ready = with_core([this, link] { link_ready(link->lock()); });
     owner.received = [this, link](SyncFrame&& frame) {
+        const std::lock_guard core(core_);
         if (link->lock() != link_) return;
         input([&](Node& node) { node.received(std::move(frame)); });
     };
-    owner.wants_frames = [this] { return node_->wants_frames(); };
+    owner.wants_frames = [this] { return wants_frames_.load(); };
     owner.queued = [this, link](uint64_t bytes) {
+        const std::lock_guard core(core_);
         if (link->lock() != link_) return;
         input([&](Node& node) { node.link_queue(bytes); });
     };
-    owner.closed = [this, link](const std::string& reason) { link_closed(link->lock(), reason); };
+    owner.closed = [this, link](const std::string& reason) {
+        const std::lock_guard core(core_);
+        link_closed(link->lock(), reason);
+    };
     const auto made = std::make_shared<SyncLink>(std::move(*stream), config_.peer,
                                                  config_.compression, std::move(owner));
     *link = made;
@@ -130,12 +141,14 @@ void Group::adopt(tcp::socket socket, env::TlsRole role) {
     // A peer that never ends its handshake holds one of a few places, and not for ever.
     const auto timer = std::make_shared<asio::steady_timer>(context_, kDialLimit);
     timer->async_wait([this, timer, weak = std::weak_ptr(made)](const error_code&) {
+        const std::lock_guard core(core_);
         const auto late = weak.lock();
         if (!late || late->is_ready()) return;
         late->close();
         link_closed(late, "the TLS handshake takes too long");
     });
-    made->start();
+    // It calls us, and this thread has the core's lock.
+    asio::post(context_, [made] { made->start(); });
 }
 
 void Group::link_ready(const std::shared_ptr<SyncLink>& link) {

@@ -1,6 +1,7 @@
 // disksync: the command for replicated disks. docs/OPERATIONS.md shows its use.
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
+#include <charconv>
 #include <csignal>
 #include <iostream>
 
@@ -18,6 +19,7 @@ struct Options {
     std::string mode;
     bool as_json = false;
     bool force = false;
+    std::vector<std::string> carried;
     bool has_data = false;
     bool both_empty = false;
     bool preview = false;
@@ -126,11 +128,43 @@ Result<> resolve_command(const Options& options) {
     return {};
 }
 
+// DISK=GENERATION, as `carry` prints it.
+Result<CarriedCopies> carried_copies(const std::vector<std::string>& words) {
+    CarriedCopies copies;
+    for (const std::string& word : words) {
+        const size_t equals = word.find('=');
+        uint64_t generation = 0;
+        const char* const end = word.data() + word.size();
+        const char* const number = equals == std::string::npos ? end : word.data() + equals + 1;
+        const auto read = std::from_chars(number, end, generation, 16);
+        if (read.ec != std::errc() || read.ptr != end || generation == 0) {
+            return fail(Errc::invalid_argument, "--carried \"{}\": expected DISK=GENERATION", word);
+        }
+        copies[word.substr(0, equals)] = Generation(generation);
+    }
+    return copies;
+}
+
+Result<> carry_command(const Options& options) {
+    FT_TRY(const json::object answer, ask(options, "carry"));
+    for (const auto& [disk, generation] : answer.at("carried").as_object()) {
+        std::cout << disk << "=" << text_of(generation) << "\n";
+    }
+    return {};
+}
+
 Result<> create_command(const Options& options) {
-    if (options.has_data && options.both_empty) {
-        return fail(Errc::invalid_argument, "create: --has-data or --both-empty, not both");
+    const int ways = (options.has_data ? 1 : 0) + (options.both_empty ? 1 : 0) +
+                     (options.carried.empty() ? 0 : 1);
+    if (ways > 1) {
+        return fail(Errc::invalid_argument,
+                    "create: one of --has-data, --both-empty and --carried, or none");
     }
     FT_TRY(const GroupConfig config, load_group_config(options.config));
+    if (!options.carried.empty()) {
+        FT_TRY(const CarriedCopies copies, carried_copies(options.carried));
+        return create_group(config, FirstContents::carried, copies);
+    }
     const FirstContents contents = options.has_data     ? FirstContents::data
                                    : options.both_empty ? FirstContents::empty
                                                         : FirstContents::blank;
@@ -206,6 +240,10 @@ void describe(CLI::App& line, Options& options, Command& command) {
                            command, [&options] { return create_command(options); });
     create->add_flag("--has-data", options.has_data, "this copy has the data");
     create->add_flag("--both-empty", options.both_empty, "both copies are of zeroes");
+    create->add_option("--carried", options.carried,
+                       "DISK=GENERATION: the store is a copy that was carried here");
+    add(line, "carry", "before a copy of the stores is made, to be carried to a new peer", options,
+        command, [&options] { return carry_command(options); });
     add(line, "attach", "hold this site's copy, without serving it", options, command,
         [&options] { return attach_command(options); });
     add(line, "status", "roles, states, progress", options, command, [&options] {

@@ -25,7 +25,7 @@ SyncLink::SyncLink(std::unique_ptr<env::TlsStream> stream, Name expected_peer,
       expected_peer_(expected_peer),
       compression_(compression),
       owner_(std::move(owner)) {
-    counts_.compressing = compression == Compression::always;
+    compressing_ = compression == Compression::always;
 }
 
 void SyncLink::start() {
@@ -40,10 +40,29 @@ void SyncLink::failed(const std::string& reason) {
 }
 
 void SyncLink::close() {
+    {
+        const std::lock_guard lock(queue_mutex_);
+        if (std::exchange(closing_, true)) return;
+    }
+    boost::asio::post(stream_->socket().get_executor(),
+                      [self = shared_from_this()] { self->close_now(); });
+}
+
+void SyncLink::close_now() {
     if (ended_) return;
     write_some();
     ended_ = true;
     stream_->close();
+}
+
+SyncLink::Counts SyncLink::counts() const {
+    Counts counts;
+    counts.sent_bytes = sent_bytes_;
+    counts.sent_wire_bytes = sent_wire_bytes_;
+    counts.received_bytes = received_bytes_;
+    counts.received_wire_bytes = received_wire_bytes_;
+    counts.compressing = compressing_;
+    return counts;
 }
 
 void SyncLink::handshake() {
@@ -76,15 +95,22 @@ void SyncLink::handshake() {
 // ---- reading
 
 void SyncLink::resume() {
-    if (ready_ && !read_waiting_ && !reading_) read_some();
+    if (!paused_.exchange(false)) return;
+    boost::asio::post(stream_->socket().get_executor(), [self = shared_from_this()] {
+        if (self->ready_ && !self->read_waiting_ && !self->reading_) self->read_some();
+    });
 }
 
 void SyncLink::read_some() {
     reading_ = true;
     for (int frames = 0; !ended_ && frames < kFramesAtOnce; ++frames) {
         if (!owner_.wants_frames()) {
-            reading_ = false;
-            return;
+            paused_ = true;
+            // It may have changed its mind before it could know that we pause.
+            if (!owner_.wants_frames() || !paused_.exchange(false)) {
+                reading_ = false;
+                return;
+            }
         }
         const auto went = read_once();
         if (!went) {
@@ -101,7 +127,7 @@ void SyncLink::read_some() {
     read_waiting_ = true;
     boost::asio::post(stream_->socket().get_executor(), [self = shared_from_this()] {
         self->read_waiting_ = false;
-        self->resume();
+        self->read_some();
     });
 }
 
@@ -118,12 +144,12 @@ Result<bool> SyncLink::read_once() {
                               [self = shared_from_this()](const boost::system::error_code& error) {
                                   self->read_waiting_ = false;
                                   if (error) return self->failed(error.message());
-                                  self->resume();
+                                  self->read_some();
                               });
                 return false;
             }
             got_ += moved.bytes;
-            counts_.received_wire_bytes += moved.bytes;
+            received_wire_bytes_ += moved.bytes;
             if (moved.bytes < into.size()) continue;
         }
         got_ = 0;
@@ -137,7 +163,7 @@ Result<bool> SyncLink::read_once() {
         FT_TRY(wire::SyncFrame frame, wire::decode_sync_frame(header_, body_));
         body_ = {};
         FT_TRY_VOID(decompress(frame));
-        counts_.received_bytes += cost_of(frame);
+        received_bytes_ += cost_of(frame);
         owner_.received(std::move(frame));
         return true;
     }
@@ -147,10 +173,23 @@ Result<bool> SyncLink::read_once() {
 // ---- writing
 
 void SyncLink::send(wire::SyncFrame&& frame) {
-    if (ended_) return;
-    queued_bytes_ += cost_of(frame);
-    frames_.push_back(std::move(frame));
-    if (ready_ && !write_waiting_ && !writing_) write_some();
+    {
+        const std::lock_guard lock(queue_mutex_);
+        if (closing_) return;
+        queued_bytes_ += cost_of(frame);
+        frames_.push_back(std::move(frame));
+        if (std::exchange(flush_posted_, true)) return;
+    }
+    boost::asio::post(stream_->socket().get_executor(),
+                      [self = shared_from_this()] { self->flush(); });
+}
+
+void SyncLink::flush() {
+    {
+        const std::lock_guard lock(queue_mutex_);
+        flush_posted_ = false;
+    }
+    if (!ended_) write_some();
 }
 
 // The other side's compressor has made one stream of all its pieces.
@@ -171,7 +210,7 @@ Result<> SyncLink::decompress(wire::SyncFrame& frame) {
 Result<> SyncLink::compress(wire::SyncFrame& frame) {
     const bool data =
         frame.type == wire::SyncType::write || frame.type == wire::SyncType::resync_data;
-    if (!counts_.compressing || !data || frame.payload.size() < kCompressFromBytes ||
+    if (!compressing_ || !data || frame.payload.size() < kCompressFromBytes ||
         wire::looks_incompressible(frame.payload.span())) {
         return {};
     }
@@ -194,13 +233,13 @@ void SyncLink::judge_line() {
     const Instant now = MonotonicClock::now();
     if (now - judged_at_ < kJudgeInterval) return;
     const double seconds = std::chrono::duration<double>(now - judged_at_).count();
-    const auto bytes = static_cast<double>(counts_.sent_wire_bytes - judged_wire_bytes_);
+    const auto bytes = static_cast<double>(sent_wire_bytes_ - judged_wire_bytes_);
     // A line that was idle for most of the time says nothing about itself.
     if (judged_at_ != Instant() && seconds < 2 && bytes > 0) {
-        counts_.compressing = line_was_full_ && bytes / seconds < kSlowLineBytesPerSecond;
+        compressing_ = line_was_full_ && bytes / seconds < kSlowLineBytesPerSecond;
     }
     judged_at_ = now;
-    judged_wire_bytes_ = counts_.sent_wire_bytes;
+    judged_wire_bytes_ = sent_wire_bytes_;
     line_was_full_ = false;
 }
 
@@ -209,9 +248,16 @@ Result<bool> SyncLink::fill_buffer() {
     buffer_.clear();
     written_ = 0;
     judge_line();
-    while (!frames_.empty() && buffer_.size() < kBufferBytes) {
-        wire::SyncFrame& frame = frames_.front();
-        const uint64_t cost = cost_of(frame);
+    while (buffer_.size() < kBufferBytes) {
+        wire::SyncFrame frame;
+        {
+            const std::lock_guard lock(queue_mutex_);
+            if (frames_.empty()) break;
+            frame = std::move(frames_.front());
+            frames_.pop_front();
+            queued_bytes_ -= cost_of(frame);
+        }
+        sent_bytes_ += cost_of(frame);
         FT_TRY_VOID(compress(frame));
         const std::vector<std::byte> head = wire::encode_head(frame);
         buffer_.append(reinterpret_cast<const char*>(head.data()), head.size());
@@ -219,9 +265,6 @@ Result<bool> SyncLink::fill_buffer() {
             buffer_.append(reinterpret_cast<const char*>(frame.payload.data()),
                            frame.payload.size());
         }
-        queued_bytes_ -= cost;
-        counts_.sent_bytes += cost;
-        frames_.pop_front();
     }
     return !buffer_.empty();
 }
@@ -244,7 +287,7 @@ void SyncLink::write_some() {
             return failed(moved.error().context);
         }
         written_ += moved->bytes;
-        counts_.sent_wire_bytes += moved->bytes;
+        sent_wire_bytes_ += moved->bytes;
         if (moved->bytes != 0) continue;
         line_was_full_ = true;
         write_waiting_ = true;
@@ -257,7 +300,13 @@ void SyncLink::write_some() {
         break;
     }
     writing_ = false;
-    if (!ended_) owner_.queued(queued_bytes_ + buffer_.size() - written_);
+    if (ended_) return;
+    uint64_t queued = buffer_.size() - written_;
+    {
+        const std::lock_guard lock(queue_mutex_);
+        queued += queued_bytes_;
+    }
+    owner_.queued(queued);
 }
 
 }  // namespace antipode::disksync

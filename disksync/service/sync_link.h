@@ -1,18 +1,24 @@
 // SyncLink: one TLS connection to the peer that carries SyncFrames, in order, both ways.
 //
-// Everything on the core thread's io_context. Frames to send wait in a queue here; the node is told
-// how many bytes do, and stops reading for a resync when it is too many. Reading stops while the
-// owner does not want frames, so that TCP makes the peer wait.
+// Frames to send wait in a queue here; the node is told how many bytes do, and stops reading for a
+// resync when it is too many. Reading stops while the owner does not want frames, so that TCP makes
+// the peer wait.
+//
+// Threads: send(), resume(), close() and counts() from any; the rest, and all calls of the owner,
+// on the io_context's one thread. Nothing is called from within send(), resume() or close().
 //
 // INVARIANTS
 //   - The peer's certificate names a site, and that site is the configured one; else nothing is
 //     read.
-//   - closed() is called once, unless close() came first; after either nothing is called any more.
+//   - closed() is called once, unless close() came first. What close() overtakes may still be
+//     called: an owner that has closed a link ignores it.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -43,17 +49,19 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
     SyncLink(std::unique_ptr<env::TlsStream> stream, Name expected_peer, Compression compression,
              Owner owner);
 
-    void start();
+    void start();  // on the io thread
     void send(wire::SyncFrame&& frame);
     // The owner wants frames again.
     void resume();
     // What has been queued is tried once more; then the connection ends.
     void close();
     bool is_ready() const { return ready_; }
-    const Counts& counts() const { return counts_; }
+    Counts counts() const;
     const std::string& peer_address() const { return stream_->peer_address(); }
 
   private:
+    void flush();
+    void close_now();
     void handshake();
     void read_some();
     Result<bool> read_once();
@@ -77,15 +85,24 @@ class SyncLink : public std::enable_shared_from_this<SyncLink> {
     size_t got_ = 0;
     bool read_waiting_ = false;
     bool reading_ = false;
+    std::atomic<bool> paused_{false};  // the owner wants no frames for now
 
+    std::mutex queue_mutex_;
     std::deque<wire::SyncFrame> frames_;
+    uint64_t queued_bytes_ = 0;
+    bool flush_posted_ = false;
+    bool closing_ = false;
+
     std::string buffer_;
     size_t written_ = 0;
-    uint64_t queued_bytes_ = 0;
     bool write_waiting_ = false;
     bool writing_ = false;
 
-    Counts counts_;
+    std::atomic<uint64_t> sent_bytes_{0};
+    std::atomic<uint64_t> sent_wire_bytes_{0};
+    std::atomic<uint64_t> received_bytes_{0};
+    std::atomic<uint64_t> received_wire_bytes_{0};
+    std::atomic<bool> compressing_{false};
     std::optional<wire::Compressor> compressor_;
     std::optional<wire::Decompressor> decompressor_;
     // Of the last while, to judge the line by.

@@ -4,6 +4,7 @@ to it, either side is killed, and what both hold is compared with a model of wha
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -78,6 +79,27 @@ class ReplicatedDisk(case.Case):
         self.assertEqual(self.a.disk()["verify_differences"], 0)
         self.assert_equal_images()
         subprocess.run(["cmp", self.a.image, source], check=True)
+
+    def test_a_carried_copy_needs_only_what_was_written_since(self):
+        with open(self.a.image, "r+b") as image:
+            image.write(random.Random(4).randbytes(16 << 20))
+        self.a.command("create", "--has-data")
+        self.a.start(serve=True)
+        self.a.command("promote")
+        self.a.nbdsh("h.pwrite(b'before' * 4096, 0); h.flush()")
+        names = self.a.command("carry").stdout.split()
+        self.assertEqual([name.split("=")[0] for name in names], ["sda"])
+        shutil.copyfile(self.a.image, self.b.image)
+        self.a.nbdsh("for at in (1, 7, 200): h.pwrite(b'since' * 4096, at * 65536)\nh.flush()")
+        refused = self.b.command("create", "--carried", "sdb=12", check=False)
+        self.assertIn("not among the copies", refused.stderr)
+        self.b.command("create", "--carried", *names)
+        self.b.start(serve=False)
+        self.pair.wait_in_sync()
+        done = next(event["text"] for event in self.a.events() if event["event"] == "resync-done")
+        self.assertTrue(done.startswith("3 blocks"), done)
+        self.assertNotEqual(self.a.command("carry", check=False).returncode, 0)  # there is a peer now
+        self.assert_equal_images()
 
     def test_data_is_compressed_on_the_line(self):
         for site in self.pair.sites:

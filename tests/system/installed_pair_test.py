@@ -99,7 +99,8 @@ class InstalledPair(case.Case):
         cls.clean.install(cls.packages)
         # As udev makes it: the replicator has it by its group alone.
         kvm = os.stat("/dev/kvm").st_rdev
-        cls.clean.run("sh", "-c", f"rm -f /dev/kvm && mknod -m 660 /dev/kvm c {os.major(kvm)} {os.minor(kvm)} && chgrp kvm /dev/kvm")
+        cls.clean.run("sh", "-c", f"rm -f /dev/kvm && mknod /dev/kvm c {os.major(kvm)} {os.minor(kvm)} && "
+                                  "chgrp kvm /dev/kvm && chmod 660 /dev/kvm")
 
     def setUp(self):
         super().setUp()

@@ -135,7 +135,6 @@ class InstalledPair(case.Case):
         site.run("antipode-ca", "sign", "--directory", "/root/ca", "--site", name, "--pairs", "*", "--out", "/etc/antipode/site/site")
         site.run("sh", "-c", "cp /root/ca/ca.pem /etc/antipode/site/ && cd /etc/antipode/site && "
                              "chown root:antipode-keys site.key && chmod 640 site.key")
-        site.run("install", "-d", "-o", "antipode-web", "-g", "antipode-web", "-m", "700", "/var/lib/antipode/web")
         site.run("antipode-web", "user", "add", "admin", user="antipode-web", text=PASSWORD)
         token = site.run("antipode-web", "token", "add", "root", "--role", "admin", user="antipode-web").stdout
         folder = os.path.join(self.folder, name, "root")

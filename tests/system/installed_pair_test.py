@@ -211,10 +211,19 @@ class InstalledPair(case.Case):
         wait.until("the other site has it", lambda: b.status()["word"] == "protected", 60, interval=0.3)
         at_a.stop()
         wait.until("the VM goes on alone", lambda: b.status()["word"] == "solo", 30, interval=0.3)
-        at_a = a.start("antipode-replicator@", VM)
-        wait.until("the VM is protected", lambda: b.status()["word"] == "protected", 60, interval=0.3)
-        for daemon in (at_a, at_b):
-            daemon.stop()
+        self.replace(a, b, guests.disk_writer(), at_b)
+
+    def replace(self, site, survivor, guest, running):
+        """A site that lost its disks and state and kept its keys comes as a new backup, is seeded, and takes over."""
+        shutil.rmtree(site.path("lib", VM))
+        self.vm_files(site, guest)
+        replaced = site.start("antipode-replicator@", VM)
+        wait.until("the VM is protected", lambda: survivor.status()["word"] == "protected", 60, interval=0.3)
+        running.kill()
+        wait.until("the replaced site has it", lambda: site.status()["word"] == "solo", 60, interval=0.3)
+        before = len(site.antipode("console", VM))
+        wait.until("the VM works there", lambda: len(site.antipode("console", VM)) > before, 30, interval=0.3)
+        replaced.stop()
 
     def check_rights(self, site):
         folder = f"/etc/antipode/vms/{VM}"

@@ -73,6 +73,11 @@ command = ["/bin/sh", "-c", "echo $ANTIPODE_EVENT $ANTIPODE_PAIR $ANTIPODE_SITE 
     def status(self):
         return json.loads(self.antipode("--json", "status", self.pair.name).stdout)
 
+    def lines_told(self):
+        """By its hook."""
+        with open(self.told, encoding="utf-8") as file:
+            return file.readlines()
+
     def drill(self, *words, check=True):
         """Runs one to its end; (what the command said, the report)."""
         done = self.antipode("drill", "run", self.pair.name, *words, check=False)
@@ -168,9 +173,8 @@ class DrillReport(case.Case):
             self.assertIs(self.pair.primary(), self.pair.a)
         # What went live here told its hook, there and back.
         for page, site in ((self.a, "site-a"), (self.b, "site-b")):
-            wait.until("the hook was told", lambda p=page: os.path.exists(p.told) and len(open(p.told, encoding="utf-8").readlines()) >= 2, 10)
-            with open(page.told, encoding="utf-8") as file:
-                self.assertEqual(file.readline().split(), ["went_live", "vm0", site])
+            told = wait.until("the hook was told", lambda p=page: (lambda lines: lines if len(lines) >= 2 else None)(p.lines_told()), 10)
+            self.assertEqual(told[0].split(), ["went_live", "vm0", site])
         self.finish()
 
     def test_the_line_is_cut(self):
@@ -182,14 +186,16 @@ class DrillReport(case.Case):
         self.finish()
 
     def test_the_primary_is_killed(self):
-        def supervise():  # what systemd does
-            self.pair.a.process.finished(60)
-            self.pair.a.start()
-
-        systemd = threading.Thread(target=supervise)
-        systemd.start()
-        _, report, _ = self.a.drill("--kind", "fault", "--fault", "kill_primary", "--confirm", "vm0")
-        systemd.join()
+        done = []
+        operator = threading.Thread(target=lambda: done.append(
+            self.a.drill("--kind", "fault", "--fault", "kill_primary", "--confirm", "vm0")))
+        operator.start()
+        # What systemd does. (A process dies with the thread that started it: this one lives on.)
+        self.pair.a.process.finished(60)
+        self.pair.a.start()
+        operator.join()
+        self.assertEqual(len(done), 1, "the drill failed")
+        _, report, _ = done[0]
         self.assertIn("restarted", [entry["code"] for entry in report["timeline"]])
         # The site that went on is not on this host: its page knows when.
         self.assertIsNone(report["measured"]["rto_seconds"])

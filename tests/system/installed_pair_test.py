@@ -99,7 +99,8 @@ class InstalledPair(case.Case):
         cls.clean.install(cls.packages)
         # As udev makes it: the replicator has it by its group alone.
         kvm = os.stat("/dev/kvm").st_rdev
-        cls.clean.run("sh", "-c", f"rm -f /dev/kvm && mknod -m 660 /dev/kvm c {os.major(kvm)} {os.minor(kvm)} && chgrp kvm /dev/kvm")
+        cls.clean.run("sh", "-c", f"rm -f /dev/kvm && mknod /dev/kvm c {os.major(kvm)} {os.minor(kvm)} && "
+                                  "chgrp kvm /dev/kvm && chmod 660 /dev/kvm")
 
     def setUp(self):
         super().setUp()
@@ -134,7 +135,6 @@ class InstalledPair(case.Case):
         site.run("antipode-ca", "sign", "--directory", "/root/ca", "--site", name, "--pairs", "*", "--out", "/etc/antipode/site/site")
         site.run("sh", "-c", "cp /root/ca/ca.pem /etc/antipode/site/ && cd /etc/antipode/site && "
                              "chown root:antipode-keys site.key && chmod 640 site.key")
-        site.run("install", "-d", "-o", "antipode-web", "-g", "antipode-web", "-m", "700", "/var/lib/antipode/web")
         site.run("antipode-web", "user", "add", "admin", user="antipode-web", text=PASSWORD)
         token = site.run("antipode-web", "token", "add", "root", "--role", "admin", user="antipode-web").stdout
         folder = os.path.join(self.folder, name, "root")
@@ -211,10 +211,19 @@ class InstalledPair(case.Case):
         wait.until("the other site has it", lambda: b.status()["word"] == "protected", 60, interval=0.3)
         at_a.stop()
         wait.until("the VM goes on alone", lambda: b.status()["word"] == "solo", 30, interval=0.3)
-        at_a = a.start("antipode-replicator@", VM)
-        wait.until("the VM is protected", lambda: b.status()["word"] == "protected", 60, interval=0.3)
-        for daemon in (at_a, at_b):
-            daemon.stop()
+        self.replace(a, b, guests.disk_writer(), at_b)
+
+    def replace(self, site, survivor, guest, running):
+        """A site that lost its disks and state and kept its keys comes as a new backup, is seeded, and takes over."""
+        shutil.rmtree(site.path("lib", VM))
+        self.vm_files(site, guest)
+        replaced = site.start("antipode-replicator@", VM)
+        wait.until("the VM is protected", lambda: survivor.status()["word"] == "protected", 60, interval=0.3)
+        running.kill()
+        wait.until("the replaced site has it", lambda: site.status()["word"] == "solo", 60, interval=0.3)
+        before = len(site.antipode("console", VM))
+        wait.until("the VM works there", lambda: len(site.antipode("console", VM)) > before, 30, interval=0.3)
+        replaced.stop()
 
     def check_rights(self, site):
         folder = f"/etc/antipode/vms/{VM}"

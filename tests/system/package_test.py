@@ -5,6 +5,7 @@ and well sandboxed, and the tiebreaker starts from it as its own user and talks 
 import http.client
 import os
 import re
+import shutil
 import socket
 import ssl
 import sys
@@ -212,6 +213,24 @@ class Package(case.Case):
         self.assertTrue(os.path.exists(os.path.join(kept, "disk.img")))
         again = self.run_in_root("dpkg", "-i", "/antipode.deb", "/antipode-tiebreaker.deb")
         self.assertEqual(again.returncode, 0)
+        # Only who says so loses them.
+        self.run_in_root("sh", "-c", "echo 'antipode antipode/delete-data boolean true' | debconf-set-selections && "
+                                     "DEBIAN_FRONTEND=noninteractive dpkg --purge antipode")
+        self.assertFalse(os.path.exists(kept))
+        self.run_in_root("dpkg", "-i", "/antipode.deb")
+
+    def test_debugging_symbols_are_apart(self):
+        for name in ("antipode", "antipode-tiebreaker"):
+            self.assertIn((f"{name}-dbgsym", "ddeb"), self.packages)
+        described = process.run(["file", os.path.join(self.root, "usr/bin/antipode-replicator")]).stdout
+        self.assertIn(", stripped", described)
+
+    def test_lintian(self):
+        if not shutil.which("lintian"):
+            self.skipTest("lintian is not installed")
+        for name in ("antipode", "antipode-tiebreaker"):
+            found = process.run(["lintian", "--allow-root", "--fail-on", "error,warning", self.packages[name, "deb"]], check=False, seconds=300)
+            self.assertEqual(found.returncode, 0, found.stdout + found.stderr)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import { setHoverListener } from "./charts";
 import { DisksPage, loadDisks } from "./pages/disks";
 import { addDrill, Drill, DrillActions, DrillsPage } from "./pages/drills";
 import { EventsPage } from "./pages/events";
+import { HookActions } from "./pages/hooks";
 import { Link, LinksPage } from "./pages/links";
 import { OverviewPage } from "./pages/overview";
 import { PairingActions, PairingPage } from "./pages/pairing";
@@ -60,6 +61,7 @@ async function refresh(): Promise<void> {
     if (store.path === "/pairing") await pairing.load();
     if (store.path === "/disks") await loadDisks();
     if (store.path === "/drills") await drills.load();
+    if (store.path === "/events") await hooks.load();
     if (store.path === "/links") store.links = await get<Page<Link>>("/api/v1/links");
     if (store.path === "/tiebreaker") store.tiebreakers = await get<Page<TiebreakerView>>("/api/v1/tiebreaker");
   } catch (error) {
@@ -189,6 +191,7 @@ const actions = new Actions(draw);
 const settings = new SettingsActions(draw);
 const pairing = new PairingActions(draw);
 const drills = new DrillActions(draw);
+const hooks = new HookActions(draw);
 const sessionActions: SessionActions = {
   draw,
   arrived: (session) => take({ ...session, login_possible: true, banner: store.session?.banner }),
@@ -201,7 +204,7 @@ const sessionActions: SessionActions = {
 function CurrentPage(): VNode {
   const pair = pairInPath(store.path);
   if (pair) return <VmPage name={pair} actions={actions} draw={draw} />;
-  if (store.path === "/events") return <EventsPage draw={draw} more={() => loadEvents()} />;
+  if (store.path === "/events") return <EventsPage draw={draw} more={() => loadEvents()} hooks={hooks} />;
   if (store.path === "/links") return <LinksPage data={store.links} />;
   if (store.path === "/tiebreaker") return <TiebreakerPage data={store.tiebreakers} />;
   if (store.path === "/disks") return <DisksPage draw={draw} />;

@@ -4,6 +4,7 @@ import {
 } from "./api";
 import { Series } from "./charts";
 import { Drill, DrillState, kNoDrills } from "./pages/drills";
+import { Hook } from "./pages/hooks";
 import { Link } from "./pages/links";
 import { kNoPairing, PairingState } from "./pages/pairing";
 import { TiebreakerView } from "./pages/tiebreaker";
@@ -35,6 +36,8 @@ export interface Store {
   tasks: Task[];            // newest first
   drills: Drill[];          // newest first
   drilling: DrillState;
+  hooks: Hook[];
+  hookError: string;
   admin: Admin;
   links: Page<Link> | null;
   tiebreakers: Page<TiebreakerView> | null;
@@ -99,6 +102,8 @@ export const store: Store = {
   tasks: [],
   drills: [],
   drilling: { ...kNoDrills },
+  hooks: [],
+  hookError: "",
   admin: { ...kNoAdmin },
   links: null,
   tiebreakers: null,

@@ -315,6 +315,12 @@ async function administering(browser, stage) {
   await page.getByRole("alert").filter({ hasText: "last administrator" }).waitFor();
   await inspect(page, "settings");
   await shot(page, "settings-used");
+  await page.goto(stage.base + "/events");
+  const hooks = page.locator(".card").filter({ hasText: "Hooks" });
+  await hooks.getByText("not told yet").waitFor();
+  await hooks.getByRole("button", { name: "Try" }).click();
+  await hooks.getByText("exit code 0").waitFor();
+  await shot(page, "events-hooks");
   await page.context().close();
   browser.calm("administering");
 }

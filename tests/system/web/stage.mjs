@@ -76,6 +76,10 @@ loopback_read = ${this.loopbackRead}
 vms = "${this.path("vms")}"
 credentials = "${this.path("site")}"
 replicator = "${this.program("antipode-replicator")}"
+[[hooks]]
+name = "told"
+events = ["went_live"]
+command = ["/bin/echo", "told"]
 `);
     this.run(["init"]);  // which also makes the certificate
     for (const [name, role] of [["ann", "admin"], ["otto", "operator"], ["dora", "drill_operator"], ["vera", "viewer"]]) {

@@ -1,6 +1,7 @@
 // What happened, newest first; on a VM's page only its own.
 import { h, VNode } from "../vdom";
 import { PairEvent } from "../api";
+import { HookActions, HooksCard } from "./hooks";
 import { Icon } from "../icons";
 import { store } from "../store";
 import * as format from "../format";
@@ -28,7 +29,7 @@ export function EventList(props: { events: PairEvent[]; showPair: boolean }): VN
 
 const kRank: { [severity: string]: number } = { info: 1, warning: 2, error: 3 };
 
-export function EventsPage(props: { draw: () => void; more: () => void }): VNode {
+export function EventsPage(props: { draw: () => void; more: () => void; hooks: HookActions }): VNode {
   const shown = store.events.filter((event) => kRank[event.severity] >= kRank[store.severity]);
   const choice = (value: string, text: string) => (
     <button class={`segment ${store.severity === value ? "on" : ""}`} aria-pressed={String(store.severity === value)}
@@ -42,7 +43,8 @@ export function EventsPage(props: { draw: () => void; more: () => void }): VNode
           {choice("info", "All")}{choice("warning", "Warnings")}{choice("error", "Errors")}
         </div>
       </div>
-      <section class="card"><EventList events={shown} showPair={true} /></section>
+      <HooksCard actions={props.hooks} />
+      <section class="card" key="events"><EventList events={shown} showPair={true} /></section>
       {store.eventsComplete ? null
         : <button class="button more" onclick={props.more}>Show older events</button>}
     </main>

@@ -27,13 +27,13 @@ Result<ActionReply> Node::switch_over(const ActionRequest& request) {
     }
     if (core_.state() == wire::SiteState::paired_backup) return ask_for_switchover(request);
     if (request.check || core_.state() != wire::SiteState::paired_primary) {
-        return command(failover::CommandKind::switch_over, request);
+        return command(Method::switchover, failover::CommandKind::switch_over, request);
     }
     FT_TRY(const uint64_t operation,
            journal_.begin_operation(unix_ms(), Method::switchover, request.actor,
                                     fmt::format("to {}", config_.pair.peer_site)));
     switch_operation_ = operation;
-    auto reply = command(failover::CommandKind::switch_over, request);
+    auto reply = command(Method::switchover, failover::CommandKind::switch_over, request);
     if (!reply) {
         switch_ended(OperationState::failed, reply.error().to_string());
         return reply;

@@ -177,6 +177,8 @@ class Engine final : public VmEngine, private vmm::InputSource {
         ended,    // the guest has ended here, and not at the primary
     };
     struct Healing {
+        // clang takes no default member initializers for std::optional before the class is whole.
+        Healing() {}  // NOLINT(modernize-use-equals-default)
         Trouble trouble = Trouble::differs;
         std::string text;
         bool asked = false;

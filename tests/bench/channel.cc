@@ -168,6 +168,7 @@ class Bench {
     double small_messages();
     void log_entries();
     void latency(const Pieces& pieces);
+    ChannelStats stats() const { return pair_.a.channel->stats(); }
     double compression() const {
         const auto stats = pair_.a.channel->stats();
         const auto& seed = stats.of(MessageClass::seed);
@@ -281,7 +282,7 @@ void Bench::log_entries() {
         pair_.b.handler.messages.clear();
     };
     std::vector<replay::LogBatch> batches;
-    while (batches.size() < 256) {
+    while (batches.size() < 8192) {  // more than a compressor's window holds
         batches.push_back(server_batch(random, exit, request, kRequestsABatch));
         const auto sizes = replay::entry_bytes(batches.back());
         for (size_t i = 0; i < sizes.size(); ++i) {
@@ -372,6 +373,7 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
     std::vector<double> ours;
     double ratio = 1;
     double cpu = 0;
+    ChannelStats line;
     for (int turn = 0; turn < kTurns; ++turn) {
         plain.push_back(raw_turn(pieces, false));
         curve.push_back(raw_turn(pieces, true));
@@ -380,6 +382,7 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
         ours.push_back(bench.throughput(pieces));
         cpu += cpu_seconds() - before;
         ratio = bench.compression();
+        line = bench.stats();
     }
     show("zmq_plain_" + name, median(plain) / 1e6, "MB/s");
     show("zmq_curve_" + name, median(curve) / 1e6, "MB/s");
@@ -390,6 +393,9 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
              fmt::format("ratio={:.3f}", median(ours) / median(curve)));
     }
     show("channel_" + name + "_compression", ratio, "x");
+    show("channel_" + name + "_window", static_cast<double>(line.bulk_window_bytes) / 1e3, "kB",
+         fmt::format("queue_delay_us={}",
+                     line.bulk_queue_delay.value_or(Duration{}).count() / 1000));
     show("channel_" + name + "_cpu_both_ends",
          cpu * 1e3 / (kTurns * static_cast<double>(kTurnBytes) / 1e6), "ms/MB");
 }
@@ -397,11 +403,15 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
 }  // namespace
 }  // namespace antipode::stream
 
-int main() {
+// bench_channel [incompressible|mixed|text|log]: a part of it.
+int main(int argc, char** argv) {
     using namespace antipode::stream;
-    throughput("incompressible", incompressible(), 0.9);
-    throughput("mixed", mixed(), 1.4);
-    throughput("text", text(), std::nullopt);
+    const std::string part = argc > 1 ? argv[1] : "";
+    const auto wanted = [&](const char* name) { return part.empty() || part == name; };
+    if (wanted("incompressible")) throughput("incompressible", incompressible(), 0.9);
+    if (wanted("mixed")) throughput("mixed", mixed(), 1.4);
+    if (wanted("text")) throughput("text", text(), std::nullopt);
+    if (!wanted("log")) return missed == 0 ? 0 : 1;
     Bench bench;
     show("channel_log_messages", bench.small_messages(), "1/s");
     bench.log_entries();

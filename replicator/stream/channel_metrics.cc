@@ -78,6 +78,8 @@ ChannelMetrics::ChannelMetrics(Registry& registry) {
                                         "Delay that bulk adds to the line");
     bulk_cap_ = &registry.gauge("antipode_channel_bulk_cap_bytes_per_second",
                                 "The cap on bulk in force; 0: none");
+    bulk_level_ = &registry.gauge("antipode_channel_bulk_compression_level",
+                                  "How hard bulk is compressed: zstd's level");
 }
 
 void ChannelMetrics::set(const ChannelStats& stats) {
@@ -112,6 +114,7 @@ void ChannelMetrics::set(const ChannelStats& stats) {
     bulk_window_->set(static_cast<double>(stats.bulk_window_bytes));
     bulk_queue_delay_->set(seconds(stats.bulk_queue_delay));
     bulk_cap_->set(static_cast<double>(stats.bulk_cap_bytes_per_second));
+    bulk_level_->set(stats.bulk_compression_level);
 }
 
 }  // namespace antipode::stream

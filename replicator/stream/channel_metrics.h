@@ -35,6 +35,7 @@ class ChannelMetrics {
     Gauge* bulk_window_;
     Gauge* bulk_queue_delay_;
     Gauge* bulk_cap_;
+    Gauge* bulk_level_;
 };
 
 }  // namespace antipode::stream

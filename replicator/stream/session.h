@@ -68,9 +68,9 @@ struct SessionInfo {
 
 struct SessionTimes {
     Duration hello_interval = std::chrono::milliseconds(250);
-    Duration ping_interval = std::chrono::seconds(1);  // keep-alive and round trip
-    Duration silence_limit = std::chrono::seconds(5);  // then the session is down
-    Duration urgent_ack_delay = std::chrono::milliseconds(500);
+    Duration ping_interval = std::chrono::seconds(1);     // keep-alive and round trip
+    Duration silence_limit = std::chrono::seconds(5);     // then the session is down
+    Duration urgent_ack_delay = std::chrono::seconds(1);  // a ping is answered as often
     Duration bulk_ack_delay = std::chrono::milliseconds(1);
     Duration loss_suspicion_min = std::chrono::milliseconds(1500);  // above urgent_ack_delay
 };
@@ -169,6 +169,8 @@ class Session {
     // Payload bytes that submit() was given and that are no longer held, since last asked.
     uint64_t take_released(MessageClass message_class);
 
+    // Bulk has something to send, and waits for nothing but the line or a cap.
+    bool bulk_held() const { return bulk_paced_; }
     bool established() const { return established_; }
     // Counts sessions: what was submitted for an earlier one is dropped by the caller.
     uint64_t generation() const { return generation_; }

@@ -22,6 +22,7 @@ constexpr Duration kLogInterval = std::chrono::seconds(5);
 constexpr Duration kGoodbyeLinger = std::chrono::milliseconds(200);
 constexpr Duration kFullSocketWait = std::chrono::milliseconds(1);
 constexpr Duration kWaitMax = std::chrono::milliseconds(500);
+constexpr Duration kLevelInterval = std::chrono::milliseconds(500);
 
 template <typename... Ts>
 struct Overloaded : Ts... {
@@ -149,7 +150,7 @@ ChannelStats ZmqThread::stats() const {
 void ZmqThread::run() {
     (void)prctl(PR_SET_NAME, "channel");
     Instant now = MonotonicClock::now();
-    rate_since_ = now;
+    rate_since_ = level_since_ = turn_end_ = now;
     bool busy = false;
     while (!stopping_.load()) {
         Instant deadline = std::min(session_.deadline(now), now + kWaitMax);
@@ -162,6 +163,7 @@ void ZmqThread::run() {
             timeout = std::max(timeout, kFullSocketWait);
         link_->wait(to_thread_.fd(), {stash_[0].has_value(), stash_[1].has_value()}, timeout);
         now = MonotonicClock::now();
+        if (bulk_waits_) bulk_held_ += now - turn_end_;
         to_thread_.clear();
         take_link_events(now);
         busy = take_frames(now);
@@ -171,8 +173,9 @@ void ZmqThread::run() {
         release();
         hand_events();
         report_garbage(now);
+        tune_compression(now);
         publish(now);
-        now = MonotonicClock::now();
+        now = turn_end_ = MonotonicClock::now();
     }
     say_goodbye();
     link_.reset();
@@ -247,10 +250,30 @@ void ZmqThread::take_commands(Instant now) {
 
 bool ZmqThread::pump(Instant now) {
     bool more = false;
-    for (const Lane lane : kLanes) {
-        if (connected_[static_cast<size_t>(lane)]) more = pump_lane(lane, now) || more;
-    }
+    if (connected_[static_cast<size_t>(Lane::urgent)]) more = pump_lane(Lane::urgent, now);
+    bulk_waits_ = false;
+    if (!connected_[static_cast<size_t>(Lane::bulk)]) return more;
+    const uint64_t before = session_.stats().frames_sent;
+    const Instant begin = MonotonicClock::now();
+    more = pump_lane(Lane::bulk, now) || more;
+    if (session_.stats().frames_sent != before) bulk_busy_ += MonotonicClock::now() - begin;
+    bulk_waits_ = session_.bulk_held() || stash_[static_cast<size_t>(Lane::bulk)].has_value();
     return more;
+}
+
+void ZmqThread::tune_compression(Instant now) {
+    const Duration passed = now - level_since_;
+    if (passed < kLevelInterval) return;
+    const auto part = [&](Duration of) {
+        return std::chrono::duration<double>(of) / std::chrono::duration<double>(passed);
+    };
+    const int before = level_control_.level();
+    const int level = level_control_.look(part(bulk_busy_), part(bulk_held_));
+    level_since_ = now;
+    bulk_busy_ = bulk_held_ = {};
+    if (level == before) return;
+    session_.set_compression_level(MessageClass::resync, level);
+    session_.set_compression_level(MessageClass::seed, level);
 }
 
 // True when the turn was over before the work was.
@@ -343,6 +366,7 @@ void ZmqThread::publish(Instant now) {
     for (const MessageClass c : wire::kMessageClasses) {
         stats.of(c).waiting_bytes = unsent_[wire::index_of(c)].load();
     }
+    stats.bulk_compression_level = level_control_.level();
     if (metrics_) metrics_->set(stats);
     const std::lock_guard lock(stats_mutex_);
     stats_ = stats;

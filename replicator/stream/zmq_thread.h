@@ -22,6 +22,7 @@
 #include "common/base/unique_fd.h"
 #include "replicator/stream/capture.h"
 #include "replicator/stream/channel_metrics.h"
+#include "replicator/stream/level_control.h"
 #include "replicator/stream/session.h"
 #include "replicator/stream/zmq_link.h"
 
@@ -98,6 +99,7 @@ class ZmqThread {
     void report_garbage(Instant now);
     void publish(Instant now);
     bool has_refused() const;
+    void tune_compression(Instant now);
 
     std::unique_ptr<ZmqLink> link_;
     Session session_;
@@ -134,6 +136,14 @@ class ZmqThread {
     Instant rate_since_{};
     uint64_t rate_sent_ = 0;
     uint64_t rate_received_ = 0;
+
+    // How hard bulk is compressed: looked at each kLevelInterval.
+    LevelControl level_control_;
+    Instant level_since_{};
+    Duration bulk_busy_{};  // making bulk frames, since then
+    Duration bulk_held_{};  // in which bulk had to wait for the line
+    bool bulk_waits_ = false;
+    Instant turn_end_{};
 
     mutable std::mutex stats_mutex_;  // held for a copy, some times a second
     ChannelStats stats_;

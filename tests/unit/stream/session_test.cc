@@ -245,7 +245,7 @@ TEST(Session, a_restarted_peer_is_a_fresh_session_and_gets_nothing_of_the_old) {
     pair->connect_all();
     ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
     pair->submit(kA, MessageClass::log, "for the new one");
-    pair->run_for(1s);
+    pair->run_for(1500ms);
     EXPECT_THAT(pair->texts(kB, MessageClass::log), ElementsAre("for the new one"));
     EXPECT_THAT(pair->ends[kA].events, ElementsAre("fresh", "down: cut", "fresh"));
     EXPECT_EQ(pair->ends[kA].session->generation(), 2u);

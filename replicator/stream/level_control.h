@@ -1,9 +1,9 @@
 // LevelControl: how hard bulk is compressed, by what is scarce.
 //
-// Where the line is what holds bulk back and the thread has time, a higher level gets more through.
-// Where the thread is busy making pieces while the line waits for it, a lower level does. In
-// between nothing changes. A change costs the stream its history, so there is one a second at most,
-// and two looks in a row must agree.
+// Where the line is what holds bulk back and the thread has time, a higher level gets more
+// through. Where the thread is busy making pieces while the line waits for it, a lower level does.
+// In between nothing changes. A change costs the stream its history, so there is one a second at
+// most, and two looks in a row must agree.
 //
 // Pure; the ZeroMQ thread. Levels are zstd's; below zero are its fast ones.
 #pragma once

@@ -70,7 +70,7 @@ struct SessionTimes {
     Duration hello_interval = std::chrono::milliseconds(250);
     Duration ping_interval = std::chrono::seconds(1);     // keep-alive and round trip
     Duration silence_limit = std::chrono::seconds(5);     // then the session is down
-    Duration urgent_ack_delay = std::chrono::seconds(1);  // as often as a ping is answered
+    Duration urgent_ack_delay = std::chrono::seconds(1);  // a ping is answered as often
     Duration bulk_ack_delay = std::chrono::milliseconds(1);
     Duration loss_suspicion_min = std::chrono::milliseconds(1500);  // above urgent_ack_delay
 };

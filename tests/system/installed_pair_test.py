@@ -31,6 +31,7 @@ class Machine:
         self.name = name
         self.address = address
         self.mounts = []
+        os.makedirs(os.path.join(test.folder, name))
         for part, where in OWNED.items():
             copy = os.path.join(test.folder, name, part)
             process.run(["cp", "-a", self.clean.path(where), copy])

@@ -98,6 +98,8 @@ class InstalledPair(case.Case):
         cls.clean = clean_root.CleanRoot(os.path.join(os.path.dirname(cls.packages["antipode", "deb"]), "root"))
         cls.addClassCleanup(cls.clean.discard)
         cls.clean.install(cls.packages)
+        # What a boot does; the root has no /proc for the installation to do it.
+        process.run(["systemd-tmpfiles", f"--root={cls.clean.folder}", "--create", "antipode.conf", "antipode-tiebreaker.conf"])
         # As udev makes it: the replicator has it by its group alone.
         kvm = os.stat("/dev/kvm").st_rdev
         cls.clean.run("sh", "-c", f"rm -f /dev/kvm && mknod /dev/kvm c {os.major(kvm)} {os.minor(kvm)} && "

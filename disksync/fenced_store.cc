@@ -138,6 +138,11 @@ Epoch FencedStore::highest_epoch() const {
     return refused_below_;
 }
 
+Epoch FencedStore::recorded_epoch() const {
+    const std::lock_guard lock(mutex_);
+    return recorded_;
+}
+
 Superblock FencedStore::superblock() const {
     const std::lock_guard lock(fence_mutex_);
     return metadata_->superblock();

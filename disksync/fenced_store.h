@@ -70,6 +70,8 @@ class FencedStore final : public LocalStore {
     // for the future, and the call may be repeated.
     Result<> fence(Epoch epoch);
     Epoch highest_epoch() const;
+    // The one that may write. Below highest_epoch() while a fence is on its way.
+    Epoch recorded_epoch() const;
 
     // The rest of the record: role, state, generations. Durable when it returns; keeps the epoch.
     Superblock superblock() const;

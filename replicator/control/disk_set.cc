@@ -183,9 +183,10 @@ void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
         order.buffer = kept.data;
     }
     // The epoch of this site; one that is not recorded on the disk yet has not superseded the
-    // recorded one.
+    // recorded one. While it is being recorded neither may write: the store refuses the old one,
+    // and the request is parked until fence() is over.
     order.epoch =
-        std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->highest_epoch());
+        std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->recorded_epoch());
     order.done = [this, &drive, token](Result<> result) { completed(drive, token, result); };
     const auto submitted = drive.store->submit(std::move(order));
     if (submitted) return;

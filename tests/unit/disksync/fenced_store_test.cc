@@ -125,6 +125,8 @@ TEST_F(FencedStoreTest, FenceWaitsForOlderWritesInFlight) {
     ASSERT_OK(store.submit(std::move(request)));
     // Still in flight: the fence is up, but cannot promise yet.
     EXPECT_ERROR(store.fence(Epoch(2)), Errc::busy);
+    EXPECT_EQ(store.highest_epoch(), Epoch(2));
+    EXPECT_EQ(store.recorded_epoch(), Epoch(1));
     StoreRequest late = write_request(0, bytes, Epoch(1));
     late.done = [](Result<>) {};
     EXPECT_ERROR(store.submit(std::move(late)), Errc::stale_epoch);
@@ -135,6 +137,7 @@ TEST_F(FencedStoreTest, FenceWaitsForOlderWritesInFlight) {
     ends.join();
     EXPECT_TRUE(done);
     EXPECT_OK(store.fence(Epoch(2)));
+    EXPECT_EQ(store.recorded_epoch(), Epoch(2));
 }
 
 }  // namespace

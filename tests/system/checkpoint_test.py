@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""A VM with two vCPUs, protected by checkpoints: it outlives kill -9 of its primary, nothing that a client saw acknowledged is
+missing, redundancy comes back, roles change. ANTIPODE_FAILOVERS sets how many (6), ANTIPODE_SEED the moments."""
+
+import os
+import random
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+
+# A replicator refuses the mode until this test has been seen passing; with the variable set it does not.
+TRY = "ANTIPODE_TRY_CHECKPOINT_MODE"
+requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests(),
+                     None if TRY in os.environ else f"checkpoint mode is not open yet; {TRY}=1 tries it")
+COUNT = int(os.environ.get("ANTIPODE_FAILOVERS", "6"))
+SWITCHOVERS = int(os.environ.get("ANTIPODE_SWITCHOVERS", "4"))
+SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
+
+
+class CheckpointMode(case.Case):
+    def setUp(self):
+        super().setUp()
+        self.world = self.owned(world.World(self.folder, delay_ms=5))
+
+    def protected(self, guest, **options):
+        pair = self.world.pair(guest, **options)
+        pair.start()
+        for site in (pair.a, pair.b):
+            self.assertEqual(site.status()["vm"]["mode"], "checkpoint")
+            self.assertEqual(site.status()["vm"]["vcpu_count"], guest.vcpus)
+        wait.until("a checkpoint is taken", lambda: pair.a.status()["checkpoint"]["taken"] > 0)
+        self.assertGreater(pair.a.status()["checkpoint"]["last_pause_seconds"], 0)
+        self.assertIsNone(pair.b.status()["checkpoint"])
+        return pair
+
+    def fail_over(self, index, moment, window):
+        pair = self.protected(guests.smp_echo(), name=f"vm{index}")
+        client = self.world.client(pair, options=["--window", str(window)])
+        client.wait_for_acknowledged(1)
+        time.sleep(moment)  # the random moment itself
+        pair.a.kill()
+        before = client.acknowledged()
+        pair.b.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20)
+        code, summary = client.stop()
+        self.assertEqual(code, 0, client.process.output())
+        self.assertEqual(summary["uptime_steps_back"], 0)
+        self.assertNotIn("EXIT-FAILURE", pair.b.console())
+        acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
+        print(f"failover {index}: after {moment * 1000:.0f} ms, window {window}, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
+              f"silence_ms={summary['longest_silence_ms']}", flush=True)
+        pair.close()
+        return summary["longest_silence_ms"]
+
+    def test_kill_at_random_moments(self):
+        print(f"ANTIPODE_SEED={SEED}", flush=True)
+        chance = random.Random(SEED)
+        silences = [self.fail_over(index, chance.uniform(0, 1.5), chance.choice((1, 4, 16))) for index in range(COUNT)]
+        print(f"{COUNT} failovers: longest silence median {sorted(silences)[COUNT // 2]} ms, worst {max(silences)} ms")
+
+    def test_console_and_disk_go_on(self):
+        """Both vCPUs count on behind the last checkpoint: each line follows the one before."""
+        pair = self.protected(guests.smp_counter())
+        last = pair.a.wait_for_console(pair.guest.ready)
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        pair.b.wait_for_console(last)
+        length = len(pair.b.console())
+        wait.until("the console goes on", lambda: len(pair.b.console()) > length + 300, 20)
+        lines = [line for line in pair.b.console().splitlines() if "line=" in line and "second=" in line]
+        numbers = [int(line.split("line=")[1].split()[0]) for line in lines]
+        self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+        self.assertNotIn("EXIT-FAILURE", pair.b.console())
+
+    def test_backup_dies_and_comes_back(self):
+        """The primary wins, releases what it held, seeds what comes back, and that one takes over."""
+        pair = self.protected(guests.smp_echo(), heartbeat_ms=60)
+        client = self.world.client(pair, options=["--window", "4"])
+        client.wait_for_acknowledged(20)
+        for _ in range(2):
+            old = pair.primary()
+            other = pair.other(old)
+            other.kill()
+            before = client.acknowledged()
+            old.wait_for_state("solo")
+            client.wait_for_acknowledged(before + 20)
+            other.start()
+            pair.wait_until_protected(60)
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+            old.kill()
+            other.wait_for_state("solo")
+            client.wait_for_acknowledged(before + 40)
+            old.start()
+            pair.wait_until_protected(60)
+        survivor = pair.primary()
+        client.stop()
+        pair.other(survivor).process.stop()
+        acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
+        print(f"2 losses of each side: acknowledged={acknowledged} lost=0 duplicated={duplicated}")
+
+    def test_switchover(self):
+        pair = self.protected(guests.smp_echo(), heartbeat_ms=100)
+        client = self.world.client(pair, options=["--window", "4"])
+        client.wait_for_acknowledged(20)
+        for _ in range(SWITCHOVERS):
+            old = pair.primary()
+            new = pair.other(old)
+            control.call(old.socket, "switchover", confirm=pair.name, actor="test")
+            new.wait_for_state("primary")
+            old.wait_for_state("backup")
+            pair.wait_until_protected()
+            before = client.acknowledged()
+            client.wait_for_acknowledged(before + 20)
+        client.stop()
+        survivor = pair.primary()
+        pair.other(survivor).process.stop()
+        acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
+        print(f"{SWITCHOVERS} switchovers: acknowledged={acknowledged} lost=0 duplicated={duplicated}")
+
+    def test_linux(self):
+        """A Linux with an open TCP connection, in checkpoint mode."""
+        guest = guests.linux()
+        if guest is None:
+            self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
+        guest.mode = "checkpoint"
+        pair = self.world.pair(guest)
+        pair.start(seconds=60)
+        client = self.world.client(pair, transport="tcp")
+        client.wait_for_acknowledged(20, seconds=60)
+        pair.a.kill()
+        before = client.acknowledged()
+        pair.b.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        code, summary = client.stop()
+        self.assertEqual(code, 0, client.process.output())
+        self.assertEqual(summary["connection"], "kept")
+        acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
+        print(f"linux: acknowledged={acknowledged} lost=0 duplicated={duplicated} silence_ms={summary['longest_silence_ms']}")
+
+
+if __name__ == "__main__":
+    case.main()

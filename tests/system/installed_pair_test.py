@@ -242,8 +242,8 @@ class InstalledPair(case.Case):
             site.refused("sh", "-c", f"cd {folder} && {attempt}", user="antipode-replicator")
         site.refused("sh", "-c", "echo >> /etc/antipode/web.toml", user="antipode-web")
         # Who may use the control sockets may not read keys.
-        site.run("sh", "-c", "id operator >/dev/null 2>&1 || useradd -G antipode operator")
-        site.refused("cat", f"{folder}/channel.key", user="operator")
+        site.run("sh", "-c", "id guardian >/dev/null 2>&1 || useradd -G antipode guardian")
+        site.refused("cat", f"{folder}/channel.key", user="guardian")
 
     def test_a_folder_that_the_page_may_not_write(self):
         """Clear words, and the command that puts it right."""

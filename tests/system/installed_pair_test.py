@@ -30,13 +30,13 @@ class Machine:
         self.clean = test.clean
         self.name = name
         self.address = address
-        self.mounts = []
+        self.mounts = [("/proc", "/proc")]
         os.makedirs(os.path.join(test.folder, name))
         for part, where in OWNED.items():
             copy = os.path.join(test.folder, name, part)
             process.run(["cp", "-a", self.clean.path(where), copy])
             self.mounts.append((copy, where))
-        self.folders = {part: copy for part, (copy, _) in zip(OWNED, self.mounts)}
+        self.folders = {part: os.path.join(test.folder, name, part) for part in OWNED}
         os.chmod(os.path.join(test.folder, name), 0o755)
 
     def path(self, part, *names):
@@ -85,7 +85,9 @@ class Machine:
         return self.run("antipode", *words, text=text).stdout
 
     def status(self):
-        return json.loads(self.antipode("--json", "status", VM))
+        """No word while the page has not found the replicator yet."""
+        done = self.run("antipode", "--json", "status", VM, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {"word": ""}
 
     def mode(self, path):
         return self.run("stat", "-c", "%a %U %G", path).stdout.strip()

@@ -63,6 +63,8 @@ class Machine:
         """The unit's command as the unit's user; ready when it says so."""
         notify = os.path.join(self.test.folder, f"{self.name}-{unit}.notify")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if os.path.exists(notify):
+            os.unlink(notify)  # of its start before this one
         listener.bind(notify)
         os.chmod(notify, 0o666)
         listener.settimeout(60)

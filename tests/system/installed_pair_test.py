@@ -201,6 +201,7 @@ class InstalledPair(case.Case):
             site.refused("ls", f"/var/lib/antipode/{VM}", user="antipode-web")
         self.upgrade(a, b, daemons)
         # Unpaired from the page, what it made is gone and what root made is there.
+        wait.until("the page sees that it has stopped", lambda: a.status()["word"] not in ("solo", "protected"), 30, interval=0.3)
         a.antipode("pairing", "unpair", VM, "--confirm", VM)
         self.assertEqual(os.listdir(a.path("etc", "vms", VM)), ["vm.json"])
 

@@ -30,13 +30,13 @@ class Machine:
         self.clean = test.clean
         self.name = name
         self.address = address
-        self.mounts = []
+        self.mounts = [("/proc", "/proc")]
         os.makedirs(os.path.join(test.folder, name))
         for part, where in OWNED.items():
             copy = os.path.join(test.folder, name, part)
             process.run(["cp", "-a", self.clean.path(where), copy])
             self.mounts.append((copy, where))
-        self.folders = {part: copy for part, (copy, _) in zip(OWNED, self.mounts)}
+        self.folders = {part: os.path.join(test.folder, name, part) for part in OWNED}
         os.chmod(os.path.join(test.folder, name), 0o755)
 
     def path(self, part, *names):
@@ -63,6 +63,8 @@ class Machine:
         """The unit's command as the unit's user; ready when it says so."""
         notify = os.path.join(self.test.folder, f"{self.name}-{unit}.notify")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if os.path.exists(notify):
+            os.unlink(notify)  # of its start before this one
         listener.bind(notify)
         os.chmod(notify, 0o666)
         listener.settimeout(60)
@@ -85,7 +87,9 @@ class Machine:
         return self.run("antipode", *words, text=text).stdout
 
     def status(self):
-        return json.loads(self.antipode("--json", "status", VM))
+        """No word while the page has not found the replicator yet."""
+        done = self.run("antipode", "--json", "status", VM, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {"word": ""}
 
     def mode(self, path):
         return self.run("stat", "-c", "%a %U %G", path).stdout.strip()
@@ -197,6 +201,7 @@ class InstalledPair(case.Case):
             site.refused("ls", f"/var/lib/antipode/{VM}", user="antipode-web")
         self.upgrade(a, b, daemons)
         # Unpaired from the page, what it made is gone and what root made is there.
+        wait.until("the page sees that it has stopped", lambda: a.status()["word"] not in ("solo", "protected"), 30, interval=0.3)
         a.antipode("pairing", "unpair", VM, "--confirm", VM)
         self.assertEqual(os.listdir(a.path("etc", "vms", VM)), ["vm.json"])
 
@@ -242,8 +247,8 @@ class InstalledPair(case.Case):
             site.refused("sh", "-c", f"cd {folder} && {attempt}", user="antipode-replicator")
         site.refused("sh", "-c", "echo >> /etc/antipode/web.toml", user="antipode-web")
         # Who may use the control sockets may not read keys.
-        site.run("sh", "-c", "id operator >/dev/null 2>&1 || useradd -G antipode operator")
-        site.refused("cat", f"{folder}/channel.key", user="operator")
+        site.run("sh", "-c", "id guardian >/dev/null 2>&1 || useradd -G antipode guardian")
+        site.refused("cat", f"{folder}/channel.key", user="guardian")
 
     def test_a_folder_that_the_page_may_not_write(self):
         """Clear words, and the command that puts it right."""

@@ -55,7 +55,8 @@ void Failover::on_force(const Command& command) {
     if (command.confirmation != config_.pair.view()) {
         return refuse(command.kind, "the confirmation is not the pair's name");
     }
-    const bool runs = wire::runs_vm(state_);
+    // A frozen primary computes, but lets nothing go: it can be forced as a frozen backup can.
+    const bool runs = wire::runs_vm(state_) && !asking();
     if (runs && known_epoch_ <= epoch_) {
         return refuse(command.kind, "this site runs the VM, and no later epoch is known");
     }

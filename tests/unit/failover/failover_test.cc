@@ -391,6 +391,23 @@ TEST(Store, EnrollingAgainLeadsOutOfAStoreThatHasLostDecisions) {
 
 // ---- Operators ----
 
+TEST(Force, AFrozenPrimaryIsForced) {
+    Core a(site_a(), site_b());
+    a.to_paired_primary();
+    a.step(TiebreakerDown{});
+    a.step(PeerSuspected{});
+    ASSERT_EQ(a.state(), State::asking_primary);
+    a.clear();
+    a.step(Command{CommandKind::force, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>()->reason, "the peer can be reached") << "the session is up";
+    a.step(SessionDown{});
+    a.clear();
+    a.step(Command{CommandKind::force, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>(), nullptr);
+    EXPECT_TRUE(a.state() == State::going_live || a.state() == State::forced);
+    EXPECT_GT(a.core.epoch(), Epoch(0xffffffffu));
+}
+
 TEST(Force, IsRefusedWhileThePeerCanBeReachedOrTheWordIsWrong) {
     Core b(site_b(), site_a());
     b.to_paired_backup();

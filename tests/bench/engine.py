@@ -101,6 +101,8 @@ class Bench:
         seen = self.over(pair.a)
         per = seen["log"] / seen["interrupts"]
         self.figure("log_bytes_per_disk_interrupt", per, "bytes", "<=12", per <= 12)
+        self.figure("log_entries_per_disk_interrupt", seen["entries"] / seen["interrupts"], "entries")
+        self.figure("disk_interrupts", seen["interrupts"] / seen["time"], "/s")
         self.figure("channel_bytes_per_disk_interrupt", seen["channel"] / seen["interrupts"], "bytes with headers and acknowledgements")
         pair.close()
         pair = self.pair(guests.udp_echo())

@@ -65,6 +65,7 @@ Status full_status() {
                                14,
                                15,
                                {"drill0"},
+                               {{"root", 16, "ab"}},
                                "login:"};
     status.operations = {{3, Method::verify, OperationState::failed, 0.5, "t", "admin", 1, 2}};
     status.alerts = {{EventCode::tiebreaker_lost, Severity::warning, "no tiebreaker", 5}};

@@ -88,7 +88,7 @@ Result<Endpoint> Endpoint::parse(const std::string& url) {
     Endpoint out{rest.substr(0, colon), rest.substr(colon + 1)};
     const bool six = out.host.starts_with('[') && out.host.ends_with(']');
     if (six) out.host = out.host.substr(1, out.host.size() - 2);
-    if (out.host.find(':') != std::string::npos && (!six || !is_address(out.host))) {
+    if ((six && !is_address(out.host)) || (!six && out.host.find(':') != std::string::npos)) {
         return bad("is no address");
     }
     const bool named =

@@ -121,6 +121,7 @@ Result<std::string> from_base64(std::string_view text) {
     } else if (text.ends_with('=')) {
         out.resize(out.size() - 1);
     }
+    if (base64(out) != text) return wrong("is no base64");  // it takes '=' anywhere
     return out;
 }
 

@@ -26,11 +26,8 @@ TEST(EtcdGateway, Base64ComesBackAsItWas) {
         bytes.push_back(static_cast<char>(i * 7));
     }
     for (const char* wrong : {"a", "ab?=", "abc", "====", "=abc"}) {
-        const auto back = from_base64(wrong);
-        EXPECT_TRUE(!back || back->size() <= 1) << wrong;
+        EXPECT_FALSE(from_base64(wrong).has_value()) << wrong;
     }
-    EXPECT_FALSE(from_base64("ab?=").has_value());
-    EXPECT_FALSE(from_base64("abc").has_value());
 }
 
 TEST(EtcdGateway, ATransactionAsEtcdWantsIt) {

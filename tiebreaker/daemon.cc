@@ -208,17 +208,16 @@ class Watchdog {
     std::chrono::microseconds interval_{};
 };
 
-// Each connection is a descriptor, and a process begins with 1024 of them.
-void raise_descriptor_limit(const Config& config) {
+// Each connection is a descriptor, and a process begins with 1024 of them. Says what is short.
+std::string raise_descriptor_limit(const Config& config) {
     constexpr rlim_t kOthers = 256;  // the store, the log, the loops
     const rlim_t wanted = config.server.connections_max + config.listener.handshakes_max + kOthers;
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return {};
     limit.rlim_cur = std::min(wanted, limit.rlim_max);
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
-        log().warn("{} descriptors are allowed, {} connections need {}: raise LimitNOFILE",
-                   limit.rlim_cur, config.server.connections_max, wanted);
-    }
+    if (::setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted) return {};
+    return fmt::format("{} descriptors are allowed, {} connections need {}: raise LimitNOFILE",
+                       limit.rlim_cur, config.server.connections_max, wanted);
 }
 
 }  // namespace
@@ -234,7 +233,7 @@ int run_daemon(const std::string& config_path) {
         log().error("{}", config.error().context);
         return 1;
     }
-    raise_descriptor_limit(*config);
+    const std::string short_of = raise_descriptor_limit(*config);
     int exit_code = 0;
     auto daemon = Daemon::start(core, std::move(*config), [&](const std::string& why) {
         log().critical("ending, since nobody can say what is durable: {}", why);
@@ -245,6 +244,7 @@ int run_daemon(const std::string& config_path) {
         log().error("{}", daemon.error().context);
         return 1;
     }
+    if (!short_of.empty()) log().warn("{}", short_of);
     stop_signals.async_wait([&](const error_code& error, int number) {
         if (error) return;
         log().info("stopping: {}", number == SIGTERM ? "SIGTERM" : "SIGINT");

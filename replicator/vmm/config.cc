@@ -127,7 +127,7 @@ Result<ProtectionMode> parse_mode(const std::string& text, const std::string& or
     if (text == "lockstep") return ProtectionMode::lockstep;
     if (text == "checkpoint") return ProtectionMode::checkpoint;
     if (text == "auto") {
-        return fail(Errc::unsupported,
+        return fail(Errc::invalid_argument,
                     "{}: machine-config.mode: auto is not there yet; use lockstep or checkpoint",
                     origin);
     }

@@ -218,7 +218,7 @@ TEST_F(DrillsTest, ASwitchoverGoesThereAndBack) {
         begin_drill({{"pair", "web1"}, {"kind", "switchover"}, {"confirm", "web1"}});
     EXPECT_EQ(ended(id).at("verdict"), "passed");
     const value report = report_of(id);
-    EXPECT_EQ(report.at("measured").at("rpo_seconds"), 0);
+    EXPECT_EQ(report.at("measured").at("rpo_seconds"), 0.0);
     const value pair = get_json("/api/v1/pairs/web1");
     for (const value& site : pair.at("sites").as_array()) {
         EXPECT_EQ(site.at("word"), site.at("site") == "prague" ? "primary" : "backup");
@@ -233,7 +233,7 @@ TEST_F(DrillsTest, AFaultEndsAndThePairIsProtectedAgain) {
         {{"pair", "web1"}, {"kind", "fault"}, {"fault", "tiebreaker_cut"}, {"confirm", "web1"}});
     EXPECT_EQ(ended(id).at("verdict"), "passed");
     const value report = report_of(id);
-    EXPECT_EQ(report.at("measured").at("rto_seconds"), 0);
+    EXPECT_EQ(report.at("measured").at("rto_seconds"), 0.0);
     EXPECT_EQ(report.at("plan").at("fault"), "tiebreaker_cut");
 }
 

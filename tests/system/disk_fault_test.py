@@ -258,7 +258,7 @@ class Faults(case.Case):
         self.make()
         with open(self.a.image, "r+b") as image:
             image.write(random.Random(1).randbytes(24 * MIB))
-        self.serve_store(self.b, "--filter=rate", "file", self.b.image, "rate=80M")
+        self.serve_store(self.b, "--filter=rate", "file", self.b.image, "rate=20M")
         self.started("--has-data")
         disk = wait.until("there is progress", lambda: (lambda disk: disk if disk.get("seconds_left") else None)(self.a.disk()))
         self.assertLessEqual(disk["blocks_left"], disk["blocks_total"])

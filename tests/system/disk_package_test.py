@@ -28,7 +28,7 @@ class PluginPackage(case.Case):
         return self.owned(process.Process(name, ["chroot", self.root, *argv], self.path(f"{name}.log")))
 
     def test_serves_from_a_clean_root(self):
-        self.assertIn("Antipode replicated disk", self.in_root("nbdkit", "antipode", "--dump-plugin").stdout)
+        self.assertIn("name=antipode\n", self.in_root("nbdkit", "antipode", "--dump-plugin").stdout)
         pair = replicated_disk.Pair(self, os.path.join(self.root, "srv"), SIZE)
         for site in pair.sites:
             self.in_root("disksync", "create", f"/srv/{site.letter}/group.toml", "--both-empty")

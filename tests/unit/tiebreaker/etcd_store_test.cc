@@ -90,7 +90,12 @@ class Machine {
 class EtcdStoreTest : public ::testing::Test {
   protected:
     void expect_sound(Machine& machine, size_t pairs, size_t lines) {
-        const auto verified = machine.store_->verify();
+        // As `admin verify` does: beside the daemon.
+        Registry registry;
+        const auto beside =
+            EtcdStore::open(machine.settings_, EtcdStore::Use::read, nullptr, registry);
+        ASSERT_TRUE(beside.has_value()) << beside.error().context;
+        const auto verified = (*beside)->verify();
         ASSERT_TRUE(verified.has_value()) << verified.error().context;
         EXPECT_EQ(verified->pairs, pairs);
         EXPECT_EQ(verified->history_lines, lines);

@@ -260,6 +260,8 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     partner_ = order.partner;
     disks_->set_epoch(order.epoch);
     if (heartbeat_) heartbeat_->set_epoch(order.epoch);
+    if (heal_request_ && heal_in_ && !heal_in_->committed())
+        ask_for_heal();  // the old epoch's is not answered
     if (partner_ != Member{}) return;
     outbox_.drop_all();
     checkpoint_ends_.clear();
@@ -272,6 +274,10 @@ void Node::announce_state(const failover::StateChanged& change) {
     logger("failover").info("{}", text);
     event(EventCode::state_changed, text);
     state_since_unix_ms_ = unix_ms();
+    if (change.to == wire::SiteState::paired_primary) {
+        seed_out_.reset();  // the new backup has all of it; from here on it is healed
+        seed_cut_ = false;
+    }
     // What came while it asked was dropped.
     if (change.from == wire::SiteState::asking_backup &&
         change.to == wire::SiteState::paired_backup) {

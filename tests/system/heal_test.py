@@ -78,6 +78,10 @@ class Heal(case.Case):
             # Either the heal was there in time, or the site says what it goes on from.
             told = [event["text"] for event in pair.b.events() if "differs from the lost primary's" in event["text"]]
             print(f"lost in the middle of heal {index}: heals={self.heals(pair.b)} told={len(told)}", flush=True)
+            # The new backup differs from its first moment on, and is healed as the first one was.
+            pair.a.start()
+            pair.wait_until_protected(60)
+            wait.until("a heal of the new backup", lambda p=pair: self.heals(p.a) >= 1, 60)
             pair.close()
 
     def test_a_heal_ends_a_drill(self):

@@ -83,8 +83,15 @@ Epoch DiskSet::highest_epoch() const {
 }
 
 void DiskSet::attach(replay::VmEngine* engine) {
-    const std::lock_guard lock(engine_mutex_);
-    engine_ = engine;
+    {
+        const std::lock_guard lock(engine_mutex_);
+        engine_ = engine;
+    }
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        drive->waiting.clear();
+        drive->parked.clear();
+    }
 }
 
 Result<void> DiskSet::fence(Epoch epoch) {
@@ -169,8 +176,17 @@ void DiskSet::submit(vmm::BlockRequest&& request) {
     start(drive, std::move(request));
 }
 
+bool DiskSet::must_wait(const vmm::BlockRequest& request) const {
+    return stall_guard_ != nullptr && disksync::changes_data(operation_of(request.operation)) &&
+           !stall_guard_->may_act(MonotonicClock::now());
+}
+
 // With the drive's mutex held.
 void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
+    if (must_wait(request)) {
+        drive.parked.push_back(std::move(request));
+        return;
+    }
     track(drive, request);
     const uint64_t token = drive.next_token++;
     vmm::BlockRequest& kept = drive.in_flight.emplace(token, std::move(request)).first->second;

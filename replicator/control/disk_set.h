@@ -11,9 +11,11 @@
 //     that has been detached gets nothing.
 //   - After fence(e) has returned, no write of a lower epoch reaches a store, also after a restart.
 //   - A write that is refused for its epoch is parked, not failed: either this site is about to
-//   move to the
-//     new epoch (then it goes on), or it is fenced and its VM is being halted (then nobody waits
-//     for it).
+//     move to the new epoch (then it goes on), or it is fenced and its VM is being halted (then
+//     nobody waits for it). So is one that comes when the core loop has stood still
+//     (stall_guard.h).
+//   - What waits or is parked ends with the engine that asked for it: it never reaches the disk for
+//     the next one.
 #pragma once
 
 #include <atomic>
@@ -30,6 +32,7 @@
 #include "common/base/metrics.h"
 #include "disksync/fenced_store.h"
 #include "replicator/control/drill_overlay.h"
+#include "replicator/control/stall_guard.h"
 #include "replicator/replay/vm_engine.h"
 
 namespace antipode::control {
@@ -54,7 +57,13 @@ class DiskSet final : public replay::DiskPort {
 
     std::vector<uint64_t> sizes() const;
     Epoch highest_epoch() const;
+    // What the engine before it has asked for and no store has taken yet is forgotten.
     void attach(replay::VmEngine* engine);
+    // Before the first request; it outlives this.
+    void set_stall_guard(const StallGuard& guard) { stall_guard_ = &guard; }
+    // What was parked is tried again: after fence(), set_epoch() by themselves, after a doubt's end
+    // by its owner.
+    void retry_parked();
     void set_epoch(Epoch epoch);
     Result<void> fence(Epoch epoch);
     Result<void> flush();
@@ -85,7 +94,7 @@ class DiskSet final : public replay::DiskPort {
         std::unique_ptr<disksync::FencedStore> store;
         mutable std::mutex mutex;
         std::deque<vmm::BlockRequest> waiting;  // the store was full
-        std::deque<vmm::BlockRequest> parked;   // refused for their epoch
+        std::deque<vmm::BlockRequest> parked;   // refused for their epoch, or in doubt of it
         std::map<uint64_t, vmm::BlockRequest> in_flight;
         bool tracking = false;
         std::set<uint64_t> written;  // chunks of kTrackBytes
@@ -104,11 +113,12 @@ class DiskSet final : public replay::DiskPort {
     void start_seed(Drive& drive, disksync::StoreRequest&& order);
     void seed_done(Drive& drive);
     void start(Drive& drive, vmm::BlockRequest&& request);
-    void retry_parked();
+    bool must_wait(const vmm::BlockRequest& request) const;
     void completed(Drive& drive, uint64_t token, const Result<>& result);
     void deliver(vmm::BlockRequest&& request, vmm::BlockStatus status);
 
     boost::asio::io_context& core_;
+    const StallGuard* stall_guard_ = nullptr;
     std::vector<std::unique_ptr<Drive>> drives_;
     std::atomic<uint64_t> epoch_{0};
     std::mutex overlays_mutex_;

@@ -99,6 +99,7 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       core_timer_(context),
       detector_timer_(context),
       second_timer_(context),
+      stall_guard_(MonotonicClock::now()),
       bridge_(kBridgeEntries),
       bridge_event_(context),
       flush_timer_(context),
@@ -111,6 +112,9 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
       batches_dropped_total_(metrics_.counter("antipode_log_batches_dropped_total",
                                               "Received log batches that were not accepted")),
+      stalls_total_(metrics_.counter(
+          "antipode_core_stalls_total",
+          "How often the core loop had stood still, and asked whether its epoch stands")),
       output_delay_(metrics_.histogram("antipode_output_delay_seconds",
                                        "From when the guest made an output to when it left",
                                        delay_bounds_seconds())),
@@ -144,6 +148,7 @@ Result<void> Node::open_local() {
     FT_TRY_VOID(console_log_.open(pair.state_directory + "/console.log"));
     FT_TRY(disks_,
            DiskSet::open(config_.vm.drives, pair.pair, pair.state_directory, context_, metrics_));
+    disks_->set_stall_guard(stall_guard_);
     FT_TRY(auto kvm, vmm::Kvm::open());
     kvm_.emplace(std::move(kvm));
     FT_TRY_VOID(build_vm());
@@ -173,6 +178,7 @@ void Node::begin() {
     logger("control").info("pair {} site {} incarnation {:016x}", config_.pair.pair, me_.site,
                            me_.incarnation.value());
     event(EventCode::service_started, fmt::format("incarnation {:016x}", me_.incarnation.value()));
+    stall_guard_.restart(MonotonicClock::now());
     feed(start);
     begin_network();
     detect_faults();
@@ -209,6 +215,7 @@ void Node::arm_timer() {
 void Node::detect_faults() {
     ++turns_;
     const Instant now = MonotonicClock::now();
+    look_for_stall(now);
     const bool suspected = detector_.check(now) == failover::Suspicion::suspected;
     if (suspected != suspected_) {
         suspected_ = suspected;

@@ -47,6 +47,7 @@
 #include "replicator/control/seed_receiver.h"
 #include "replicator/control/seed_sender.h"
 #include "replicator/control/snapshot_task.h"
+#include "replicator/control/stall_guard.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/control/watchdog.h"
 #include "replicator/replay/vm_engine.h"
@@ -214,6 +215,13 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void snapshot_done(const std::string& path, const Result<SnapshotTask::Figures>& done);
     void end_snapshot(const std::string& why);
 
+    // node_stall.cc: a site that stood still asks before it acts.
+    void look_for_stall(Instant now);
+    void ask_whether_epoch_stands(Instant now);
+    void epoch_acknowledged(LogIndex last);
+    void epoch_echoed(const stream::HeartbeatEvent& seen);
+    void epoch_proved(Instant asked, std::string_view how);
+
     // node_switch.cc: a planned change of roles, as people see it.
     Result<ActionReply> switch_over(const ActionRequest& request);
     Result<ActionReply> ask_for_switchover(const ActionRequest& request);
@@ -271,6 +279,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     boost::asio::steady_timer detector_timer_;
     boost::asio::steady_timer second_timer_;
     uint64_t turns_ = 0;  // of detect_faults()
+    StallGuard stall_guard_;
+    LogIndex stall_log_end_;  // of what may have been sent before the newest gap
+    Instant stall_next_question_{};
     bool shut_down_ = false;
     int exit_code_ = 0;
     std::function<void()> shutdown_hook_;
@@ -386,6 +397,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Counter& log_bytes_total_;
     Counter& log_entries_total_;
     Counter& batches_dropped_total_;
+    Counter& stalls_total_;
     Histogram& output_delay_;
     Instant started_;
     int64_t state_since_unix_ms_ = 0;

@@ -253,6 +253,7 @@ void Node::ask_to_resend() {
 void Node::release_outputs() {
     if (!recording_) return;
     const Instant now = MonotonicClock::now();
+    if (!stall_guard_.may_act(now)) return;  // the proof comes back here
     for (const auto& held : gate_.take()) {
         emit(held.output);
         output_delay_.observe(std::chrono::duration<double>(now - held.time).count());
@@ -444,6 +445,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
                 if (epoch == epoch_ && *index <= outbox_.last()) {
                     outbox_.acknowledge(*index);
                     tell_acknowledged();
+                    if (*peer_ == partner_) epoch_acknowledged(*index);
                 }
                 feed(failover::AckReceived{epoch, *peer_, me_, *index});
                 if (!bridge_.empty()) drain_vcpu();

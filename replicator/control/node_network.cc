@@ -103,6 +103,7 @@ void Node::heartbeat_seen(const stream::HeartbeatEvent& seen) {
     heartbeat_from_ = seen.from;
     if (seen.copy == stream::HeartbeatEvent::Copy::first) detector_.heartbeat(seen.sequence, now);
     if (seen.epoch > epoch_) feed(failover::EpochHeard{seen.from, seen.epoch});
+    epoch_echoed(seen);
 }
 
 // What the two sites must have alike for one to replay the other, a line each.

@@ -176,6 +176,7 @@ std::optional<HeartbeatEvent> HeartbeatTracker::received(size_t path,
         event.rtt = round_trip(p, *packet, now);
         if (event.rtt) {
             p.last_echoed = packet->echo_sequence;
+            event.echo_of = Instant(Duration(static_cast<int64_t>(packet->echo_sent_ns)));
             learn(p, *packet, *event.rtt, now);
         }
     }

@@ -49,6 +49,8 @@ struct HeartbeatEvent {
     Copy copy = Copy::first;
     Instant at{};
     std::optional<Duration> rtt;
+    std::optional<Instant>
+        echo_of;  // it was sent after a packet of ours that was sent then; with rtt
 };
 
 // Which of the last kBits numbers were seen. A number that has left the window counts as seen.

@@ -81,7 +81,9 @@ TEST(HealFrames, GarbageIsRefusedOrComesBackTheSame) {
                 static_cast<std::byte>(1 + random.below(255));
         }
         const auto back = decode_heal_message(bytes);
-        if (back) EXPECT_EQ(encode(*back), bytes);
+        if (back) {
+            EXPECT_EQ(encode(*back), bytes);
+        }
     }
 }
 

@@ -99,6 +99,21 @@ TEST(HeartbeatTracker, measures_round_trip_and_clock_offset_exactly_on_a_quiet_l
     EXPECT_EQ(line.events[0].back().from, (Member{line.sites[1], Incarnation(200)}));
 }
 
+TEST(HeartbeatTracker, says_after_which_packet_of_ours_the_peer_spoke) {
+    Line line = line_with_both();
+    const Instant began = line.now;
+    line.run(100);
+    size_t echoes = 0;
+    for (const auto& event : line.events[0]) {
+        EXPECT_EQ(event.rtt.has_value(), event.echo_of.has_value());
+        if (!event.echo_of) continue;
+        ++echoes;
+        EXPECT_LE(*event.echo_of + *event.rtt, event.at);
+        EXPECT_EQ((*event.echo_of - began) % 20ms, Duration(0)) << "this end sends each 20 ms";
+    }
+    EXPECT_GT(echoes, 50u);
+}
+
 TEST(HeartbeatTracker, carries_the_epoch) {
     Line line = line_with_both();
     line.ends[1]->set_epoch(Epoch(41));

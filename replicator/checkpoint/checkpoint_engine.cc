@@ -252,12 +252,8 @@ Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
     const std::lock_guard lock(machine_mutex_);
     auto state = std::make_unique<replay::VmState>();
     FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
-    vmm::StateWriter cpu_bytes;
-    cpus.save(cpu_bytes);
-    state->cpu = cpu_bytes.take();
-    vmm::StateWriter machine_bytes;
-    machine_.save(machine_bytes);
-    state->machine = machine_bytes.take();
+    state->cpu = vmm::saved(cpus);
+    state->machine = vmm::saved(machine_);
     state->exit = ExitNumber(number_);
     state->output = OutputNumber(output_number_);
     state->held = held_;

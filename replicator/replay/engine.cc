@@ -323,9 +323,8 @@ Result<DigestMark> Engine::digest() {
                XXH3_64bits(&fpu, sizeof fpu);
     last_registers_ = register_values(regs, sregs);
     mark.disk = block_hash_;
-    vmm::StateWriter state;
-    machine_.save(state);
-    mark.devices = XXH3_64bits(state.bytes().data(), state.bytes().size());
+    const auto state = vmm::saved(machine_);
+    mark.devices = XXH3_64bits(state.data(), state.size());
     FT_TRY(mark.memory, memory_digest_.update(vm_->vm, vm_->memory));
     return mark;
 }

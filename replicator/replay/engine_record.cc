@@ -221,9 +221,7 @@ Engine::Step Engine::record_delta() {
         if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
     }
     if (!part.pages.empty()) append(std::move(part));
-    vmm::StateWriter state;
-    cpu->save(state);
-    append(DeltaState{state.take()});
+    append(DeltaState{vmm::saved(*cpu)});
     deltas_total_.add();
     delta_pages_total_.add(sent);
     delta_pages_skipped_total_.add(changed->size() - sent);

@@ -117,11 +117,11 @@ void CheckpointEngine::acknowledged(ExitNumber checkpoint) {
     wake();
 }
 
-const replay::CheckpointStatus* CheckpointEngine::checkpoint_status() {
+std::optional<replay::CheckpointStatus> CheckpointEngine::checkpoint_status() const {
     const std::lock_guard lock(status_mutex_);
-    status_shown_ = status_;
-    status_shown_.acknowledged = acknowledged_.load();
-    return &status_shown_;
+    auto status = status_;
+    status.acknowledged = acknowledged_.load();
+    return status;
 }
 
 uint64_t CheckpointEngine::guest_clock_ns(Instant now) const {

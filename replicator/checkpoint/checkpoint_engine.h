@@ -90,7 +90,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void abandon_heal() override {}
     void protect(Protection protection) override;
     void acknowledged(ExitNumber checkpoint) override;
-    const replay::CheckpointStatus* checkpoint_status() override;
+    std::optional<replay::CheckpointStatus> checkpoint_status() const override;
     void stop() override;
     void wake() override { wakeup_.wake(); }
     // Its thread, which stands the vCPUs for each checkpoint: it hangs when one of them does.
@@ -278,9 +278,8 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<uint64_t> applied_seen_{0};
     std::atomic<bool> held_seen_{false};
     std::atomic<bool> paused_seen_{false};
-    std::mutex status_mutex_;
+    mutable std::mutex status_mutex_;
     replay::CheckpointStatus status_;
-    replay::CheckpointStatus status_shown_;  // the caller's copy
 
     Counter& exits_total_;
     Counter& checkpoints_total_;

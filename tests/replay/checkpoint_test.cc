@@ -199,7 +199,7 @@ TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     pair_->hold_line(true);
     // The primary goes on until it may take no more checkpoints.
     const auto full = [&] {
-        const auto* status = pair_->primary_engine->checkpoint_status();
+        const auto status = pair_->primary_engine->checkpoint_status();
         return status->taken >= status->acknowledged + CheckpointOptions{}.in_flight_max;
     };
     ASSERT_TRUE(pair_->primary.wait_until(full, seconds(20)));

@@ -199,11 +199,11 @@ TEST_F(AccountsTest, TheAuditLogIsPaged) {
         entry.actor = fmt::format("a{}\nforged line", i);
         ASSERT_TRUE(audit.add(entry));
     }
-    const auto newest = audit.find(0, 2);
+    const auto newest = audit.find({0, 2});
     ASSERT_EQ(newest->size(), 2u);
     EXPECT_EQ((*newest)[0].id, 5);
     EXPECT_EQ((*newest)[0].actor, "a5 forged line");
-    const auto older = audit.find(4, 10);
+    const auto older = audit.find({4, 10});
     ASSERT_EQ(older->size(), 3u);
     EXPECT_EQ((*older)[0].id, 3);
 }

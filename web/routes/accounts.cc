@@ -41,16 +41,6 @@ value token_json(const Token& token) {
     return out;
 }
 
-Result<Role> read_role(const std::string& text) {
-    const auto role = role_from_word(text);
-    if (!role) {
-        return fail(Errc::invalid_argument,
-                    "role: '{}' is none of viewer, drill_operator, operator, admin",
-                    text.substr(0, 40));
-    }
-    return *role;
-}
-
 Response list_users(const Services& services) {
     auto users = services.accounts.users();
     if (!users) return problem(users.error());

@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 
+#include "common/base/base64.h"
 #include "common/base/freer.h"
 #include "replicator/control/control_api.h"
 #include "web/security/secrets.h"

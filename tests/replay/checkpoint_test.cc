@@ -5,10 +5,10 @@
 #include <cstdlib>
 #include <gtest/gtest.h>
 #include <random>
-#include <unistd.h>
 
 #include "common/base/random.h"
 #include "tests/replay/checkpoint_pair.h"
+#include "tests/replay/guest_options.h"
 
 namespace antipode::checkpoint {
 namespace {
@@ -34,34 +34,17 @@ void PrintTo(const Case& value, std::ostream* out) {
 CheckpointPairOptions options_of(const Case& test) {
     CheckpointPairOptions options;
     options.engine.interval.longest = milliseconds(50);
-    auto& config = options.config;
-    config.mem_size_mib = 32;
-    config.mode = vmm::ProtectionMode::checkpoint;
-    config.vcpu_count = test.vcpu_count;
-    config.drives.push_back({"root", "memory", false, true});
-    config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
-    if (std::string(test.guest) == "linux") {
-        const std::string base = std::getenv("ANTIPODE_LINUX_GUEST");
-        config.kernel_image_path = base + "/vmlinux";
-        config.initrd_path = base + "/initramfs.cpio";
-        config.boot_args =
-            "console=ttyS0 nolapic noxsave notsc clearcpuid=smap,popcnt,rdrand,rdseed,rdtscp "
-            "lpj=20000 rodata=off quiet pmtmr=0x608";
-    } else {
-        config.kernel_image_path = std::string(GUEST_DIRECTORY) + "/" + test.guest + ".elf";
-        config.boot_args = test.arguments;
-    }
+    options.config = replay::options_for(test.guest, test.arguments).config;
+    options.config.mode = vmm::ProtectionMode::checkpoint;
+    options.config.vcpu_count = test.vcpu_count;
     return options;
 }
 
 class Checkpoints : public testing::TestWithParam<Case> {
   protected:
     void SetUp() override {
-        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
-        if (std::string(GetParam().guest) == "linux" &&
-            std::getenv("ANTIPODE_LINUX_GUEST") == nullptr) {
-            GTEST_SKIP() << "no Linux guest: ANTIPODE_LINUX_GUEST is not set";
-        }
+        const std::string missing = replay::guest_missing(GetParam().guest);
+        if (!missing.empty()) GTEST_SKIP() << missing;
         auto made = CheckpointPair::make(options_of(GetParam()));
         ASSERT_TRUE(made.has_value()) << made.error().to_string();
         pair_ = std::move(*made);
@@ -227,7 +210,7 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
 }
 
 TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
-    if (std::string(GetParam().guest) == "linux") GTEST_SKIP() << "boots for too long";
+    if (replay::is_linux(GetParam().guest)) GTEST_SKIP() << "boots for too long";
     auto options = options_of(GetParam());
     options.engine.reset = CheckpointOptions::Reset::reboots;
     auto made = CheckpointPair::make(options);

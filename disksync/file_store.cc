@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/freer.h"
 #include "common/base/log.h"
 
 namespace antipode::disksync {
@@ -22,10 +23,7 @@ constexpr uint32_t kSectorBytes = 512;
 constexpr uint64_t kZeroChunkBytes = uint64_t{1} << 20;
 constexpr size_t kBounceAlignmentBytes = 4096;
 
-struct Free {
-    void operator()(void* address) const { std::free(address); }
-};
-using AlignedBuffer = std::unique_ptr<std::byte, Free>;
+using AlignedBuffer = std::unique_ptr<std::byte, Freer<std::free>>;
 
 AlignedBuffer aligned_buffer(size_t bytes) {
     const size_t rounded =

@@ -143,7 +143,7 @@ Result<> admin_ask(const Config& config, const std::string& line) {
     if (config.admin_socket.empty()) {
         return fail(Errc::invalid_argument, "{}: admin.socket is missing", config.path);
     }
-    FT_TRY(std::string text, AdminSocket::ask(config.admin_socket, line));
+    FT_TRY(std::string text, env::LineSocket::ask(kAdminSocket, config.admin_socket, line));
     constexpr std::string_view kOk = "ok\n";
     if (!text.ends_with(kOk)) {
         constexpr std::string_view kError = "error: ";

@@ -8,6 +8,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "tiebreaker/admin_socket.h"
 #include "tiebreaker/etcd/etcd_store.h"
 #include "tiebreaker/sqlite_store.h"
 
@@ -89,10 +90,10 @@ Result<> Daemon::open(std::function<void(const std::string&)> ended) {
                               server->adopt(std::move(stream));
                           }));
     if (!config_.admin_socket.empty()) {
-        FT_TRY(admin_, AdminSocket::start(core_, config_.admin_socket,
-                                          [this](const std::string& line, const auto& reply) {
-                                              on_admin(line, reply);
-                                          }));
+        FT_TRY(admin_, env::LineSocket::start(core_, kAdminSocket, config_.admin_socket,
+                                              [this](const std::string& line, const auto& reply) {
+                                                  on_admin(line, reply);
+                                              }));
     }
     watch_files();
     log().info("tiebreaker {} serves {} pairs on {} (port {}), store {:016x}", name,
@@ -150,7 +151,7 @@ std::string Daemon::status() const {
                        service_->watch_count());
 }
 
-void Daemon::on_admin(const std::string& line, const AdminSocket::Reply& reply) {
+void Daemon::on_admin(const std::string& line, const env::LineSocket::Reply& reply) {
     constexpr std::string_view kForget = "forget ";
     if (line == "status") return reply(status());
     if (line == "metrics") return reply(registry_.prometheus_text() + "ok\n");

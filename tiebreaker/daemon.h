@@ -15,7 +15,7 @@
 #include <string>
 
 #include "common/base/metrics.h"
-#include "tiebreaker/admin_socket.h"
+#include "common/env/posix/line_socket.h"
 #include "tiebreaker/config.h"
 #include "tiebreaker/listener.h"
 #include "tiebreaker/server.h"
@@ -49,7 +49,7 @@ class Daemon {
     Daemon(boost::asio::io_context& core, Config config);
     Result<> open(std::function<void(const std::string&)> ended);
     void watch_files();
-    void on_admin(const std::string& line, const AdminSocket::Reply& reply);
+    void on_admin(const std::string& line, const env::LineSocket::Reply& reply);
     std::string status() const;
 
     boost::asio::io_context& core_;
@@ -61,7 +61,7 @@ class Daemon {
     std::unique_ptr<Service> service_;
     std::unique_ptr<Server> server_;
     std::unique_ptr<Listener> listener_;
-    std::unique_ptr<AdminSocket> admin_;
+    std::unique_ptr<env::LineSocket> admin_;
     bool stopped_ = false;
 };
 

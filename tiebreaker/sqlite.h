@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/freer.h"
 #include "common/base/result.h"
 
 namespace antipode::tiebreaker {
@@ -43,12 +44,9 @@ class Statement {
 
   private:
     friend class Database;
-    struct Deleter {
-        void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
-    };
     Statement(sqlite3_stmt* statement, const std::string& path)
         : statement_(statement), path_(path) {}
-    std::unique_ptr<sqlite3_stmt, Deleter> statement_;
+    std::unique_ptr<sqlite3_stmt, Freer<sqlite3_finalize>> statement_;
     std::string path_;
 };
 
@@ -65,11 +63,8 @@ class Database {
     Error error() const;
 
   private:
-    struct Deleter {
-        void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
-    };
     Database(sqlite3* database, std::string path) : database_(database), path_(std::move(path)) {}
-    std::unique_ptr<sqlite3, Deleter> database_;
+    std::unique_ptr<sqlite3, Freer<sqlite3_close_v2>> database_;
     std::string path_;
 };
 

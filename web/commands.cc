@@ -124,11 +124,7 @@ Result<> prepare_certificate(const Settings& settings) {
 
 Result<> add_user_command(const Settings& settings, const std::string& name,
                           const std::string& role_text) {
-    const auto role = role_from_word(role_text);
-    if (!role) {
-        return fail(Errc::invalid_argument,
-                    "role: '{}' is none of viewer, drill_operator, operator, admin", role_text);
-    }
+    FT_TRY(const Role role, read_role(role_text));
     FT_TRY_VOID(Name::parse(name, "name"));
     FT_TRY(const auto database, open_store(settings));
     Accounts accounts(*database);
@@ -138,7 +134,7 @@ Result<> add_user_command(const Settings& settings, const std::string& name,
     FT_TRY(const std::string password, ask_new_password(name));
     FT_TRY(const std::string hash, hash_password(password));
     FT_TRY_VOID(note(*database, "user.add", name));
-    FT_TRY_VOID(accounts.add_user(unix_ms_now(), name, *role, hash));
+    FT_TRY_VOID(accounts.add_user(unix_ms_now(), name, role, hash));
     std::cout << "user " << name << " may log in as " << role_text << "\n";
     return {};
 }
@@ -159,16 +155,12 @@ Result<> password_command(const Settings& settings, const std::string& name) {
 
 Result<> add_token_command(const Settings& settings, const std::string& name,
                            const std::string& role_text) {
-    const auto role = role_from_word(role_text);
-    if (!role) {
-        return fail(Errc::invalid_argument,
-                    "role: '{}' is none of viewer, drill_operator, operator, admin", role_text);
-    }
+    FT_TRY(const Role role, read_role(role_text));
     FT_TRY_VOID(Name::parse(name, "name"));
     FT_TRY(const auto database, open_store(settings));
     Accounts accounts(*database);
     FT_TRY_VOID(note(*database, "token.add", name));
-    FT_TRY(const auto made, accounts.add_token(unix_ms_now(), name, *role, "command line", {}));
+    FT_TRY(const auto made, accounts.add_token(unix_ms_now(), name, role, "command line", {}));
     std::cout << made.secret << "\n";
     return {};
 }

@@ -13,6 +13,7 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "disksync/disk_metadata.h"
+#include "disksync/service/control_socket.h"
 
 namespace antipode::disksync {
 
@@ -114,11 +115,13 @@ Result<> Group::open() {
     journal_ =
         UniqueFd(::open(config_.journal.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
     if (!journal_) return fail_errno(errno, "journal {}", config_.journal);
-    FT_TRY(control_, ControlSocket::start(context_, config_.control_socket,
-                                          [this](const std::string& line, auto reply) {
-                                              const std::lock_guard core(core_);
-                                              command(line, std::move(reply));
-                                          }));
+    FT_TRY(control_, env::LineSocket::start(context_, kControlSocket, config_.control_socket,
+                                            [this](const std::string& line, auto reply) {
+                                                const std::lock_guard core(core_);
+                                                command(line, [reply](const std::string& text) {
+                                                    reply(text + "\n");
+                                                });
+                                            }));
     FT_TRY_VOID(open_link());
     FT_TRY(const uint64_t seed, random_id());
     node_ = std::make_unique<Node>(config_.node, std::move(disks), seed);

@@ -33,9 +33,9 @@
 #include <thread>
 #include <unordered_map>
 
+#include "common/env/posix/line_socket.h"
 #include "disksync/core/node.h"
 #include "disksync/local_store.h"
-#include "disksync/service/control_socket.h"
 #include "disksync/service/group_config.h"
 #include "disksync/service/side_files.h"
 #include "disksync/service/sync_link.h"
@@ -114,11 +114,11 @@ class Group {
     void disconnect();
 
     // ---- group_control.cc: what operators say
-    void command(const std::string& line, ControlSocket::Reply reply);
+    void command(const std::string& line, env::LineSocket::Reply reply);
     Result<std::string> simple_command(const std::vector<std::string>& words);
     Result<std::string> disk_command(const std::vector<std::string>& words);
-    void carry_command(const ControlSocket::Reply& reply);
-    void role_command(const std::vector<std::string>& words, const ControlSocket::Reply& reply);
+    void carry_command(const env::LineSocket::Reply& reply);
+    void role_command(const std::vector<std::string>& words, const env::LineSocket::Reply& reply);
     boost::json::object policies_json() const;
     std::string status_text();
     std::string events_text() const;
@@ -133,7 +133,7 @@ class Group {
     std::vector<LocalIo>* collected_ = nullptr;
     std::atomic<bool> wants_frames_{true};
     bool shut_ = false;
-    std::unique_ptr<ControlSocket> control_;
+    std::unique_ptr<env::LineSocket> control_;
     UniqueFd journal_;
     Instant last_tick_{};
     std::time_t schedule_followed_ = 0;

@@ -224,7 +224,7 @@ Result<std::string> Group::simple_command(const std::vector<std::string>& words)
 }
 
 // Answered when the copying may begin.
-void Group::carry_command(const ControlSocket::Reply& reply) {
+void Group::carry_command(const env::LineSocket::Reply& reply) {
     Result<std::vector<Generation>> names = fail(Errc::busy, "not asked");
     input([&](Node& node) { names = node.carry(); });
     if (!names) return reply(refusal(names.error()));
@@ -243,7 +243,8 @@ void Group::carry_command(const ControlSocket::Reply& reply) {
 }
 
 // promote [force], demote: answered when it is so.
-void Group::role_command(const std::vector<std::string>& words, const ControlSocket::Reply& reply) {
+void Group::role_command(const std::vector<std::string>& words,
+                         const env::LineSocket::Reply& reply) {
     const bool promote = words[0] == "promote";
     const bool force = words.size() == 2 && words[1] == "force";
     Result<> begun;
@@ -259,7 +260,7 @@ void Group::role_command(const std::vector<std::string>& words, const ControlSoc
         [reply](const Result<>& result) { reply(answer_of(result)); }, kRoleLimit);
 }
 
-void Group::command(const std::string& line, ControlSocket::Reply reply) {
+void Group::command(const std::string& line, env::LineSocket::Reply reply) {
     const std::vector<std::string> words = words_of(line);
     if (words.empty()) return reply(R"({"error":"no command"})");
     if (words[0] == "promote" || words[0] == "demote") return role_command(words, reply);

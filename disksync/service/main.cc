@@ -5,6 +5,7 @@
 #include <csignal>
 #include <iostream>
 
+#include "disksync/service/control_socket.h"
 #include "disksync/service/group.h"
 #include "disksync/service/metadata_tool.h"
 
@@ -37,7 +38,7 @@ std::string text_of(const json::value& value) {
 
 Result<json::object> ask(const Options& options, const std::string& line) {
     FT_TRY(const GroupConfig config, load_group_config(options.config));
-    auto answered = ControlSocket::ask(config.control_socket, line);
+    auto answered = env::LineSocket::ask(kControlSocket, config.control_socket, line);
     if (!answered) {
         return fail(Errc::unreachable, "group {} is not served here: {}", config.node.pair,
                     answered.error().context);

@@ -31,8 +31,7 @@ CheckpointEngine::CheckpointEngine(std::unique_ptr<vmm::VirtualMachine> vm,
       interval_(options.interval),
       table_(vm_->memory.page_count()),
       assembler_(vm_->memory.page_count()),
-      frames_(options.frames_pending_max),
-      feed_(options.log_entries_pending_max),
+      inbox_(wakeup_, options.frames_pending_max, options.log_entries_pending_max, metrics),
       exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
       checkpoints_total_(metrics.counter("antipode_checkpoints_total", "Checkpoints taken")),
       pages_total_(metrics.counter("antipode_checkpoint_pages_total", "Pages sent in checkpoints")),
@@ -40,8 +39,6 @@ CheckpointEngine::CheckpointEngine(std::unique_ptr<vmm::VirtualMachine> vm,
           metrics.counter("antipode_checkpoint_pages_unchanged_total",
                           "Pages that were written and held what the backup has")),
       bytes_total_(metrics.counter("antipode_checkpoint_bytes_total", "Bytes of checkpoints")),
-      frames_dropped_total_(metrics.counter("antipode_frames_dropped_total",
-                                            "Received frames dropped before the guest")),
       pause_seconds_(metrics.histogram("antipode_checkpoint_pause_seconds",
                                        "How long the guest stood for a checkpoint",
                                        delay_bounds_seconds())) {
@@ -120,11 +117,11 @@ void CheckpointEngine::acknowledged(ExitNumber checkpoint) {
     wake();
 }
 
-const replay::CheckpointStatus* CheckpointEngine::checkpoint_status() {
+std::optional<replay::CheckpointStatus> CheckpointEngine::checkpoint_status() const {
     const std::lock_guard lock(status_mutex_);
-    status_shown_ = status_;
-    status_shown_.acknowledged = acknowledged_.load();
-    return &status_shown_;
+    auto status = status_;
+    status.acknowledged = acknowledged_.load();
+    return status;
 }
 
 uint64_t CheckpointEngine::guest_clock_ns(Instant now) const {
@@ -132,46 +129,20 @@ uint64_t CheckpointEngine::guest_clock_ns(Instant now) const {
 }
 
 bool CheckpointEngine::frame_received(uint32_t interface, std::vector<std::byte> bytes) {
-    if (!frames_.push({interface, std::move(bytes)})) {
-        frames_dropped_total_.add();
-        return false;
-    }
-    wake();
-    return true;
+    return inbox_.push_frame(interface, std::move(bytes));
 }
 
 bool CheckpointEngine::console_input(std::vector<std::byte> bytes) {
-    constexpr size_t kPendingMax = 64;
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        if (inbox_console_.size() >= kPendingMax) return false;
-        inbox_console_.push_back(std::move(bytes));
-        inbox_any_ = true;
-    }
-    wake();
-    return true;
+    return inbox_.push_console(std::move(bytes));
 }
 
 bool CheckpointEngine::control(replay::VmControl::Kind kind) {
-    constexpr size_t kPendingMax = 16;
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        if (inbox_controls_.size() >= kPendingMax) return false;
-        inbox_controls_.push_back(kind);
-        inbox_any_ = true;
-    }
-    wake();
-    return true;
+    return inbox_.push_control(kind);
 }
 
 void CheckpointEngine::block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
                                   std::vector<std::byte> data) {
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        inbox_blocks_.push_back({drive, number, status, std::move(data)});
-        inbox_any_ = true;
-    }
-    wake();
+    inbox_.push_block({drive, number, status, std::move(data)});
 }
 
 void CheckpointEngine::main() {
@@ -281,12 +252,8 @@ Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
     const std::lock_guard lock(machine_mutex_);
     auto state = std::make_unique<replay::VmState>();
     FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
-    vmm::StateWriter cpu_bytes;
-    cpus.save(cpu_bytes);
-    state->cpu = cpu_bytes.take();
-    vmm::StateWriter machine_bytes;
-    machine_.save(machine_bytes);
-    state->machine = machine_bytes.take();
+    state->cpu = vmm::saved(cpus);
+    state->machine = vmm::saved(machine_);
     state->exit = ExitNumber(number_);
     state->output = OutputNumber(output_number_);
     state->held = held_;

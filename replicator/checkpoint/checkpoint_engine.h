@@ -32,11 +32,11 @@
 #include <thread>
 
 #include "common/base/metrics.h"
-#include "common/base/spsc_queue.h"
 #include "replicator/checkpoint/assembler.h"
 #include "replicator/checkpoint/interval_controller.h"
 #include "replicator/checkpoint/page_table.h"
 #include "replicator/checkpoint/vcpu_group.h"
+#include "replicator/replay/engine_inbox.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/replay/wakeup.h"
 #include "replicator/vmm/smp_state.h"
@@ -90,7 +90,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void abandon_heal() override {}
     void protect(Protection protection) override;
     void acknowledged(ExitNumber checkpoint) override;
-    const replay::CheckpointStatus* checkpoint_status() override;
+    std::optional<replay::CheckpointStatus> checkpoint_status() const override;
     void stop() override;
     void wake() override { wakeup_.wake(); }
     // Its thread, which stands the vCPUs for each checkpoint: it hangs when one of them does.
@@ -114,20 +114,6 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     // Whether the vCPUs run on when a checkpoint has been copied.
     enum class Then : uint8_t { run, stand };
     using RequestKey = std::pair<uint32_t, uint64_t>;
-    struct Completion {
-        uint32_t drive;
-        uint64_t number;
-        vmm::BlockStatus status;
-        std::vector<std::byte> data;
-    };
-    struct Frame {
-        uint32_t interface;
-        std::vector<std::byte> bytes;
-    };
-    struct Indexed {
-        LogIndex index;
-        replay::LogEntry entry;
-    };
     struct HeldWrites {
         uint64_t checkpoint;
         std::vector<vmm::BlockRequest> requests;
@@ -200,7 +186,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     // follow.cc: the backup.
     Step follow_log();
     void wait_for_log();
-    Step apply(Indexed next);
+    Step apply(replay::IndexedEntry next);
     Step apply_checkpoint(Checkpoint&& whole);
     void put_pages(const Checkpoint& whole);
     void find_writes();
@@ -237,8 +223,8 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Copy copy_;
     uint64_t part_count_ = 0;  // of the checkpoint that is being logged
     uint64_t part_bytes_ = 0;
-    std::vector<uint64_t> dirty_;       // not sent yet
-    std::deque<Frame> waiting_frames_;  // the guest has no buffer for the first
+    std::vector<uint64_t> dirty_;                      // not sent yet
+    std::deque<replay::PendingFrame> waiting_frames_;  // the guest has no buffer for the first
     std::deque<replay::VmControl::Kind> controls_;
     Assembler assembler_;
     uint64_t applied_index_ = 0;
@@ -255,7 +241,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     uint64_t write_queue_bytes_ = 0;
     std::map<RequestKey, vmm::BlockRequest> executing_;
     std::deque<FailedWrite> failed_writes_;
-    std::deque<Completion> completions_;
+    std::deque<replay::BlockCompletion> completions_;
 
     // Under machine_mutex_, as are the machine and writes to guest memory.
     std::mutex machine_mutex_;
@@ -284,13 +270,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<Protection> protection_wanted_{Protection::off};
     std::atomic<uint64_t> acknowledged_{0};
     std::atomic<int64_t> guest_clock_base_ns_{0};
-    SpscQueue<Frame> frames_;
-    SpscQueue<Indexed> feed_;
-    std::mutex inbox_mutex_;
-    std::vector<Completion> inbox_blocks_;
-    std::vector<std::vector<std::byte>> inbox_console_;
-    std::vector<replay::VmControl::Kind> inbox_controls_;
-    std::atomic<bool> inbox_any_{false};
+    replay::EngineInbox inbox_;
     std::deque<std::vector<std::byte>> console_;
 
     // Looked at from outside.
@@ -298,16 +278,14 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<uint64_t> applied_seen_{0};
     std::atomic<bool> held_seen_{false};
     std::atomic<bool> paused_seen_{false};
-    std::mutex status_mutex_;
+    mutable std::mutex status_mutex_;
     replay::CheckpointStatus status_;
-    replay::CheckpointStatus status_shown_;  // the caller's copy
 
     Counter& exits_total_;
     Counter& checkpoints_total_;
     Counter& pages_total_;
     Counter& pages_unchanged_total_;
     Counter& bytes_total_;
-    Counter& frames_dropped_total_;
     Histogram& pause_seconds_;
 };
 

@@ -21,13 +21,11 @@ bool overlap(const vmm::BlockRequest& a, const vmm::BlockRequest& b) {
 }  // namespace
 
 bool CheckpointEngine::feed(LogIndex index, replay::LogEntry entry) {
-    if (!feed_.push({index, std::move(entry)})) return false;
-    wake();
-    return true;
+    return inbox_.push_entry(index, std::move(entry));
 }
 
 size_t CheckpointEngine::feed_room() const {
-    return feed_.capacity() - feed_.count();
+    return inbox_.entries.capacity() - inbox_.entries.count();
 }
 
 void CheckpointEngine::close_log() {
@@ -48,9 +46,9 @@ CheckpointEngine::Step CheckpointEngine::follow_log() {
     take_own_completions();
     start_writes();
     if (write_queue_bytes_ < kWriteQueueBytesMax) {
-        if (auto next = feed_.pop()) return apply(std::move(*next));
+        if (auto next = inbox_.entries.pop()) return apply(std::move(*next));
     }
-    if (log_closed_.load() && feed_.empty() && !writes_pending()) {
+    if (log_closed_.load() && inbox_.entries.empty() && !writes_pending()) {
         if (!drained_reported_) {
             if (assembler_.discard()) {
                 logger("checkpoint").info("half a checkpoint after {} is dropped", number_);
@@ -70,13 +68,13 @@ void CheckpointEngine::wait_for_log() {
     if (!failed_writes_.empty()) until = failed_writes_.front().again;
     const bool room = write_queue_bytes_ < kWriteQueueBytesMax;
     wakeup_.wait(until, [&] {
-        return inbox_any_.load() || command_waits() || (room && !feed_.empty()) ||
+        return inbox_.any() || command_waits() || (room && !inbox_.entries.empty()) ||
                (log_closed_.load() && !writes_pending() &&
                 (!drained_reported_ || live_wanted_.load()));
     });
 }
 
-CheckpointEngine::Step CheckpointEngine::apply(Indexed next) {
+CheckpointEngine::Step CheckpointEngine::apply(replay::IndexedEntry next) {
     using replay::StopReason;
     const replay::LogEntry& entry = next.entry;
     if (const auto* part = std::get_if<replay::CheckpointPart>(&entry.body)) {

@@ -52,7 +52,7 @@ void CheckpointEngine::wait_for_work() {
     }
     const bool waits = something_waits_.load();
     wakeup_.wait(until, [&] {
-        return inbox_any_.load() || !frames_.empty() || command_waits() || vcpu_failed_.load() ||
+        return inbox_.any() || !inbox_.frames.empty() || command_waits() || vcpu_failed_.load() ||
                (reset_asked_.load() && !resetting_) || something_waits_.load() != waits ||
                (waits && !protected_) || acknowledged_.load() != acknowledged_handled_ ||
                (protection_wanted_.load() == Protection::on) != protected_;
@@ -60,23 +60,19 @@ void CheckpointEngine::wait_for_work() {
 }
 
 void CheckpointEngine::take_inbox() {
-    if (!inbox_any_.load()) return;
-    const std::lock_guard lock(inbox_mutex_);
-    inbox_any_ = false;
-    for (auto& each : inbox_blocks_) completions_.push_back(std::move(each));
-    for (auto& each : inbox_console_) console_.push_back(std::move(each));
-    for (const auto kind : inbox_controls_) controls_.push_back(kind);
-    inbox_blocks_.clear();
-    inbox_console_.clear();
-    inbox_controls_.clear();
+    if (!inbox_.any()) return;
+    auto items = inbox_.take();
+    for (auto& each : items.blocks) completions_.push_back(std::move(each));
+    for (auto& each : items.consoles) console_.push_back(std::move(each));
+    for (const auto kind : items.controls) controls_.push_back(kind);
 }
 
 // What outside has to tell the guest. Only while it may run: one that stands sees nothing change.
 void CheckpointEngine::apply_inputs() {
     take_inbox();
-    for (auto frame = frames_.pop(); frame; frame = frames_.pop()) {
+    for (auto frame = inbox_.frames.pop(); frame; frame = inbox_.frames.pop()) {
         if (waiting_frames_.size() >= options_.frames_pending_max) {
-            frames_dropped_total_.add();
+            inbox_.drop_frame();
             continue;
         }
         waiting_frames_.push_back(std::move(*frame));
@@ -97,7 +93,7 @@ void CheckpointEngine::apply_inputs() {
 void CheckpointEngine::apply_frames() {
     frames_blocked_ = true;  // before the look, so that a buffer that comes after it is noticed
     while (!waiting_frames_.empty()) {
-        const Frame& next = waiting_frames_.front();
+        const replay::PendingFrame& next = waiting_frames_.front();
         if (next.interface < machine_.interface_count()) {
             if (!machine_.can_receive_frame(next.interface)) return;
             machine_.receive_frame(next.interface, next.bytes);

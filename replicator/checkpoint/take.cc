@@ -78,13 +78,9 @@ Result<void> CheckpointEngine::copy_aside() {
     made_.clear();
     made_bytes_ = 0;
     for (auto& output : machine_.take_outputs()) copy_.outputs.push_back(std::move(output));
-    vmm::StateWriter machine_bytes;
-    machine_.save(machine_bytes);
-    copy_.machine = machine_bytes.take();
+    copy_.machine = vmm::saved(machine_);
     FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
-    vmm::StateWriter cpu_bytes;
-    cpus.save(cpu_bytes);
-    copy_.cpus = cpu_bytes.take();
+    copy_.cpus = vmm::saved(cpus);
     FT_TRY_VOID(collect_dirty());
     copy_pages();
     hold_writes();

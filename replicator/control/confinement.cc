@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/freer.h"
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kSanitized = true;
 #else
@@ -50,8 +52,7 @@ constexpr std::string_view kAllowed =
 
 Result<> confine_process() {
     if (kSanitized) return {};
-    const std::unique_ptr<void, decltype(&seccomp_release)> filter(
-        seccomp_init(SCMP_ACT_ERRNO(EPERM)), &seccomp_release);
+    const std::unique_ptr<void, Freer<seccomp_release>> filter(seccomp_init(SCMP_ACT_ERRNO(EPERM)));
     if (!filter) return fail(Errc::unsupported, "seccomp: no filter can be made");
     std::string_view left = kAllowed;
     while (!left.empty()) {

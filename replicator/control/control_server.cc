@@ -10,10 +10,10 @@
 #include <set>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "common/base/log.h"
 #include "common/base/unique_fd.h"
+#include "common/env/posix/unix_socket.h"
 
 namespace antipode::control {
 namespace {
@@ -25,41 +25,6 @@ using boost::system::error_code;
 spdlog::logger& log() {
     static spdlog::logger& instance = logger("control");
     return instance;
-}
-
-Result<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-        return fail(Errc::invalid_argument, "control socket {}: path has {} bytes, 1 to {} fit",
-                    path, path.size(), sizeof(address.sun_path) - 1);
-    }
-    path.copy(address.sun_path, path.size());
-    return address;
-}
-
-// A socket file whose process is gone refuses connections; one that answers is in use.
-Result<> remove_stale(const std::string& path, const sockaddr_un& address) {
-    struct stat info {};
-    if (::lstat(path.c_str(), &info) != 0) {
-        if (errno == ENOENT) return {};
-        return fail_errno(errno, "control socket {}", path);
-    }
-    if (!S_ISSOCK(info.st_mode)) {
-        return fail(Errc::already_exists, "control socket {}: exists and is not a socket", path);
-    }
-    const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!probe) return fail_errno(errno, "control socket {}", path);
-    if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
-        errno == EAGAIN) {  // EAGAIN: its backlog is full, so it lives
-        return fail(Errc::already_exists, "control socket {}: another process serves it", path);
-    }
-    if (errno != ECONNREFUSED) return fail_errno(errno, "control socket {}", path);
-    log().info("control socket {}: replacing the file of a process that is gone", path);
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-        return fail_errno(errno, "control socket {}: cannot remove it", path);
-    }
-    return {};
 }
 
 Result<> set_owner(const std::string& path, const std::string& group_name) {
@@ -82,16 +47,7 @@ Result<> set_owner(const std::string& path, const std::string& group_name) {
 
 Result<UniqueFd> open_listener(const ControlServerSettings& settings) {
     const std::string& path = settings.path;
-    FT_TRY(const sockaddr_un address, address_of(path));
-    FT_TRY_VOID(remove_stale(path, address));
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) return fail_errno(errno, "control socket {}", path);
-    // Linux takes the mode of the new file from the socket: nobody else gets in between bind and
-    // chmod.
-    if (::fchmod(fd.get(), 0600) != 0) return fail_errno(errno, "control socket {}", path);
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-        return fail_errno(errno, "control socket {}", path);
-    }
+    FT_TRY(UniqueFd fd, env::bind_unix(path, "control socket", 0600));
     auto ready = set_owner(path, settings.group);
     if (ready && ::listen(fd.get(), 16) != 0) {
         ready = fail_errno(errno, "control socket {}", path);

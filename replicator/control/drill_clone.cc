@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/base/check.h"
+#include "common/base/freer.h"
 #include "common/base/log.h"
 #include "disksync/local_store.h"
 #include "replicator/control/lone_vm.h"
@@ -177,8 +178,7 @@ class Digester {
         }
     }
     Result<void> compute(size_t index, DrillDigest& digest) {
-        const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(),
-                                                                           &EVP_MD_CTX_free);
+        const std::unique_ptr<EVP_MD_CTX, Freer<EVP_MD_CTX_free>> hash(EVP_MD_CTX_new());
         if (!hash || EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr) != 1) {
             return fail(Errc::io, "SHA-256 is not to be had");
         }

@@ -8,11 +8,11 @@
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
 #include "common/base/unique_fd.h"
+#include "common/env/posix/unix_socket.h"
 
 namespace antipode::control {
 namespace {
@@ -37,19 +37,8 @@ Result<UniqueFd> open_tap(const std::string& name) {
     return fd;
 }
 
-Result<sockaddr_un> unix_address(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        return fail(Errc::invalid_argument, "{}: a socket's path has {} characters at most", path,
-                    sizeof address.sun_path - 1);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
-}
-
 Result<UniqueFd> open_unix(const std::string& path) {
-    FT_TRY(const auto address, unix_address(path));
+    FT_TRY(const auto address, env::unix_address(path, "network socket"));
     UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) return fail_errno(errno, "socket");
     unlink(path.c_str());
@@ -115,7 +104,7 @@ void NetPort::send(std::span<const std::byte> frame) {
     ssize_t sent = -1;
     if (peer_path_.empty()) {
         sent = ::write(descriptor_.native_handle(), frame.data(), frame.size());
-    } else if (const auto peer = unix_address(peer_path_)) {
+    } else if (const auto peer = env::unix_address(peer_path_, "network socket")) {
         sent = sendto(descriptor_.native_handle(), frame.data(), frame.size(), MSG_NOSIGNAL,
                       reinterpret_cast<const sockaddr*>(&*peer), sizeof *peer);
     }

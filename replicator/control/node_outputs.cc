@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/overloaded.h"
 #include "common/wire/failover_frames.h"
 #include "replicator/checkpoint/checkpoint_engine.h"
 #include "replicator/control/node.h"
@@ -11,13 +12,6 @@
 
 namespace antipode::control {
 namespace {
-
-template <typename... Handlers>
-struct Overloaded : Handlers... {
-    using Handlers::operator()...;
-};
-template <typename... Handlers>
-Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 constexpr Duration kRetryDelay = std::chrono::seconds(1);
 constexpr int kExitRetired = 75;  // EX_TEMPFAIL: systemd starts us again

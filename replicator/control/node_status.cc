@@ -260,7 +260,7 @@ void Node::fill_execution(Status& status) const {
     }
     if (recording_) {
         status.vm.uptime_seconds = static_cast<double>(engine_->guest_clock_ns(now)) / 1e9;
-        if (const auto* taken = engine_->checkpoint_status()) {
+        if (const auto taken = engine_->checkpoint_status()) {
             const auto seconds = [](Duration duration) {
                 return std::chrono::duration<double>(duration).count();
             };

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include "common/base/freer.h"
 #include "replicator/vmm/state_io.h"
 
 namespace antipode::control {
@@ -94,8 +95,7 @@ SnapshotShape decode_shape(StateReader& in) {
 
 // Of the first 24 bytes of a record's header and its body.
 uint64_t record_hash(std::span<const std::byte> header, std::span<const std::byte> body) {
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
-                                                                         XXH3_freeState);
+    const std::unique_ptr<XXH3_state_t, Freer<XXH3_freeState>> state(XXH3_createState());
     XXH3_64bits_reset(state.get());
     XXH3_64bits_update(state.get(), header.data(), kRecordHashed);
     XXH3_64bits_update(state.get(), body.data(), body.size());

@@ -2,11 +2,11 @@
 #include <boost/json/serialize.hpp>
 #include <cerrno>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <thread>
 #include <unistd.h>
 
 #include "common/base/unique_fd.h"
+#include "common/env/posix/unix_socket.h"
 #include "replicator/control/control_api.h"
 #include "replicator/control/pair_config.h"
 #include "replicator/control/restore.h"
@@ -19,17 +19,7 @@ constexpr Duration kLook = std::chrono::milliseconds(100);
 class Line {
   public:
     static Result<Line> open(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        if (path.size() >= sizeof address.sun_path) {
-            return fail(Errc::invalid_argument, "control socket {}: its path is too long", path);
-        }
-        path.copy(address.sun_path, path.size());
-        UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        if (!fd ||
-            ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-            return fail_errno(errno, "control socket {}", path);
-        }
+        FT_TRY(UniqueFd fd, env::connect_unix(path, "control socket"));
         return Line(std::move(fd));
     }
 

@@ -45,16 +45,13 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       disk_(disk),
       owner_(owner),
       history_(vm_->memory.page_count()),
-      frames_(options.frames_pending_max),
-      feed_(options.log_entries_pending_max),
+      inbox_(wakeup_, options.frames_pending_max, options.log_entries_pending_max, metrics),
       exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
       injections_total_(metrics.counter("antipode_interrupts_total", "Interrupts injected")),
       kicks_total_(metrics.counter("antipode_kicks_total", "Uncounted returns from the guest")),
       ticks_dropped_total_(
           metrics.counter("antipode_timer_ticks_dropped_total",
                           "Timer ticks dropped because the guest was too far behind")),
-      frames_dropped_total_(metrics.counter("antipode_frames_dropped_total",
-                                            "Received frames dropped before the guest")),
       log_waits_total_(metrics.counter("antipode_log_waits_total",
                                        "Times the guest waited for room in the log")),
       deltas_total_(metrics.counter("antipode_deltas_total",
@@ -326,42 +323,23 @@ Result<DigestMark> Engine::digest() {
                XXH3_64bits(&fpu, sizeof fpu);
     last_registers_ = register_values(regs, sregs);
     mark.disk = block_hash_;
-    vmm::StateWriter state;
-    machine_.save(state);
-    mark.devices = XXH3_64bits(state.bytes().data(), state.bytes().size());
+    const auto state = vmm::saved(machine_);
+    mark.devices = XXH3_64bits(state.data(), state.size());
     FT_TRY(mark.memory, memory_digest_.update(vm_->vm, vm_->memory));
     return mark;
 }
 
 bool Engine::frame_received(uint32_t interface, std::vector<std::byte> bytes) {
-    if (!frames_.push({interface, std::move(bytes)})) {
-        frames_dropped_total_.add();
-        return false;
-    }
-    wake();
-    return true;
+    return inbox_.push_frame(interface, std::move(bytes));
 }
 
 bool Engine::console_input(std::vector<std::byte> bytes) {
-    constexpr size_t kPendingMax = 64;
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        if (inbox_console_.size() >= kPendingMax) return false;
-        inbox_console_.push_back(std::move(bytes));
-        inbox_any_.store(true, std::memory_order_release);
-    }
-    wake();
-    return true;
+    return inbox_.push_console(std::move(bytes));
 }
 
 void Engine::block_done(uint32_t drive, uint64_t number, vmm::BlockStatus status,
                         std::vector<std::byte> data) {
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        inbox_blocks_.push_back({drive, number, status, std::move(data)});
-        inbox_any_.store(true, std::memory_order_release);
-    }
-    wake();
+    inbox_.push_block({drive, number, status, std::move(data)});
 }
 
 }  // namespace antipode::replay

@@ -37,10 +37,10 @@
 
 #include "common/base/clock.h"
 #include "common/base/metrics.h"
-#include "common/base/spsc_queue.h"
 #include "replicator/replay/change_history.h"
 #include "replicator/replay/clock_pacer.h"
 #include "replicator/replay/delta_filter.h"
+#include "replicator/replay/engine_inbox.h"
 #include "replicator/replay/exit_trace.h"
 #include "replicator/replay/heal.h"
 #include "replicator/replay/log_entry.h"
@@ -188,20 +188,6 @@ class Engine final : public VmEngine, private vmm::InputSource {
         uint64_t position = 0;
         std::unique_ptr<HealAnswer> answer;
     };
-    struct BlockCompletion {
-        uint32_t drive;
-        uint64_t number;
-        vmm::BlockStatus status;
-        std::vector<std::byte> data;
-    };
-    struct PendingFrame {
-        uint32_t interface;
-        std::vector<std::byte> bytes;
-    };
-    struct Indexed {
-        LogIndex index;
-        LogEntry entry;
-    };
     using RequestKey = std::pair<uint32_t, uint64_t>;
 
     // engine.cc: the thread, its commands, what both modes share.
@@ -271,7 +257,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     // engine_replay.cc
     Step replay_events();
     bool fetch_entry();
-    Step apply(const Indexed& next);
+    Step apply(const IndexedEntry& next);
     Step apply_block_done(const BlockDone& done);
     Step apply_output(ExitNumber exit, const OutputMark& mark);
     Step apply_digest(ExitNumber exit, const DigestMark& mark);
@@ -333,7 +319,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     std::map<RequestKey, BlockCompletion> own_completions_;  // replaying: waiting for their entry
     std::map<RequestKey, vmm::BlockRequest> retriable_;      // replaying: to retry on an error
     std::vector<vmm::BlockRequest> reissue_;                 // of a restored VM, at its start
-    std::optional<Indexed> next_entry_;                      // replaying: fetched, not applied
+    std::optional<IndexedEntry> next_entry_;                 // replaying: fetched, not applied
     uint64_t reached_ = 0;  // replaying: the primary has reached this exit
     uint64_t applied_index_ = 0;
     bool drained_reported_ = false;
@@ -366,18 +352,13 @@ class Engine final : public VmEngine, private vmm::InputSource {
 
     // Between threads.
     Wakeup wakeup_;
-    SpscQueue<PendingFrame> frames_;
-    SpscQueue<Indexed> feed_;
-    std::mutex inbox_mutex_;  // producers of the two below; the vCPU thread swaps them out
-    std::vector<BlockCompletion> inbox_blocks_;
-    std::vector<std::vector<std::byte>> inbox_console_;
-    std::vector<VmControl::Kind> inbox_controls_;
+    EngineInbox inbox_;
     std::atomic<uint64_t> snapshot_wanted_{0};  // its number; 0: none
     uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<bool> held_seen_{false};
-    std::atomic<bool> inbox_any_{false};
     std::deque<std::vector<std::byte>> console_pending_;
-    std::unique_ptr<HealAnswer> heal_inbox_;  // under inbox_mutex_, as the two below
+    std::mutex heal_mutex_;  // of the three below
+    std::unique_ptr<HealAnswer> heal_inbox_;
     uint64_t heal_position_ = 0;
     std::unique_ptr<HealRequest> heal_request_;
     std::atomic<bool> heal_here_{false};
@@ -406,7 +387,6 @@ class Engine final : public VmEngine, private vmm::InputSource {
     Counter& injections_total_;
     Counter& kicks_total_;
     Counter& ticks_dropped_total_;
-    Counter& frames_dropped_total_;
     Counter& log_waits_total_;
     Counter& deltas_total_;
     Counter& delta_pages_total_;

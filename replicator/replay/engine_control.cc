@@ -8,15 +8,8 @@
 namespace antipode::replay {
 
 bool Engine::control(VmControl::Kind kind) {
-    constexpr size_t kPendingMax = 16;
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        if (inbox_controls_.size() >= kPendingMax) return false;
-        inbox_controls_.push_back(kind);
-        inbox_any_.store(true, std::memory_order_release);
-    }
+    if (!inbox_.push_control(kind)) return false;
     vcpu_.kick();
-    wake();
     return true;
 }
 
@@ -64,7 +57,7 @@ Engine::Step Engine::wait_while_held() {
     if (stand_wanted()) return Step::go_on;
     // The backup is to see it standing where this one stands.
     passed_.store(exit_, std::memory_order_release);
-    wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || command_waits(); });
+    wakeup_.wait(std::nullopt, [this] { return inbox_.any() || command_waits(); });
     return Step::go_on;
 }
 
@@ -107,7 +100,7 @@ Engine::Step Engine::wait_for_disks() {
         for (const auto& done : completions_) waited.erase(RequestKey(done.drive, done.number));
         for (const auto& [key, done] : own_completions_) waited.erase(key);
         if (waited.empty()) break;
-        wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || stop_wanted_.load(); });
+        wakeup_.wait(std::nullopt, [this] { return inbox_.any() || stop_wanted_.load(); });
         if (stop_wanted_.load()) return finish(StopReason::stopped, "");
     }
     completions_.clear();

@@ -64,7 +64,7 @@ void Engine::note_block_request(const vmm::BlockRequest& request) {
 
 void Engine::heal(std::unique_ptr<HealAnswer> answer, LogIndex position) {
     {
-        const std::lock_guard lock(inbox_mutex_);
+        const std::lock_guard lock(heal_mutex_);
         heal_inbox_ = std::move(answer);
         heal_position_ = position.value();
         heal_here_.store(true);
@@ -135,12 +135,12 @@ Engine::Step Engine::heal_step() {
     drain_completions();
     if (heal_abandoned_.load()) return give_up_heal();
     if (heal_here_.exchange(false)) {
-        const std::lock_guard lock(inbox_mutex_);
+        const std::lock_guard lock(heal_mutex_);
         healing_->answer = std::move(heal_inbox_);
         healing_->position = heal_position_;
     }
     const auto interrupted = [this] {
-        return command_waits() || inbox_any_.load() || heal_here_.load() || heal_abandoned_.load();
+        return command_waits() || inbox_.any() || heal_here_.load() || heal_abandoned_.load();
     };
     if (healing_->answer) {
         while (fetch_entry()) {
@@ -151,8 +151,9 @@ Engine::Step Engine::heal_step() {
             if (applied_index_ >= healing_->position) return apply_heal();
         }
         if (log_closed_.load()) return give_up_heal();
-        wakeup_.wait(std::nullopt,
-                     [&] { return interrupted() || !feed_.empty() || log_closed_.load(); });
+        wakeup_.wait(std::nullopt, [&] {
+            return interrupted() || !inbox_.entries.empty() || log_closed_.load();
+        });
         return Step::go_on;
     }
     // This site's own requests first: one that ends later would overwrite what the heal writes.
@@ -274,7 +275,7 @@ void Engine::accept_verified() {
 
 void Engine::answer_heal(std::unique_ptr<HealRequest> request) {
     {
-        const std::lock_guard lock(inbox_mutex_);
+        const std::lock_guard lock(heal_mutex_);
         heal_request_ = std::move(request);
         heal_taken_ = false;
         heal_asked_ = true;
@@ -292,7 +293,7 @@ void Engine::heal_answer_taken() {
 Engine::Step Engine::stand_for_heal() {
     std::unique_ptr<HealRequest> request;
     {
-        const std::lock_guard lock(inbox_mutex_);
+        const std::lock_guard lock(heal_mutex_);
         request = std::move(heal_request_);
         heal_asked_ = false;
     }

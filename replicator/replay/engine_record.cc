@@ -80,18 +80,9 @@ void Engine::record_outputs() {
 }
 
 void Engine::drain_completions() {
-    if (!inbox_any_.load(std::memory_order_acquire)) return;
-    std::vector<BlockCompletion> blocks;
-    std::vector<std::vector<std::byte>> console;
-    std::vector<VmControl::Kind> controls;
-    {
-        const std::lock_guard lock(inbox_mutex_);
-        blocks.swap(inbox_blocks_);
-        console.swap(inbox_console_);
-        controls.swap(inbox_controls_);
-        inbox_any_.store(false, std::memory_order_relaxed);
-    }
-    for (auto& block : blocks) {
+    if (!inbox_.any()) return;
+    auto items = inbox_.take();
+    for (auto& block : items.blocks) {
         if (mode_ == Mode::recording) {
             completions_.push_back(std::move(block));
         } else {
@@ -99,8 +90,8 @@ void Engine::drain_completions() {
             own_completions_.insert_or_assign(key, std::move(block));
         }
     }
-    controls_pending_.insert(controls_pending_.end(), controls.begin(), controls.end());
-    for (auto& text : console) console_pending_.push_back(std::move(text));
+    controls_pending_.insert(controls_pending_.end(), items.controls.begin(), items.controls.end());
+    for (auto& text : items.consoles) console_pending_.push_back(std::move(text));
 }
 
 // One event at most; true in `applied` if there was one.
@@ -120,9 +111,9 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
         submit_block_requests();
         return Step::go_on;
     }
-    if (auto frame = frames_.pop()) {
+    if (auto frame = inbox_.frames.pop()) {
         if (!machine_.can_receive_frame(frame->interface)) {
-            frames_dropped_total_.add();
+            inbox_.drop_frame();
             return Step::go_on;
         }
         machine_.receive_frame(frame->interface, frame->bytes);
@@ -160,7 +151,7 @@ Engine::Step Engine::record_events() {
     timer_.follow(machine_.timer_schedule(), now);
     drain_completions();
     for (bool applied = true; applied;) {
-        const bool tick = completions_.empty() && frames_.empty() && console_pending_.empty();
+        const bool tick = completions_.empty() && inbox_.frames.empty() && console_pending_.empty();
         if (record_one_event(now, applied) == Step::stop) return Step::stop;
         if (tick) break;  // at most one tick an exit
     }
@@ -168,7 +159,7 @@ Engine::Step Engine::record_events() {
     if (in_halt_ && !machine_.interrupt_pending()) {
         // The exit is not over: more events may be applied to it.
         wakeup_.wait(timer_.next(),
-                     [this] { return inbox_any_.load() || !frames_.empty() || command_waits(); });
+                     [this] { return inbox_.any() || !inbox_.frames.empty() || command_waits(); });
         halted_ns_.fetch_add((MonotonicClock::now() - now).count(), std::memory_order_relaxed);
         slice_begin_.reset();  // an idle guest has its share
         return Step::go_on;
@@ -180,8 +171,8 @@ Engine::Step Engine::record_events() {
 }
 
 bool Engine::events_wait(Instant now) const {
-    return !completions_.empty() || !controls_pending_.empty() || inbox_any_.load() ||
-           !frames_.empty() || !console_pending_.empty() ||
+    return !completions_.empty() || !controls_pending_.empty() || inbox_.any() ||
+           !inbox_.frames.empty() || !console_pending_.empty() ||
            (timer_.due(now) && !machine_.timer_pending()) || machine_.interrupt_pending();
 }
 
@@ -230,9 +221,7 @@ Engine::Step Engine::record_delta() {
         if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
     }
     if (!part.pages.empty()) append(std::move(part));
-    vmm::StateWriter state;
-    cpu->save(state);
-    append(DeltaState{state.take()});
+    append(DeltaState{vmm::saved(*cpu)});
     deltas_total_.add();
     delta_pages_total_.add(sent);
     delta_pages_skipped_total_.add(changed->size() - sent);

@@ -15,13 +15,11 @@ constexpr Duration kDiskRetryDelay = std::chrono::milliseconds(100);
 }  // namespace
 
 bool Engine::feed(LogIndex index, LogEntry entry) {
-    if (!feed_.push({index, std::move(entry)})) return false;
-    wake();
-    return true;
+    return inbox_.push_entry(index, std::move(entry));
 }
 
 size_t Engine::feed_room() const {
-    return feed_.capacity() - feed_.count();
+    return inbox_.entries.capacity() - inbox_.entries.count();
 }
 
 void Engine::close_log() {
@@ -42,14 +40,14 @@ void Engine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
 
 bool Engine::fetch_entry() {
     if (next_entry_) return true;
-    next_entry_ = feed_.pop();
+    next_entry_ = inbox_.entries.pop();
     if (!next_entry_) return false;
     reached_ = std::max(reached_, next_entry_->entry.exit.value());
     return true;
 }
 
 void Engine::wait_for_log() {
-    if (log_closed_.load() && feed_.empty()) {
+    if (log_closed_.load() && inbox_.entries.empty()) {
         if (!drained_reported_) {
             drained_reported_ = true;
             owner_.drained(ExitNumber(exit_), LogIndex(applied_index_));
@@ -57,8 +55,9 @@ void Engine::wait_for_log() {
         wakeup_.wait(std::nullopt, [this] { return live_wanted_.load() || command_waits(); });
         return;
     }
-    wakeup_.wait(std::nullopt,
-                 [this] { return !feed_.empty() || log_closed_.load() || command_waits(); });
+    wakeup_.wait(std::nullopt, [this] {
+        return !inbox_.entries.empty() || log_closed_.load() || command_waits();
+    });
 }
 
 Engine::Step Engine::diverged(const std::string& text) {
@@ -100,19 +99,20 @@ Engine::Step Engine::replay_events() {
             return begin_heal(Trouble::stuck, "the log has an entry for an earlier exit: " +
                                                   describe(next_entry_->entry));
         }
-        const Indexed next = std::move(*next_entry_);
+        const IndexedEntry next = std::move(*next_entry_);
         next_entry_.reset();
         if (apply(next) == Step::stop) return Step::stop;
         applied_index_ = next.index.value();
         applied_seen_.store(applied_index_, std::memory_order_relaxed);
     }
-    if (ended_ && log_closed_.load() && feed_.empty()) return finish(ended_reason_, ended_text_);
+    if (ended_ && log_closed_.load() && inbox_.entries.empty())
+        return finish(ended_reason_, ended_text_);
     if (live_wanted_.load() && log_closed_.load()) return become_live();
     wait_for_log();
     return Step::go_on;
 }
 
-Engine::Step Engine::apply(const Indexed& next) {
+Engine::Step Engine::apply(const IndexedEntry& next) {
     const LogEntry::Body& body = next.entry.body;
     if (const auto* mark = std::get_if<OutputMark>(&body)) {
         return apply_output(next.entry.exit, *mark);
@@ -226,7 +226,7 @@ Engine::Step Engine::apply_block_done(const BlockDone& done) {
         const auto own = own_completions_.find(key);
         if (own == own_completions_.end()) {
             if (command_waits() && stop_wanted_.load()) return finish(StopReason::stopped, "");
-            wakeup_.wait(std::nullopt, [this] { return inbox_any_.load() || stop_wanted_.load(); });
+            wakeup_.wait(std::nullopt, [this] { return inbox_.any() || stop_wanted_.load(); });
             continue;
         }
         if (own->second.status == vmm::BlockStatus::ok || done.status != vmm::BlockStatus::ok) {

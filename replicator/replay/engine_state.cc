@@ -55,12 +55,8 @@ Result<std::unique_ptr<VmState>> Engine::capture() {
 Result<std::unique_ptr<VmState>> Engine::capture_state() {
     auto state = std::make_unique<VmState>();
     FT_TRY(const auto cpu, vmm::capture_cpu(vcpu_));
-    vmm::StateWriter cpu_bytes;
-    cpu.save(cpu_bytes);
-    state->cpu = cpu_bytes.take();
-    vmm::StateWriter machine_bytes;
-    machine_.save(machine_bytes);
-    state->machine = machine_bytes.take();
+    state->cpu = vmm::saved(cpu);
+    state->machine = vmm::saved(machine_);
     state->exit = ExitNumber(exit_);
     state->output = OutputNumber(output_number_);
     state->in_halt = in_halt_;

@@ -98,7 +98,7 @@ class VmEngine {
     virtual void protect(Protection) {}
     // Recording: the backup has acknowledged the checkpoint of this number, and all before it.
     virtual void acknowledged(ExitNumber) {}
-    virtual const CheckpointStatus* checkpoint_status() { return nullptr; }
+    virtual std::optional<CheckpointStatus> checkpoint_status() const { return std::nullopt; }
 
     // Stops the VM for good and joins its threads. Not from one of them.
     virtual void stop() = 0;

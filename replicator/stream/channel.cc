@@ -7,19 +7,13 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/overloaded.h"
 #include "replicator/stream/zmq_thread.h"
 
 namespace antipode::stream {
 namespace {
 
 constexpr int kEventsPerTurn = 512;  // then timers and heartbeats get their turn
-
-template <typename... Ts>
-struct Overloaded : Ts... {
-    using Ts::operator()...;
-};
-template <typename... Ts>
-Overloaded(Ts...) -> Overloaded<Ts...>;
 
 }  // namespace
 

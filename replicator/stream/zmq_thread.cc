@@ -8,6 +8,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/overloaded.h"
 
 namespace antipode::stream {
 namespace {
@@ -23,13 +24,6 @@ constexpr Duration kGoodbyeLinger = std::chrono::milliseconds(200);
 constexpr Duration kFullSocketWait = std::chrono::milliseconds(1);
 constexpr Duration kWaitMax = std::chrono::milliseconds(500);
 constexpr Duration kLevelInterval = std::chrono::milliseconds(500);
-
-template <typename... Ts>
-struct Overloaded : Ts... {
-    using Ts::operator()...;
-};
-template <typename... Ts>
-Overloaded(Ts...) -> Overloaded<Ts...>;
 
 }  // namespace
 

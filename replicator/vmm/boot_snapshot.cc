@@ -17,9 +17,7 @@ Result<std::shared_ptr<const BootSnapshot>> BootSnapshot::take(GuestMemory& memo
                                           std::vector<std::byte>(bytes.begin(), bytes.end()));
         }
     }
-    StateWriter state;
-    machine.save(state);
-    snapshot->machine_ = state.take();
+    snapshot->machine_ = saved(machine);
     FT_TRY(snapshot->cpu_, capture_cpu(vcpu));
     return std::shared_ptr<const BootSnapshot>(std::move(snapshot));
 }

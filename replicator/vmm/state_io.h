@@ -14,6 +14,7 @@
 #include <cstring>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace antipode::vmm {
@@ -106,5 +107,13 @@ class StateReader {
     bool ok_ = true;
     const char* problem_ = "";
 };
+
+// The whole state of a thing that has save().
+template <typename Thing>
+std::vector<std::byte> saved(const Thing& thing) {
+    StateWriter out;
+    thing.save(out);
+    return out.take();
+}
 
 }  // namespace antipode::vmm

@@ -11,9 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     vmm::StateReader in(bytes);
     const auto state = vmm::CpuState::load(in);
     if (!state) return 0;
-    vmm::StateWriter out;
-    state->save(out);
-    FT_CHECK(out.bytes().size() <= bytes.size(), "state grew");
-    FT_CHECK(std::ranges::equal(out.bytes(), bytes.first(out.bytes().size())), "state changed");
+    const auto out = vmm::saved(*state);
+    FT_CHECK(out.size() <= bytes.size(), "state grew");
+    FT_CHECK(std::ranges::equal(out, bytes.first(out.size())), "state changed");
     return 0;
 }

@@ -58,12 +58,11 @@ void log_batches(const std::filesystem::path& directory) {
 
 void state(const std::filesystem::path& directory, const std::string& name,
            const vmm::Machine& machine) {
-    vmm::StateWriter saved;
-    machine.save(saved);
+    const auto saved = vmm::saved(machine);
     vmm::StateWriter out;
-    out.put(static_cast<uint16_t>(saved.bytes().size()));
+    out.put(static_cast<uint16_t>(saved.size()));
     auto bytes = out.take();
-    bytes.insert(bytes.end(), saved.bytes().begin(), saved.bytes().end());
+    bytes.insert(bytes.end(), saved.begin(), saved.end());
     // Some steps for the guest: ends of requests, notifications, a migration, a reset.
     for (const unsigned each : {12, 7, 0, 0, 12, 7, 0, 6, 10, 0, 10, 3, 14, 4,
                                 0,  0, 3, 8, 0,  0, 0, 7, 10, 0, 12, 5, 0,  0}) {

@@ -40,12 +40,6 @@ std::vector<std::byte>& static_shadow() {
     return shadow;
 }
 
-std::vector<std::byte> save(const vmm::Machine& machine) {
-    vmm::StateWriter out;
-    machine.save(out);
-    return out.take();
-}
-
 bool writes(const vmm::BlockRequest& request) {
     return request.operation != vmm::BlockOperation::read &&
            request.operation != vmm::BlockOperation::flush;
@@ -104,7 +98,7 @@ bool Twin::load(std::span<const std::byte> state) {
     if (!first_->load(first_bytes)) return false;
     vmm::StateReader second_bytes(state);
     FT_CHECK(second_->load(second_bytes).has_value(), "one machine took a state, the other not");
-    FT_CHECK(std::ranges::equal(save(*first_), state), "a state was taken in part");
+    FT_CHECK(std::ranges::equal(vmm::saved(*first_), state), "a state was taken in part");
     for (auto& request : first_->reissue_block_requests()) {
         check_request(request);
         with_disk_.push_back(std::move(request));
@@ -203,11 +197,11 @@ void Twin::complete(size_t index, vmm::BlockStatus status) {
 
 void Twin::complete_unknown(uint32_t drive, uint64_t number) {
     if (known(drive, number)) return;
-    const auto before = save(*first_);
+    const auto before = vmm::saved(*first_);
     both([&](vmm::Machine& machine) {
         machine.complete_block(drive, number, vmm::BlockStatus::ok, {});
     });
-    FT_CHECK(save(*first_) == before, "the end of no request did something");
+    FT_CHECK(vmm::saved(*first_) == before, "the end of no request did something");
     check();
 }
 
@@ -230,7 +224,7 @@ void Twin::check() {
 }
 
 void Twin::check_states() {
-    FT_CHECK(save(*first_) == save(*second_), "states differ");
+    FT_CHECK(vmm::saved(*first_) == vmm::saved(*second_), "states differ");
 }
 
 void Twin::check_outputs() {
@@ -279,12 +273,12 @@ void Twin::check_requests() {
 }
 
 void Twin::migrate() {
-    const auto state = save(*first_);
+    const auto state = vmm::saved(*first_);
     auto fresh = make_machine(second_memory_, entropy_);
     vmm::StateReader reader(state);
     const auto loaded = fresh->load(reader);
     FT_CHECK(loaded.has_value(), "own state was refused: {}", loaded.error().to_string());
-    FT_CHECK(save(*fresh) == state, "state changed on its way");
+    FT_CHECK(vmm::saved(*fresh) == state, "state changed on its way");
     auto again = fresh->reissue_block_requests();
     FT_CHECK(again.size() == with_disk_.size(), "{} of {} requests are issued again", again.size(),
              with_disk_.size());

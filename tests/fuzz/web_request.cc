@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "common/base/base64.h"
 #include "common/base/check.h"
 #include "replicator/control/control_api.h"
 #include "web/exposition.h"

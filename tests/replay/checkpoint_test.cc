@@ -5,10 +5,10 @@
 #include <cstdlib>
 #include <gtest/gtest.h>
 #include <random>
-#include <unistd.h>
 
 #include "common/base/random.h"
 #include "tests/replay/checkpoint_pair.h"
+#include "tests/replay/guest_options.h"
 
 namespace antipode::checkpoint {
 namespace {
@@ -34,34 +34,17 @@ void PrintTo(const Case& value, std::ostream* out) {
 CheckpointPairOptions options_of(const Case& test) {
     CheckpointPairOptions options;
     options.engine.interval.longest = milliseconds(50);
-    auto& config = options.config;
-    config.mem_size_mib = 32;
-    config.mode = vmm::ProtectionMode::checkpoint;
-    config.vcpu_count = test.vcpu_count;
-    config.drives.push_back({"root", "memory", false, true});
-    config.networks.push_back({"eth0", "memory", {6, 0, 10, 0, 0, 1}});
-    if (std::string(test.guest) == "linux") {
-        const std::string base = std::getenv("ANTIPODE_LINUX_GUEST");
-        config.kernel_image_path = base + "/vmlinux";
-        config.initrd_path = base + "/initramfs.cpio";
-        config.boot_args =
-            "console=ttyS0 nolapic noxsave notsc clearcpuid=smap,popcnt,rdrand,rdseed,rdtscp "
-            "lpj=20000 rodata=off quiet pmtmr=0x608";
-    } else {
-        config.kernel_image_path = std::string(GUEST_DIRECTORY) + "/" + test.guest + ".elf";
-        config.boot_args = test.arguments;
-    }
+    options.config = replay::options_for(test.guest, test.arguments).config;
+    options.config.mode = vmm::ProtectionMode::checkpoint;
+    options.config.vcpu_count = test.vcpu_count;
     return options;
 }
 
 class Checkpoints : public testing::TestWithParam<Case> {
   protected:
     void SetUp() override {
-        if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
-        if (std::string(GetParam().guest) == "linux" &&
-            std::getenv("ANTIPODE_LINUX_GUEST") == nullptr) {
-            GTEST_SKIP() << "no Linux guest: ANTIPODE_LINUX_GUEST is not set";
-        }
+        const std::string missing = replay::guest_missing(GetParam().guest);
+        if (!missing.empty()) GTEST_SKIP() << missing;
         auto made = CheckpointPair::make(options_of(GetParam()));
         ASSERT_TRUE(made.has_value()) << made.error().to_string();
         pair_ = std::move(*made);
@@ -182,11 +165,7 @@ TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
         if (!std::ranges::equal(own.memory.page(page), other.memory.page(page))) ++differing;
     }
     EXPECT_EQ(differing, 0u);
-    vmm::StateWriter own_state;
-    own.machine->save(own_state);
-    vmm::StateWriter other_state;
-    other.machine->save(other_state);
-    EXPECT_TRUE(std::ranges::equal(own_state.bytes(), other_state.bytes()));
+    EXPECT_EQ(vmm::saved(*own.machine), vmm::saved(*other.machine));
     EXPECT_EQ(pair_->primary_engine->exit_number(), pair_->backup_engine->exit_number());
     // And both go on.
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
@@ -203,7 +182,7 @@ TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     pair_->hold_line(true);
     // The primary goes on until it may take no more checkpoints.
     const auto full = [&] {
-        const auto* status = pair_->primary_engine->checkpoint_status();
+        const auto status = pair_->primary_engine->checkpoint_status();
         return status->taken >= status->acknowledged + CheckpointOptions{}.in_flight_max;
     };
     ASSERT_TRUE(pair_->primary.wait_until(full, seconds(20)));
@@ -231,7 +210,7 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
 }
 
 TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
-    if (std::string(GetParam().guest) == "linux") GTEST_SKIP() << "boots for too long";
+    if (replay::is_linux(GetParam().guest)) GTEST_SKIP() << "boots for too long";
     auto options = options_of(GetParam());
     options.engine.reset = CheckpointOptions::Reset::reboots;
     auto made = CheckpointPair::make(options);

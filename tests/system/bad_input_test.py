@@ -10,15 +10,15 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, credentials, guests, netns, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, credentials, guests, netns, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
 
-class BadInput(case.Case):
+class BadInput(WorldCase):
     def setUp(self):
         super().setUp()
-        self.world = self.owned(world.World(self.folder))
         self.pair = self.world.pair(guests.udp_echo())
         self.site = self.pair.a
         self.definition = os.path.join(self.site.config, "vm.json")

@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 SECONDS = float(os.environ.get("ANTIPODE_SECONDS", "4"))
@@ -80,10 +81,8 @@ class Watch:
         return f"states {'/'.join(sorted(self.states))}, grew {grown / MEBIBYTE:.1f} MiB, log held {self.lag_bytes_max} bytes"
 
 
-class BadLine(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5, seed=SEED))
+class BadLine(WorldCase):
+    WORLD = {"seed": SEED}
 
     def begin(self, name, window=4):
         pair = self.world.pair(guests.udp_echo(), name=name, settings={"replay": f"log_buffer_mib = {LOG_BUFFER_MIB}"})

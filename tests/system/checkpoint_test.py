@@ -5,10 +5,10 @@ missing, redundancy comes back, roles change. ANTIPODE_FAILOVERS sets how many (
 import os
 import random
 import sys
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 # A replicator refuses the mode until this test has been seen passing; with the variable set it does not.
 TRY = "ANTIPODE_TRY_CHECKPOINT_MODE"
@@ -19,11 +19,7 @@ SWITCHOVERS = int(os.environ.get("ANTIPODE_SWITCHOVERS", "4"))
 SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
-class CheckpointMode(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
+class CheckpointMode(WorldCase):
     def protected(self, guest, **options):
         pair = self.world.pair(guest, **options)
         pair.start()
@@ -37,22 +33,12 @@ class CheckpointMode(case.Case):
 
     def fail_over(self, index, moment, window):
         pair = self.protected(guests.smp_echo(), name=f"vm{index}")
-        client = self.world.client(pair, options=["--window", str(window)])
-        client.wait_for_acknowledged(1)
-        time.sleep(moment)  # the random moment itself
-        pair.a.kill()
-        before = client.acknowledged()
-        pair.b.wait_for_state("solo")
-        client.wait_for_acknowledged(before + 20)
-        code, summary = client.stop()
-        self.assertEqual(code, 0, client.process.output())
-        self.assertEqual(summary["uptime_steps_back"], 0)
-        self.assertNotIn("EXIT-FAILURE", pair.b.console())
-        acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
-        print(f"failover {index}: after {moment * 1000:.0f} ms, window {window}, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
-              f"silence_ms={summary['longest_silence_ms']}", flush=True)
-        pair.close()
-        return summary["longest_silence_ms"]
+
+        def check(summary):
+            self.assertEqual(summary["uptime_steps_back"], 0)
+            self.assertNotIn("EXIT-FAILURE", pair.b.console())
+
+        return self.kill_primary(index, pair, moment, window, check)
 
     def test_kill_at_random_moments(self):
         print(f"ANTIPODE_SEED={SEED}", flush=True)

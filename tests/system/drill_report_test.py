@@ -10,6 +10,7 @@ import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, guests, netns, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
@@ -97,10 +98,9 @@ command = ["/bin/sh", "-c", "echo $ANTIPODE_EVENT $ANTIPODE_PAIR $ANTIPODE_SITE 
         return done, verified, path
 
 
-class DrillReport(case.Case):
+class DrillReport(WorldCase):
     def setUp(self):
         super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
         self.pair = self.world.pair(guests.udp_echo(), digest_interval_ms=100, heartbeat_ms=60,
                                     settings={"drill": 'taps = ["drilltap0"]'})
         for letter in ("a", "b"):

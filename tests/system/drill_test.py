@@ -8,21 +8,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, netns, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
 
-class Drill(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, guest, **options):
-        pair = self.world.pair(guest, digest_interval_ms=100, heartbeat_ms=100, **options)
-        pair.start()
-        pair.a.wait_for_console(guest.ready)
-        return pair
-
+class Drill(WorldCase):
     @staticmethod
     def start_drill(site, **parameters):
         return control.call(site.socket, "drill_start", confirm=site.pair.name, actor="test", **parameters)

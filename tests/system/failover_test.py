@@ -5,40 +5,23 @@ saw acknowledged is missing from the survivor's disk. ANTIPODE_FAILOVERS sets ho
 import os
 import random
 import sys
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 COUNT = int(os.environ.get("ANTIPODE_FAILOVERS", "20"))
 SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
-class KillMinusNine(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
+class KillMinusNine(WorldCase):
     def fail_over(self, guest, index, moment, window):
         """One failover of a fresh pair; how long the client waited, in ms."""
         pair = self.world.pair(guest, name=f"vm{index}")
         pair.start()
-        client = self.world.client(pair, options=["--window", str(window)])
-        client.wait_for_acknowledged(1)
-        time.sleep(moment)  # the random moment itself
-        pair.a.kill()
-        before = client.acknowledged()
-        pair.b.wait_for_state("solo")
-        client.wait_for_acknowledged(before + 20)
-        code, summary = client.stop()
-        self.assertEqual(code, 0, client.process.output())
-        self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
-        acknowledged, duplicated = world.assert_nothing_lost(self, pair.b, [client])
-        print(f"failover {index}: after {moment * 1000:.0f} ms, window {window}, acknowledged={acknowledged} lost=0 duplicated={duplicated} "
-              f"silence_ms={summary['longest_silence_ms']}", flush=True)
-        pair.close()
-        return summary["longest_silence_ms"]
+        return self.kill_primary(index, pair, moment, window,
+                                 lambda _: self.assertEqual(pair.b.status()["digest"]["mismatches"], 0))
 
     def test_bare_metal_at_random_moments(self):
         print(f"ANTIPODE_SEED={SEED}", flush=True)

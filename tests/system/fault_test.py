@@ -7,22 +7,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
 
-class Fault(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def loaded_pair(self):
-        pair = self.world.pair(guests.udp_echo(), heartbeat_ms=60)
-        pair.start()
-        client = self.world.client(pair, options=["--window", "4"])
-        client.wait_for_acknowledged(20)
-        return pair, client
-
+class Fault(WorldCase):
     @staticmethod
     def inject(site, fault, **parameters):
         return control.call(site.socket, "inject_fault", confirm=site.pair.name, actor="test", fault=fault, **parameters)

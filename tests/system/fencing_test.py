@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import campaign, case, guests, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 SECONDS = float(os.environ.get("ANTIPODE_STOP_SECONDS", "3"))
@@ -22,11 +23,7 @@ def digest(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-class Fencing(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
+class Fencing(WorldCase):
     def frames_from_guest(self, site):
         """How many frames the VM at this site has sent by now: those that its TAP has received."""
         links = json.loads(process.run(["ip", "-s", "-j", "link", "show", site.pair.tap],

@@ -6,24 +6,14 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 FORCED_BLOCK = 1 << 30  # epochs from here on were made by a force (common/wire/arbiter_messages.h)
 
 
-class Operators(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, **options):
-        pair = self.world.pair(guests.udp_echo(), heartbeat_ms=60, **options)
-        pair.start()
-        client = self.world.client(pair, options=["--window", "4"])
-        client.wait_for_acknowledged(20)
-        return pair, client
-
+class Operators(WorldCase):
     @staticmethod
     def act(site, method, **parameters):
         parameters.setdefault("confirm", site.pair.name)
@@ -74,7 +64,7 @@ class Operators(case.Case):
         world.assert_nothing_lost(self, survivor, [client])
 
     def test_a_frozen_backup_is_forced(self):
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         self.frozen(pair)
         before = client.acknowledged()
         self.refused("confirm", self.force, pair.b, confirm="another")
@@ -108,7 +98,7 @@ class Operators(case.Case):
         self.finish(pair, client)
 
     def test_a_force_is_refused_where_the_peer_can_be_reached(self):
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         for site in (pair.a, pair.b):
             self.refused("", self.force, site)
             self.assertFalse(self.act(site, "force", check=True, peer_is_down=True)["allowed"])
@@ -135,7 +125,7 @@ class Operators(case.Case):
 
     def test_both_sites_are_forced_and_one_lives(self):
         """The mistake that an operator is warned of: no two VMs share an epoch, and when they see each other one halts."""
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         for path in ("a<->t", "b<->t", "a<->b"):
             self.world.wan.cut(path)
         for site in (pair.a, pair.b):
@@ -167,7 +157,7 @@ class Operators(case.Case):
 
     def test_a_site_that_waits_for_a_word(self):
         """rejoin = "wait": the site that crashed does not give its copy up by itself."""
-        pair, client = self.protected_pair(settings={"pair": 'rejoin = "wait"'})
+        pair, client = self.loaded_pair(settings={"pair": 'rejoin = "wait"'})
         self.assertEqual([site.status()["rejoin"] for site in (pair.a, pair.b)], ["wait", "wait"])
         pair.a.kill()
         pair.b.wait_for_state("solo")

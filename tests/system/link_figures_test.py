@@ -7,17 +7,16 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, guests, paths, process, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 # A busy machine adds to a round trip; the figures are smoothed and come back.
 EXTRA_SECONDS = 0.012
 
 
-class LinkFigures(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=20, seed=7))
+class LinkFigures(WorldCase):
+    WORLD = {"delay_ms": 20, "seed": 7}
 
     def becomes(self, site, name, low, high, seconds=40):
         """The link's figure comes to lie in the range."""

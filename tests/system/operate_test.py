@@ -8,22 +8,13 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 OBSERVED_SECONDS = 1.0  # how long it is watched that nothing happens
 
 
-class Operate(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, guest, **options):
-        pair = self.world.pair(guest, digest_interval_ms=100, heartbeat_ms=100, **options)
-        pair.start()
-        pair.a.wait_for_console(guest.ready)
-        return pair
-
+class Operate(WorldCase):
     def assert_follows(self, pair):
         """More digests are compared at the backup, and none differs."""
         backup = pair.other(pair.primary())

@@ -8,25 +8,15 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
 SEEDINGS = int(os.environ.get("ANTIPODE_SEEDINGS", "6"))
 
 
-class Redundancy(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, guest=None, **options):
-        pair = self.world.pair(guest or guests.udp_echo(), heartbeat_ms=60, **options)
-        pair.start()
-        client = self.world.client(pair, options=["--window", "4"])
-        client.wait_for_acknowledged(20)
-        return pair, client
-
+class Redundancy(WorldCase):
     def finish(self, pair, client):
         """No digest differs, the client was answered, and the disk of whoever runs the VM has all of it."""
         before = client.acknowledged()
@@ -49,7 +39,7 @@ class Redundancy(case.Case):
 
     def test_there_and_back_and_there(self):
         """Each site is lost in turn; what comes back is seeded under load and is able to take over."""
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         for _ in range(3):
             old = pair.primary()
             new = pair.other(old)
@@ -67,7 +57,7 @@ class Redundancy(case.Case):
         print(f"ANTIPODE_SEED={SEED}", flush=True)
         chance = random.Random(SEED)
         self.world.wan.set("a<->b", rate_mbytes=8)  # so that a copy takes a while
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         for index in range(SEEDINGS):
             primary = pair.primary()
             backup = pair.other(primary)
@@ -91,7 +81,7 @@ class Redundancy(case.Case):
                 world.assert_nothing_lost(self, survivor, [client])
                 pair.close()
                 print(f"seed {index}: the primary killed after {moment * 1000:.0f} ms in {states}: booted again, lost=0", flush=True)
-                pair, client = self.protected_pair(name=f"vm{index}")
+                pair, client = self.loaded_pair(name=f"vm{index}")
                 continue
             wait.until("the VM goes on", pair.primary, 30)
             victim.start()
@@ -102,7 +92,7 @@ class Redundancy(case.Case):
 
     def test_line_cut_in_the_middle_of_a_seed(self):
         self.world.wan.set("a<->b", rate_mbytes=8)
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         pair.b.kill()
         pair.a.wait_for_state("solo")
         pair.b.start()
@@ -116,7 +106,7 @@ class Redundancy(case.Case):
         self.finish(pair, client)
 
     def test_the_loser_of_a_split_comes_back(self):
-        pair, client = self.protected_pair()
+        pair, client = self.loaded_pair()
         self.world.wan.cut("a<->b")
         survivor = wait.until("one site goes on", lambda: next(
             (site for site in (pair.a, pair.b) if site.process.running() and site.status()["state"] == "solo"), None), 30)

@@ -9,7 +9,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, guests, requirements, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 PERIOD = 0.030  # below what heartbeats tolerate
@@ -41,11 +42,7 @@ class Slowed:
         os.kill(self.pid, signal.SIGCONT)
 
 
-class SlowBackup(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
+class SlowBackup(WorldCase):
     def test_guest_is_slowed_and_not_stopped(self):
         pair = self.world.pair(guests.compute())
         pair.start()

@@ -9,23 +9,14 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
 PROGRAM = paths.program("antipode-replicator")
 
 
-class Snapshot(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, guest, **options):
-        pair = self.world.pair(guest, digest_interval_ms=100, heartbeat_ms=100, **options)
-        pair.start(seconds=60)
-        pair.a.wait_for_console(guest.ready)
-        return pair
-
+class Snapshot(WorldCase):
     @staticmethod
     def run_command(*arguments):
         return process.run([PROGRAM, *arguments], check=False, seconds=120)
@@ -63,7 +54,7 @@ class Snapshot(case.Case):
     def test_goes_on_from_either_site(self):
         for build in (guests.disk_writer, guests.counter, guests.compute):
             guest = build()
-            pair = self.protected_pair(guest, name=guest.name.replace("_", "-"))
+            pair = self.protected_pair(guest, name=guest.name.replace("_", "-"), seconds=60)
             for site in (pair.a, pair.b):
                 path = self.take(site, "one")
                 self.assert_in_step(pair)
@@ -85,7 +76,7 @@ class Snapshot(case.Case):
 
     def test_under_load_with_all_that_was_acknowledged(self):
         guest = guests.udp_echo()
-        pair = self.protected_pair(guest)
+        pair = self.protected_pair(guest, seconds=60)
         client = self.world.client(pair, options=["--window", "4"])
         client.wait_for_acknowledged(100)
         paths_of = [self.take(site, "load") for site in (pair.a, pair.b)]
@@ -115,7 +106,7 @@ class Snapshot(case.Case):
         guest = guests.linux()
         if guest is None:
             self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
-        pair = self.protected_pair(guest)
+        pair = self.protected_pair(guest, seconds=60)
         client = self.world.client(pair, transport="tcp")
         client.wait_for_acknowledged(20, seconds=60)
         path = self.take(pair.b, "linux")
@@ -131,7 +122,7 @@ class Snapshot(case.Case):
         self.assertNotIn("Linux version", restored.output())  # it has not booted
 
     def test_what_is_refused(self):
-        pair = self.protected_pair(guests.counter())
+        pair = self.protected_pair(guests.counter(), seconds=60)
         for name in ("", "../x", "a/b"):
             self.assertNotEqual(self.run_command("snapshot", pair.a.config, name).returncode, 0, name)
         path = self.take(pair.a, "whole")

@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 SEED = int(os.environ.get("ANTIPODE_SEED", str(random.SystemRandom().randrange(1 << 32))))
@@ -16,12 +17,8 @@ ROUNDS = int(os.environ.get("ANTIPODE_SPLITS", "6"))
 OBSERVED_SECONDS = 3  # how long it is watched that nothing happens
 
 
-class Split(case.Case):
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
-
-    def protected_pair(self, **options):
+class Split(WorldCase):
+    def pair_with_client(self, **options):
         pair = self.world.pair(guests.udp_echo(), **options)
         pair.start()
         client = self.world.client(pair)
@@ -48,7 +45,7 @@ class Split(case.Case):
         chance = random.Random(SEED)
         for index in range(ROUNDS):
             who = ("a<->b", "a->b", "b->a")[index % 3]
-            pair, client = self.protected_pair(name=f"vm{index}")
+            pair, client = self.pair_with_client(name=f"vm{index}")
             # Different ways to the tiebreaker, so that now one and now the other asks first.
             self.world.wan.set("a<->t", delay_ms=chance.choice((0, 5, 40)))
             self.world.wan.set("b<->t", delay_ms=chance.choice((0, 5, 40)))
@@ -70,7 +67,7 @@ class Split(case.Case):
             pair.close()
 
     def test_tiebreaker_away_nobody_goes_live(self):
-        pair, client = self.protected_pair()
+        pair, client = self.pair_with_client()
         self.world.tiebreaker.kill()
         pair.a.kill()
         before = client.acknowledged()
@@ -88,7 +85,7 @@ class Split(case.Case):
         world.assert_nothing_lost(self, pair.b, [client])
 
     def test_tiebreaker_away_and_line_cut(self):
-        pair, client = self.protected_pair()
+        pair, client = self.pair_with_client()
         self.world.wan.cut("a<->t")
         self.world.wan.cut("b<->t")
         self.world.wan.cut("a<->b")
@@ -114,7 +111,7 @@ class Split(case.Case):
 
     def test_tiebreaker_away_and_both_healthy(self):
         """Nothing happens, and the status warns."""
-        pair, client = self.protected_pair()
+        pair, client = self.pair_with_client()
         self.world.tiebreaker.kill()
         wait.until("the primary says that its tiebreaker is away", lambda: not pair.a.status()["tiebreaker"]["reachable"], 30)
         before = client.acknowledged()

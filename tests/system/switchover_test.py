@@ -7,17 +7,15 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, control, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 COUNT = int(os.environ.get("ANTIPODE_SWITCHOVERS", "10"))
 
 
-class Switchover(case.Case):
+class Switchover(WorldCase):
     DELAY_MS = 5
-
-    def setUp(self):
-        super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=self.DELAY_MS))
+    WORLD = {"delay_ms": DELAY_MS}
 
     def switch(self, pair):
         """The VM moves; (the site it came from, the pause that the new primary measured, in ms)."""

@@ -12,6 +12,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 LIMIT_SECONDS = 1.2  # as WatchdogSec=
@@ -90,10 +91,9 @@ class Notifications:
         self.socket.close()
 
 
-class Watchdog(case.Case):
+class Watchdog(WorldCase):
     def setUp(self):
         super().setUp()
-        self.world = self.owned(world.World(self.folder, delay_ms=5))
         self.pair = self.world.pair(guests.udp_echo(), heartbeat_ms=60)
         self.told = {}
         for site in (self.pair.b, self.pair.a):

@@ -396,7 +396,7 @@ Result<> Authority::write_crl() {
         X509_REVOKED_set_revocationDate(revoked, time_from(entry.revoked_at).get());
         for (const Reason& reason : kReasons) {
             if (entry.reason != reason.word || reason.code == 0) continue;
-            const std::unique_ptr<ASN1_ENUMERATED, Deleter<ASN1_ENUMERATED_free>> code(
+            const std::unique_ptr<ASN1_ENUMERATED, Freer<ASN1_ENUMERATED_free>> code(
                 ASN1_ENUMERATED_new());
             ASN1_ENUMERATED_set(code.get(), reason.code);
             X509_REVOKED_add1_ext_i2d(revoked, NID_crl_reason, code.get(), 0, 0);

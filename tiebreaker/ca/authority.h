@@ -22,15 +22,13 @@
 #include <string>
 #include <vector>
 
+#include "common/base/freer.h"
 #include "common/base/unique_fd.h"
 #include "common/env/posix/tls.h"
 
 namespace antipode::tiebreaker {
 
-struct KeyDeleter {
-    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-};
-using KeyPointer = std::unique_ptr<EVP_PKEY, KeyDeleter>;
+using KeyPointer = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
 
 // What a certificate is to say.
 struct Subject {

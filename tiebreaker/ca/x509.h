@@ -10,25 +10,19 @@
 #include <string>
 #include <vector>
 
+#include "common/base/freer.h"
 #include "common/base/result.h"
 #include "tiebreaker/ca/authority.h"
 
 namespace antipode::tiebreaker {
 
-template <auto kFree>
-struct Deleter {
-    template <typename T>
-    void operator()(T* object) const {
-        kFree(object);
-    }
-};
-using BioPointer = std::unique_ptr<BIO, Deleter<BIO_free>>;
-using RequestPointer = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using CrlPointer = std::unique_ptr<X509_CRL, Deleter<X509_CRL_free>>;
-using NamesPointer = std::unique_ptr<GENERAL_NAMES, Deleter<GENERAL_NAMES_free>>;
-using ExtensionPointer = std::unique_ptr<X509_EXTENSION, Deleter<X509_EXTENSION_free>>;
-using SerialPointer = std::unique_ptr<ASN1_INTEGER, Deleter<ASN1_INTEGER_free>>;
-using TimePointer = std::unique_ptr<ASN1_TIME, Deleter<ASN1_TIME_free>>;
+using BioPointer = std::unique_ptr<BIO, Freer<BIO_free>>;
+using RequestPointer = std::unique_ptr<X509_REQ, Freer<X509_REQ_free>>;
+using CrlPointer = std::unique_ptr<X509_CRL, Freer<X509_CRL_free>>;
+using NamesPointer = std::unique_ptr<GENERAL_NAMES, Freer<GENERAL_NAMES_free>>;
+using ExtensionPointer = std::unique_ptr<X509_EXTENSION, Freer<X509_EXTENSION_free>>;
+using SerialPointer = std::unique_ptr<ASN1_INTEGER, Freer<ASN1_INTEGER_free>>;
+using TimePointer = std::unique_ptr<ASN1_TIME, Freer<ASN1_TIME_free>>;
 
 std::string random_serial();
 SerialPointer serial_from(const std::string& hexadecimal);

@@ -2,7 +2,8 @@
 
 #include <boost/json.hpp>
 #include <charconv>
-#include <openssl/evp.h>
+
+#include "common/base/base64.h"
 
 namespace antipode::tiebreaker::etcd {
 namespace {
@@ -43,7 +44,9 @@ Result<std::string> bytes_of(const json::object& from, std::string_view key) {
     if (value == nullptr) return std::string();
     const json::string* text = value->if_string();
     if (text == nullptr) return wrong(fmt::format("{} is no text", key));
-    return from_base64(*text);
+    auto bytes = from_base64(*text);
+    if (!bytes) return wrong(bytes.error().context);
+    return bytes;
 }
 
 Result<Header> header_of(const json::object& from) {
@@ -98,32 +101,6 @@ json::object range_json(const Range& range) {
 }
 
 }  // namespace
-
-std::string base64(std::string_view bytes) {
-    std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-    const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                       reinterpret_cast<const unsigned char*>(bytes.data()),
-                                       static_cast<int>(bytes.size()));
-    out.resize(static_cast<size_t>(length));
-    return out;
-}
-
-Result<std::string> from_base64(std::string_view text) {
-    if (text.size() % 4 != 0) return wrong("base64 is cut short");
-    std::string out(text.size() / 4 * 3, '\0');
-    const int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                       reinterpret_cast<const unsigned char*>(text.data()),
-                                       static_cast<int>(text.size()));
-    if (length < 0 || static_cast<size_t>(length) != out.size()) return wrong("is no base64");
-    // It counts the padding as bytes.
-    if (text.ends_with("==")) {
-        out.resize(out.size() - 2);
-    } else if (text.ends_with('=')) {
-        out.resize(out.size() - 1);
-    }
-    if (base64(out) != text) return wrong("is no base64");  // it takes '=' anywhere
-    return out;
-}
 
 std::string encode(const Transaction& transaction) {
     json::array compares;

@@ -82,7 +82,4 @@ Refusal decode_refusal(std::string_view json);
 // The first key behind all keys that begin with `prefix`.
 std::string end_of(std::string prefix);
 
-std::string base64(std::string_view bytes);
-Result<std::string> from_base64(std::string_view text);
-
 }  // namespace antipode::tiebreaker::etcd

@@ -6,6 +6,7 @@
 
 #include <boost/json/value.hpp>
 #include <string>
+#include <string_view>
 
 #include "web/http/https_client.h"
 
@@ -19,6 +20,11 @@ struct CliTarget {
 // By `url` and `fingerprint` where they are given, else by the page's own settings on this host.
 Result<CliTarget> find_target(const std::string& url, const std::string& fingerprint,
                               const std::string& token_file, const std::string& config);
+
+// What was given on the command line, as part of a question: nothing where it is empty.
+inline void put_text(json::object& body, std::string_view name, const std::string& value) {
+    if (!value.empty()) body[name] = value;
+}
 
 class CliClient {
   public:

@@ -20,20 +20,17 @@ using Kind = Column::Kind;
 
 json::object body_of(const DrillLine& line) {
     json::object body;
-    const auto text = [&](std::string_view name, const std::string& value) {
-        if (!value.empty()) body[name] = value;
-    };
-    text("pair", line.pair);
-    text("kind", line.kind);
-    text("network", line.network);
-    text("check", line.check);
-    text("command", line.command);
-    text("send", line.send);
-    text("expect", line.expect);
-    text("address", line.address);
-    text("fault", line.fault);
-    text("site", line.site);
-    text("note", line.note);
+    put_text(body, "pair", line.pair);
+    put_text(body, "kind", line.kind);
+    put_text(body, "network", line.network);
+    put_text(body, "check", line.check);
+    put_text(body, "command", line.command);
+    put_text(body, "send", line.send);
+    put_text(body, "expect", line.expect);
+    put_text(body, "address", line.address);
+    put_text(body, "fault", line.fault);
+    put_text(body, "site", line.site);
+    put_text(body, "note", line.note);
     if (line.within_seconds > 0) body["check_seconds"] = line.within_seconds;
     if (line.seconds > 0) body["duration_seconds"] = line.seconds;
     return body;

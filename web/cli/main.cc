@@ -95,16 +95,13 @@ Result<> status(CliClient& client, const Options& options) {
 
 json::object action_body(const Options& options) {
     json::object body;
-    const auto text = [&](std::string_view name, const std::string& value) {
-        if (!value.empty()) body[name] = value;
-    };
-    text("site", options.site);
-    text("note", options.note);
-    text("disk", options.disk);
-    text("keep", options.keep);
-    text("fault", options.fault);
-    text("text", options.text);
-    text("options", options.options);
+    put_text(body, "site", options.site);
+    put_text(body, "note", options.note);
+    put_text(body, "disk", options.disk);
+    put_text(body, "keep", options.keep);
+    put_text(body, "fault", options.fault);
+    put_text(body, "text", options.text);
+    put_text(body, "options", options.options);
     if (options.seconds > 0) body["duration_seconds"] = options.seconds;
     if (options.operation > 0) body["operation"] = options.operation;
     if (options.peer_is_down) body["peer_is_down"] = true;
@@ -169,7 +166,7 @@ Result<> act(CliClient& client, const Options& options, const control::MethodInf
     if (!reply.at("allowed").as_bool()) return fail(Errc::denied, "it would be refused");
     if (options.check) return {};
     FT_TRY(const std::string typed, confirmation(reply, options));
-    if (!typed.empty()) body["confirm"] = typed;
+    put_text(body, "confirm", typed);
     FT_TRY(const json::value done, client.ask(verb::post, path, body, random_secret()));
     const json::value* task = done.get_object().if_contains("task");
     if (task == nullptr || !task->is_object()) return {};
@@ -185,9 +182,9 @@ Result<> act(CliClient& client, const Options& options, const control::MethodInf
 
 json::object place(const Options& options) {
     json::object body;
-    if (!options.site.empty()) body["site"] = options.site;
-    if (!options.address.empty()) body["address"] = options.address;
-    if (!options.tiebreaker.empty()) body["tiebreaker"] = options.tiebreaker;
+    put_text(body, "site", options.site);
+    put_text(body, "address", options.address);
+    put_text(body, "tiebreaker", options.tiebreaker);
     if (options.port > 0) body["port"] = options.port;
     return body;
 }

@@ -6,6 +6,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 
+#include "common/base/base64.h"
+#include "common/base/freer.h"
 #include "replicator/control/control_api.h"
 #include "web/security/secrets.h"
 
@@ -14,13 +16,6 @@ namespace {
 
 namespace json = boost::json;
 
-template <auto function>
-struct Freer {
-    template <typename T>
-    void operator()(T* pointer) const {
-        function(pointer);
-    }
-};
 using BioPointer = std::unique_ptr<BIO, Freer<BIO_free>>;
 using KeyPointer = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
 using CertificatePointer = std::unique_ptr<X509, Freer<X509_free>>;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "web/http/body.h"
+#include "web/routes/page.h"
 #include "web/security/secrets.h"
 
 namespace antipode::web {
@@ -38,23 +39,6 @@ value token_json(const Token& token) {
     out["expires_unix_ms"] = or_null(token.expires_unix_ms);
     out["used_unix_ms"] = or_null(token.used_unix_ms);
     return out;
-}
-
-Response list_of(array items) {
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
-}
-
-Result<Role> read_role(const std::string& text) {
-    const auto role = role_from_word(text);
-    if (!role) {
-        return fail(Errc::invalid_argument,
-                    "role: '{}' is none of viewer, drill_operator, operator, admin",
-                    text.substr(0, 40));
-    }
-    return *role;
 }
 
 Response list_users(const Services& services) {
@@ -197,33 +181,11 @@ Response remove_token(Services& services, const Call& call) {
 }
 
 Response list_audit(const Services& services, const Call& call) {
-    auto limit = call.request.query_number("limit", 100, 1000);
-    if (!limit) return problem(limit.error());
-    auto before = call.request.query_number("before", 0, uint64_t{1} << 52);
-    if (!before) return problem(before.error());
-    const auto wanted = static_cast<int64_t>(*limit);
-    auto found = services.audit.find(static_cast<int64_t>(*before), wanted + 1);
+    AuditFilter filter;
+    if (auto read = read_page(call.request, filter); !read) return problem(read.error());
+    auto found = services.audit.find(filter);
     if (!found) return problem(found.error());
-    const bool more = static_cast<int64_t>(found->size()) > wanted;
-    if (more) found->pop_back();
-    array items;
-    for (const AuditEntry& entry : *found) {
-        object item;
-        item["id"] = entry.id;
-        item["time_unix_ms"] = entry.time_unix_ms;
-        item["actor"] = entry.actor;
-        item["via"] = entry.via;
-        item["remote"] = entry.remote;
-        item["action"] = entry.action;
-        item["target"] = entry.target;
-        item["outcome"] = entry.outcome;
-        item["detail"] = entry.detail;
-        items.push_back(std::move(item));
-    }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = more && !found->empty() ? value(found->back().id) : value(nullptr);
-    return Response::from_json(out);
+    return page_of(std::move(*found), filter, &AuditEntry::id);
 }
 
 Response get_settings(const Services& services) {

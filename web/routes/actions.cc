@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "web/http/body.h"
+#include "web/routes/page.h"
 
 namespace antipode::web {
 namespace {
@@ -222,18 +223,12 @@ Response list_actions(const Call& call) {
         item["allowed"] = call.principal.may(info.access);
         items.push_back(std::move(item));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 Result<TaskFilter> read_filter(const Request& request) {
     TaskFilter filter;
-    FT_TRY(const uint64_t limit, request.query_number("limit", 100, 1000));
-    FT_TRY(const uint64_t before, request.query_number("before", 0, uint64_t{1} << 52));
-    filter.limit = static_cast<int64_t>(limit) + 1;  // one more tells whether there is a next page
-    filter.before = static_cast<int64_t>(before);
+    FT_TRY_VOID(read_page(request, filter));
     if (const auto pair = request.query_value("pair")) filter.pair = std::string(*pair);
     if (const auto text = request.query_value("state")) {
         filter.state = control::from_word<control::OperationState>(*text);
@@ -252,14 +247,7 @@ Response list_tasks(const Services& services, const Call& call) {
     if (!filter) return problem(filter.error());
     auto found = services.tasks.list(*filter);
     if (!found) return problem(found.error());
-    const bool more = static_cast<int64_t>(found->size()) == filter->limit;
-    if (more) found->pop_back();
-    array items;
-    for (const Task& task : *found) items.push_back(to_json(task));
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = more && !found->empty() ? value(found->back().number) : value(nullptr);
-    return Response::from_json(out);
+    return page_of(std::move(*found), *filter, &Task::number);
 }
 
 Response get_task(const Services& services, const Call& call) {

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "web/disk_client.h"
 #include "web/http/body.h"
+#include "web/routes/page.h"
 
 namespace antipode::web {
 namespace {
@@ -71,10 +72,7 @@ asio::awaitable<Response> list_groups(const Services& services) {
     const auto views = co_await ask_disk_groups(std::move(groups));
     array items;
     for (const DiskGroupView& view : views) items.push_back(view_json(view));
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    co_return Response::from_json(out);
+    co_return list_of(std::move(items));
 }
 
 asio::awaitable<Response> get_group(const Services& services, const Call& call) {
@@ -91,10 +89,7 @@ asio::awaitable<Response> get_events(const Services& services, const Call& call)
     std::string line = "events";
     auto answer = co_await ask_disk_group(group->socket, std::move(line), kActionLimit);
     if (!answer) co_return problem(answer.error());
-    object out;
-    out["items"] = (*answer)["events"];
-    out["next"] = nullptr;
-    co_return Response::from_json(out);
+    co_return list_of((*answer)["events"]);
 }
 
 struct Asked {
@@ -204,10 +199,7 @@ Response list_actions(const Call& call) {
         item["allowed"] = call.principal.may(control::Access::operate);
         items.push_back(std::move(item));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 // ---- metrics

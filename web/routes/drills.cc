@@ -5,6 +5,7 @@
 
 #include "common/base/log.h"
 #include "web/http/body.h"
+#include "web/routes/page.h"
 #include "web/security/secrets.h"
 
 namespace antipode::web {
@@ -73,24 +74,12 @@ Response start_drill(Services& services, const Call& call) {
 }
 
 Response list_drills(const Services& services, const Call& call) {
-    auto limit = call.request.query_number("limit", 100, 1000);
-    if (!limit) return problem(limit.error());
-    auto before = call.request.query_number("before", 0, uint64_t{1} << 52);
-    if (!before) return problem(before.error());
     Drills::Filter filter;
-    filter.limit = static_cast<int64_t>(*limit) + 1;
-    filter.before = static_cast<int64_t>(*before);
+    if (auto read = read_page(call.request, filter); !read) return problem(read.error());
     if (const auto pair = call.request.query_value("pair")) filter.pair = std::string(*pair);
     auto found = services.drills.list(filter);
     if (!found) return problem(found.error());
-    const bool more = static_cast<int64_t>(found->size()) == filter.limit;
-    if (more) found->pop_back();
-    array items;
-    for (const DrillEntry& entry : *found) items.push_back(to_json(entry));
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = more && !found->empty() ? value(found->back().number) : value(nullptr);
-    return Response::from_json(out);
+    return page_of(std::move(*found), filter, &DrillEntry::number);
 }
 
 Response get_drill(const Services& services, const Call& call) {
@@ -161,10 +150,7 @@ Response list_schedules(const Services& services) {
     for (const DrillSchedule& schedule : services.drills.schedules()) {
         items.push_back(to_json(schedule));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 // "02:30" as minutes of the day.

@@ -1,5 +1,7 @@
 #include "web/routes/hooks.h"
 
+#include "web/routes/page.h"
+
 namespace antipode::web {
 namespace {
 
@@ -19,31 +21,16 @@ Response list_hooks(const Services& services, const Call&) {
         item["last"] = found->empty() ? value(nullptr) : value(to_json(found->front()));
         items.push_back(std::move(item));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 Response list_results(const Services& services, const Call& call) {
-    auto limit = call.request.query_number("limit", 100, 1000);
-    if (!limit) return problem(limit.error());
-    auto before = call.request.query_number("before", 0, uint64_t{1} << 52);
-    if (!before) return problem(before.error());
     Hooks::Filter filter;
-    filter.limit = static_cast<int64_t>(*limit) + 1;
-    filter.before = static_cast<int64_t>(*before);
+    if (auto read = read_page(call.request, filter); !read) return problem(read.error());
     if (const auto hook = call.request.query_value("hook")) filter.hook = std::string(*hook);
     auto found = services.hooks.results(filter);
     if (!found) return problem(found.error());
-    const bool more = static_cast<int64_t>(found->size()) == filter.limit;
-    if (more) found->pop_back();
-    array items;
-    for (const HookResult& result : *found) items.push_back(to_json(result));
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = more && !found->empty() ? value(found->back().id) : value(nullptr);
-    return Response::from_json(out);
+    return page_of(std::move(*found), filter, &HookResult::id);
 }
 
 boost::asio::awaitable<Response> test_hook(Services& services, const Call& call) {

@@ -1,5 +1,7 @@
 #include "web/routes/pairs.h"
 
+#include "web/routes/page.h"
+
 namespace antipode::web {
 namespace {
 
@@ -105,10 +107,7 @@ Response list_pairs(const Fleet& fleet, const Call& call) {
         }
         items.push_back(summary_json(fleet, pair, judge(fleet.views(pair))));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = std::move(next);
-    return Response::from_json(out);
+    return list_of(std::move(items), std::move(next));
 }
 
 Response get_pair(const Fleet& fleet, const Call& call) {

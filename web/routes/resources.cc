@@ -4,6 +4,8 @@
 #include <map>
 #include <tuple>
 
+#include "web/routes/page.h"
+
 namespace antipode::web {
 namespace {
 
@@ -32,10 +34,7 @@ Response list(const Fleet& fleet, const Call& call, const Maker& make) {
     });
     array items;
     for (const control::Status* status : statuses) make(*status, items);
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 void make_vm(const control::Status& status, array& items) {
@@ -92,10 +91,7 @@ Response list_sites(const Fleet& fleet) {
         item["pairs"] = std::move(site.pairs);
         items.push_back(std::move(item));
     }
-    object out;
-    out["items"] = std::move(items);
-    out["next"] = nullptr;
-    return Response::from_json(out);
+    return list_of(std::move(items));
 }
 
 }  // namespace

@@ -70,6 +70,16 @@ std::optional<Role> role_from_word(std::string_view given) {
     return std::nullopt;
 }
 
+Result<Role> read_role(std::string_view text) {
+    const auto role = role_from_word(text);
+    if (!role) {
+        return fail(Errc::invalid_argument,
+                    "role: '{}' is none of viewer, drill_operator, operator, admin",
+                    text.substr(0, 40));
+    }
+    return *role;
+}
+
 bool allows(Role role, control::Access access) {
     for (const RoleEntry& entry : kRoles) {
         if (entry.role == role) return access <= entry.most;

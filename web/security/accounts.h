@@ -23,6 +23,8 @@ namespace antipode::web {
 enum class Role { viewer = 1, drill_operator, operator_, admin };
 std::string_view word(Role role);
 std::optional<Role> role_from_word(std::string_view text);
+// As somebody has given it: an error names the roles that there are.
+Result<Role> read_role(std::string_view text);
 // May somebody of this role do what needs `access`?
 bool allows(Role role, control::Access access);
 

@@ -7,6 +7,20 @@
 
 namespace antipode::web {
 
+boost::json::object to_json(const AuditEntry& entry) {
+    boost::json::object out;
+    out["id"] = entry.id;
+    out["time_unix_ms"] = entry.time_unix_ms;
+    out["actor"] = entry.actor;
+    out["via"] = entry.via;
+    out["remote"] = entry.remote;
+    out["action"] = entry.action;
+    out["target"] = entry.target;
+    out["outcome"] = entry.outcome;
+    out["detail"] = entry.detail;
+    return out;
+}
+
 Result<> AuditLog::add(const AuditEntry& entry) {
     // One line each: a name with a line feed must not forge another entry.
     const auto clean = [](const std::string& text) {
@@ -29,12 +43,12 @@ Result<> AuditLog::add(const AuditEntry& entry) {
     return database_.run("DELETE FROM audit WHERE id <= ?", {id - kKept});
 }
 
-Result<std::vector<AuditEntry>> AuditLog::find(int64_t before, int64_t limit) const {
+Result<std::vector<AuditEntry>> AuditLog::find(const AuditFilter& filter) const {
     std::vector<AuditEntry> out;
     FT_TRY_VOID(database_.query(
         "SELECT id, time_unix_ms, actor, via, remote, action, target, outcome, detail FROM audit "
         "WHERE (?1 = 0 OR id < ?1) ORDER BY id DESC LIMIT ?2",
-        {before, limit}, [&](const SqlRow& row) {
+        {filter.before, filter.limit}, [&](const SqlRow& row) {
             out.push_back({row.number(0), row.number(1), row.text(2), row.text(3), row.text(4),
                            row.text(5), row.text(6), row.text(7), row.text(8)});
         }));

@@ -4,6 +4,7 @@
 // Threads: the web thread only.
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,14 +25,21 @@ struct AuditEntry {
     std::string detail;
 };
 
+boost::json::object to_json(const AuditEntry& entry);
+
+struct AuditFilter {
+    int64_t before = 0;  // id; 0 = from the newest
+    int64_t limit = 100;
+};
+
 class AuditLog {
   public:
     static constexpr int64_t kKept = 200'000;
 
     explicit AuditLog(Database& database) : database_(database) {}
     Result<> add(const AuditEntry& entry);
-    // Newest first; before = 0: from the newest.
-    Result<std::vector<AuditEntry>> find(int64_t before, int64_t limit) const;
+    // Newest first.
+    Result<std::vector<AuditEntry>> find(const AuditFilter& filter) const;
 
   private:
     Database& database_;

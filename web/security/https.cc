@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/freer.h"
 #include "common/base/unique_fd.h"
 #include "web/security/gate.h"
 
@@ -23,13 +24,6 @@ namespace {
 
 namespace ssl = boost::asio::ssl;
 
-template <auto Function>
-struct Freer {
-    template <typename T>
-    void operator()(T* pointer) const {
-        Function(pointer);
-    }
-};
 using KeyPointer = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
 using CertificatePointer = std::unique_ptr<X509, Freer<X509_free>>;
 using BioPointer = std::unique_ptr<BIO, Freer<BIO_free>>;

@@ -7,13 +7,12 @@
 #include <openssl/rand.h>
 #include <vector>
 
+#include "common/base/base64.h"
 #include "common/base/check.h"
 
 namespace antipode::web {
 namespace {
 
-constexpr std::string_view kAlphabet =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 constexpr size_t kHashBytes = 32;
 constexpr size_t kPasswordBytesMax = 1024;
 // What a stored hash may ask for: a damaged or planted one must not eat the machine.
@@ -117,42 +116,6 @@ std::string digest_of(std::string_view secret) {
 Match compare_secrets(std::string_view a, std::string_view b) {
     if (a.size() != b.size()) return Match::no;
     return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0 ? Match::yes : Match::no;
-}
-
-std::string base64url(std::string_view bytes) {
-    std::string out;
-    uint32_t bits = 0;
-    int count = 0;
-    for (const char c : bytes) {
-        bits = (bits << 8) | static_cast<unsigned char>(c);
-        count += 8;
-        while (count >= 6) {
-            count -= 6;
-            out += kAlphabet[(bits >> count) & 63];
-        }
-    }
-    if (count > 0) out += kAlphabet[(bits << (6 - count)) & 63];
-    return out;
-}
-
-Result<std::string> from_base64url(std::string_view text) {
-    std::string out;
-    uint32_t bits = 0;
-    int count = 0;
-    for (const char c : text) {
-        const size_t value = kAlphabet.find(c);
-        if (value == std::string_view::npos) return fail(Errc::corrupt, "not base64url");
-        bits = (bits << 6) | static_cast<uint32_t>(value);
-        count += 6;
-        if (count >= 8) {
-            count -= 8;
-            out += static_cast<char>((bits >> count) & 255);
-        }
-    }
-    if (text.size() % 4 == 1 || (bits & ((1u << count) - 1)) != 0) {
-        return fail(Errc::corrupt, "not base64url");
-    }
-    return out;
 }
 
 }  // namespace antipode::web

@@ -33,7 +33,4 @@ std::string digest_of(std::string_view secret);
 // Takes the same time wherever two texts of equal length differ.
 Match compare_secrets(std::string_view a, std::string_view b);
 
-std::string base64url(std::string_view bytes);
-Result<std::string> from_base64url(std::string_view text);
-
 }  // namespace antipode::web

@@ -19,14 +19,8 @@ constexpr std::string_view kScheme = "antipode://";
 constexpr std::string_view kPairs = "?pairs=";
 constexpr size_t kUriBytesMax = 8192;
 
-struct BioDeleter {
-    void operator()(BIO* bio) const { BIO_free(bio); }
-};
-using BioPointer = std::unique_ptr<BIO, BioDeleter>;
-struct KeyDeleter {
-    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-};
-using KeyPointer = std::unique_ptr<EVP_PKEY, KeyDeleter>;
+using BioPointer = std::unique_ptr<BIO, Freer<BIO_free>>;
+using KeyPointer = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
 
 Result<BioPointer> open_file(const std::string& path, const char* what) {
     if (path.empty()) return fail(Errc::invalid_argument, "{}: no file is named", what);
@@ -111,11 +105,10 @@ Result<> check_usable(const Material& material, TlsRole role, const TlsFiles& fi
     return {};
 }
 
-using CrlPointer = std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)>;
+using CrlPointer = std::unique_ptr<X509_CRL, Freer<X509_CRL_free>>;
 Result<CrlPointer> read_crl(const std::string& path) {
     FT_TRY(const BioPointer file, open_file(path, "CRL"));
-    CrlPointer crl(PEM_read_bio_X509_CRL(file.get(), nullptr, no_passphrase, nullptr),
-                   X509_CRL_free);
+    CrlPointer crl(PEM_read_bio_X509_CRL(file.get(), nullptr, no_passphrase, nullptr));
     if (!crl) {
         return fail(Errc::invalid_argument, "CRL {}: is no revocation list in PEM: {}", path,
                     take_tls_errors());
@@ -134,8 +127,7 @@ Result<> load_crl(SSL_CTX* context, const std::string& path) {
 }
 
 std::string text_of(const ASN1_INTEGER* serial) {
-    const std::unique_ptr<BIGNUM, decltype(&BN_free)> number(ASN1_INTEGER_to_BN(serial, nullptr),
-                                                             BN_free);
+    const std::unique_ptr<BIGNUM, Freer<BN_free>> number(ASN1_INTEGER_to_BN(serial, nullptr));
     FT_CHECK(number != nullptr, "certificate serial number");
     char* text = BN_bn2hex(number.get());
     std::string out(text);
@@ -247,10 +239,8 @@ bool CertificateIdentity::covers(const Name& pair) const {
 }
 
 Result<CertificateIdentity> identity_of(const X509* certificate) {
-    std::unique_ptr<GENERAL_NAMES, decltype(&GENERAL_NAMES_free)> names(
-        static_cast<GENERAL_NAMES*>(
-            X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)),
-        GENERAL_NAMES_free);
+    std::unique_ptr<GENERAL_NAMES, Freer<GENERAL_NAMES_free>> names(static_cast<GENERAL_NAMES*>(
+        X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
     std::string found;
     for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
         const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/freer.h"
 #include "common/base/name.h"
 #include "common/base/result.h"
 
@@ -55,10 +56,7 @@ Result<CertificateIdentity> identity_of(const X509* certificate);
 std::string serial_of(const X509* certificate);  // upper-case hexadecimal, as in `antipode-ca list`
 std::chrono::sys_seconds not_after_of(const X509* certificate);
 
-struct X509Deleter {
-    void operator()(X509* certificate) const { X509_free(certificate); }
-};
-using X509Pointer = std::unique_ptr<X509, X509Deleter>;
+using X509Pointer = std::unique_ptr<X509, Freer<X509_free>>;
 Result<X509Pointer> read_certificate(const std::string& path);
 
 // Serial numbers, as serial_of() writes them.

@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/freer.h"
 #include "common/base/result.h"
 #include "common/env/posix/tls.h"
 
@@ -63,15 +64,12 @@ class TlsStream {
     Result<> move_to(boost::asio::io_context& context);
 
   private:
-    struct SslDeleter {
-        void operator()(SSL* ssl) const { SSL_free(ssl); }
-    };
     TlsStream(Socket socket, std::shared_ptr<boost::asio::ssl::context> context, SSL* ssl);
     Result<Moved> outcome(int returned, const char* doing);
 
     Socket socket_;
     std::shared_ptr<boost::asio::ssl::context> context_;
-    std::unique_ptr<SSL, SslDeleter> ssl_;
+    std::unique_ptr<SSL, Freer<SSL_free>> ssl_;
     std::string peer_address_;
     bool broken_ = false;
 };

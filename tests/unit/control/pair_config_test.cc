@@ -180,18 +180,18 @@ TEST(PairConfigTest, EachSectionThatIsMissingIsNamed) {
         const auto at = text.find(fmt::format("[{}]", section));
         const auto end = text.find("\n[", at);
         text.erase(at, end == std::string::npos ? end : end + 1 - at);
-        EXPECT_EQ(problem(text), fmt::format(" section [{}] is missing", section));
+        EXPECT_EQ(problem(text), fmt::format(" {} is missing", section));
     }
 }
 
 TEST(PairConfigTest, WhatIsNotKnownIsNamedWithItsLine) {
     EXPECT_EQ(problem(with("role =", "rolle = 1\nrole =")), "5: pair.rolle is not a setting");
-    EXPECT_EQ(problem(std::string(kFull) + "[extra]\n"), "27: [extra] is not a section");
-    EXPECT_EQ(problem(std::string("x = 1\n") + kFull), "1: [x] is not a section");
+    EXPECT_EQ(problem(std::string(kFull) + "[extra]\n"), "27: extra is not a setting");
+    EXPECT_EQ(problem(std::string("x = 1\n") + kFull), "1: x is not a setting");
     EXPECT_EQ(problem(std::string(kFull) + "[replay]\nspeed = 1\n"),
               "28: replay.speed is not a setting");
     EXPECT_EQ(problem(std::string("control = 1\n") + with("[control]", "[replay]")),
-              " control is not a section");
+              "1: control is not a section");
 }
 
 TEST(PairConfigTest, WhatIsNoToml) {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "common/base/random.h"
+#include "disksync/service/control_socket.h"
 #include "tests/unit/disksync/test_disk.h"
 #include "tiebreaker/ca/authority.h"
 
@@ -57,7 +58,8 @@ class Pair {
     void stop(size_t site) { groups_[site].reset(); }
     Group& group(size_t site) { return *groups_[site]; }
     std::string ask(size_t site, const std::string& line) {
-        return ControlSocket::ask(configs_[site].control_socket, line).value_or("");
+        return env::LineSocket::ask(kControlSocket, configs_[site].control_socket, line)
+            .value_or("");
     }
     bool eventually(size_t site, const std::string& wanted) {
         const Instant end = MonotonicClock::now() + kPatience;

@@ -4,19 +4,13 @@
 #include <cstring>
 
 #include "common/base/check.h"
+#include "common/base/overloaded.h"
 
 namespace antipode::stream {
 namespace {
 
 constexpr Duration kStep = std::chrono::microseconds(100);
 constexpr size_t kLaneFramesMax = 512;  // like a socket, a lane takes only so many at once
-
-template <typename... Ts>
-struct Overloaded : Ts... {
-    using Ts::operator()...;
-};
-template <typename... Ts>
-Overloaded(Ts...) -> Overloaded<Ts...>;
 
 }  // namespace
 

@@ -119,15 +119,16 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
     expect_error("listen = ", ":1: ");
     expect_error("[tls]\n", "listen is missing");
     expect_error("listen = \"127.0.0.1:1\"\n", "tls is missing");
-    expect_error("listen = 5\n", "listen is no text");
-    expect_error(with("[limits]\nconections = 5\n"), ":10: limits.conections is not known");
-    expect_error(with("[limits]\nconnections = 0\n"), "limits.connections is no number from 1");
-    expect_error(with("[limits]\nconnections = 1.5\n"), "no whole number");
+    expect_error("listen = 5\n", "listen is not a string");
+    expect_error(with("[limits]\nconections = 5\n"), ":10: limits.conections is not a setting");
+    expect_error(with("[limits]\nconnections = 0\n"),
+                 "limits.connections is not a whole number from 1");
+    expect_error(with("[limits]\nconnections = 1.5\n"), "not a whole number");
     expect_error(with("[limits]\nconnections = \"9\"\n"), ":10: limits.connections");
     expect_error(with("[limits]\nidle_seconds = -1\n"), "limits.idle_seconds");
     expect_error(with("kind = \"mysql\"\n"), "store.kind is 'mysql'");
     expect_error(with("prefix = \"/x/\"\n"), "store.prefix is for kind = \"etcd\"");
-    expect_error(with("[surprise]\n"), "surprise is not known");
+    expect_error(with("[surprise]\n"), "surprise is not a setting");
     std::string text(kGood);
     text.replace(text.find("127.0.0.1:7200"), 14, "everywhere:7200");
     expect_error(text, "listen everywhere:7200: is no address");

@@ -17,19 +17,6 @@ std::string hex(std::string_view bytes) {
     return out;
 }
 
-TEST(EtcdGateway, Base64ComesBackAsItWas) {
-    std::string bytes;
-    for (int i = 0; i < 300; ++i) {
-        const auto back = from_base64(base64(bytes));
-        ASSERT_TRUE(back.has_value());
-        EXPECT_EQ(*back, bytes);
-        bytes.push_back(static_cast<char>(i * 7));
-    }
-    for (const char* wrong : {"a", "ab?=", "abc", "====", "=abc"}) {
-        EXPECT_FALSE(from_base64(wrong).has_value()) << wrong;
-    }
-}
-
 TEST(EtcdGateway, ATransactionAsEtcdWantsIt) {
     Transaction transaction;
     transaction.compares = {{"k", 7, {}}, {"e", 0, "v"}};

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/base/base64.h"
+
 namespace antipode::tiebreaker::testing {
 
 namespace json = boost::json;
@@ -16,7 +18,7 @@ std::string text(const json::object& from, std::string_view key) {
 }
 
 std::string bytes(const json::object& from, std::string_view key) {
-    auto decoded = etcd::from_base64(text(from, key));
+    auto decoded = from_base64(text(from, key));
     EXPECT_TRUE(decoded.has_value());
     return decoded ? *decoded : std::string();
 }
@@ -185,8 +187,8 @@ json::object FakeEtcd::read(const json::object& range) const {
         out["more"] = true;
     }
     for (const auto& [key, value] : found) {
-        keys.push_back(json::object{{"key", etcd::base64(key)},
-                                    {"value", etcd::base64(value.value)},
+        keys.push_back(json::object{{"key", base64(key)},
+                                    {"value", base64(value.value)},
                                     {"mod_revision", std::to_string(value.mod_revision)}});
     }
     if (!keys.empty()) out["kvs"] = std::move(keys);

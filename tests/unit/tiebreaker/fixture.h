@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "common/base/freer.h"
 #include "common/wire/arbiter_frames.h"
 #include "tiebreaker/ca/authority.h"
 #include "tiebreaker/daemon.h"
@@ -78,10 +79,7 @@ class RunningDaemon {
     std::thread thread_;
 };
 
-struct SslContextDeleter {
-    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-};
-using SslContextPointer = std::unique_ptr<SSL_CTX, SslContextDeleter>;
+using SslContextPointer = std::unique_ptr<SSL_CTX, Freer<SSL_CTX_free>>;
 // A client's context with nothing set but what is named; empty names are left out.
 SslContextPointer raw_context(const env::TlsFiles& files, int version_max = TLS1_3_VERSION);
 

@@ -9,13 +9,6 @@
 
 namespace antipode::vmm {
 
-template <typename Device>
-std::vector<std::byte> saved(const Device& device) {
-    StateWriter out;
-    device.save(out);
-    return out.take();
-}
-
 // "" if the bytes were taken, all of them; else why not.
 template <typename Device, typename... More>
 std::string load_problem(Device& device, std::span<const std::byte> bytes, More&... more) {

@@ -23,12 +23,6 @@ SmpState some_state(size_t vcpu_count) {
     return state;
 }
 
-std::vector<std::byte> saved(const SmpState& state) {
-    StateWriter out;
-    state.save(out);
-    return out.take();
-}
-
 std::string problem(std::span<const std::byte> bytes, size_t vcpu_count) {
     StateReader in(bytes);
     const auto state = SmpState::load(in, vcpu_count);

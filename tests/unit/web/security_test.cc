@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <sys/stat.h>
 
+#include "common/base/base64.h"
 #include "web/security/accounts.h"
 #include "web/security/audit.h"
 #include "web/security/https.h"
@@ -52,14 +53,7 @@ TEST(Secrets, ADamagedHashIsRefusedNotObeyed) {
     }
 }
 
-TEST(Secrets, Base64urlGoesBothWays) {
-    for (const char* text : {"", "a", "ab", "abc", "abcd", "\xff\xfe\xfd"}) {
-        EXPECT_EQ(from_base64url(base64url(text)).value(), text);
-    }
-    EXPECT_EQ(base64url("\xfb\xff"), "-_8");
-    for (const char* bad : {"A", "A=", "AB", "a b", "AAAAA"}) {
-        EXPECT_FALSE(from_base64url(bad)) << bad;
-    }
+TEST(Secrets, AreLongAndNew) {
     EXPECT_EQ(random_secret().size(), 43u);
     EXPECT_NE(random_secret(), random_secret());
 }
@@ -199,11 +193,11 @@ TEST_F(AccountsTest, TheAuditLogIsPaged) {
         entry.actor = fmt::format("a{}\nforged line", i);
         ASSERT_TRUE(audit.add(entry));
     }
-    const auto newest = audit.find(0, 2);
+    const auto newest = audit.find({0, 2});
     ASSERT_EQ(newest->size(), 2u);
     EXPECT_EQ((*newest)[0].id, 5);
     EXPECT_EQ((*newest)[0].actor, "a5 forged line");
-    const auto older = audit.find(4, 10);
+    const auto older = audit.find({4, 10});
     ASSERT_EQ(older->size(), 3u);
     EXPECT_EQ((*older)[0].id, 3);
 }

@@ -66,10 +66,11 @@ class Writer:
         wait.until(f"{count} lines of the writer", lambda: len(self.lines) >= count or self._popen.poll() is not None, seconds=60)
 
     def end(self):
-        """All lines, also those on their way."""
+        """All lines, also those on their way: it stops when all that it has begun is answered. It is not killed: nbdkit before
+        1.34 may abort when a client hangs up while answers are on their way (its release notes of 1.34)."""
         if self._popen.poll() is None:
-            self._popen.kill()
-        self._popen.wait()
+            self._popen.terminate()
+        self._popen.wait(60)
         self._thread.join()
         return self.lines
 

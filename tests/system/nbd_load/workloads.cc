@@ -1,6 +1,7 @@
 #include "tests/system/nbd_load/workloads.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -104,8 +105,26 @@ Result<> measure(const Options& options) {
     return {};
 }
 
+namespace {
+
+void block_termination() {
+    sigset_t termination;
+    sigemptyset(&termination);
+    sigaddset(&termination, SIGTERM);
+    sigprocmask(SIG_BLOCK, &termination, nullptr);
+}
+
+bool termination_wanted() {
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+}
+
+}  // namespace
+
 Result<> record(const Options& options) {
-    // A line is out before what it says happens: this may be killed at any moment.
+    // A line is out before what it says happens: this may be killed at any moment. SIGTERM ends it
+    // once all that was begun is answered. It stays blocked: no wait of libnbd is interrupted.
+    block_termination();
     std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);
     FT_TRY(const auto client, Client::connect(options.uris, options.depth, options.block_bytes));
     Random random(options.seed);
@@ -113,8 +132,10 @@ Result<> record(const Options& options) {
     std::set<std::pair<size_t, uint64_t>> busy;
     uint64_t begun = 0;
     uint64_t number = options.first_number;
-    while (begun < options.operations || client->in_flight() != 0) {
-        Slot* slot = begun < options.operations ? client->free_slot() : nullptr;
+    for (;;) {
+        const bool more = begun < options.operations && !termination_wanted();
+        if (!more && client->in_flight() == 0) return {};
+        Slot* slot = more ? client->free_slot() : nullptr;
         if (slot != nullptr) {
             const size_t disk = random.below(client->connections());
             const uint64_t block = random.below(blocks);
@@ -147,7 +168,6 @@ Result<> record(const Options& options) {
             client->release(*each);
         }
     }
-    return {};
 }
 
 namespace {

@@ -115,7 +115,11 @@ void LineSocket::Impl::read_line(const ConnectionPointer& connection) {
 void LineSocket::Impl::send(const ConnectionPointer& connection, std::string text) {
     connection->text = std::move(text);
     asio::async_write(connection->socket, asio::buffer(connection->text),
-                      [connection](const error_code&, size_t) { connection->timer.cancel(); });
+                      [connection](const error_code&, size_t) {
+                          connection->timer.cancel();
+                          error_code ignored;
+                          connection->socket.close(ignored);  // whoever still holds the reply
+                      });
 }
 
 LineSocket::LineSocket(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -17,6 +17,7 @@ export interface Schedule {
 interface Preflight { allowed: boolean; findings: Finding[]; confirm: string | null; }
 
 export interface DrillState {
+  pair: string;  // "": the first
   kind: string;
   check: string;
   fault: string;
@@ -30,7 +31,7 @@ export interface DrillState {
   schedules: Schedule[];
 }
 export const kNoDrills: DrillState = {
-  kind: "isolated", check: "runs", fault: "link_cut", network: "none", weekly: false, busy: false, error: "", saved: "",
+  pair: "", kind: "isolated", check: "runs", fault: "link_cut", network: "none", weekly: false, busy: false, error: "", saved: "",
   asking: null, findings: [], schedules: [],
 };
 
@@ -170,15 +171,22 @@ function Form(props: { actions: DrillActions }): VNode {
   const state = store.drilling;
   const { actions } = props;
   const pairs = store.overview?.items ?? [];
+  // Kept here, not in the field: the form is made anew when another kind is chosen.
+  const chosen = pairs.find((pair) => pair.name === state.pair) ?? pairs[0];
   const draw = () => actions.draw();
+  const pick = (choice: { pair?: string; kind?: string }) => {
+    Object.assign(state, choice, { findings: [], asking: null });
+    draw();
+  };
   return (
     <form class="fields roomy" key={`form ${state.kind}`} onsubmit={(event: Event) => {
       event.preventDefault();
       actions.begin(new FormData(event.target as HTMLFormElement));
     }}>
-      <label class="field"><span>VM</span><select name="pair">{pairs.map((pair) => <option value={pair.name}>{pair.name}</option>)}</select></label>
+      <Choice label="VM" name="pair" value={chosen?.name ?? ""} options={pairs.map((pair) => [pair.name, pair.name])}
+              pick={(pair) => pick({ pair })} />
       <Choice label="What" name="kind" value={state.kind} options={Object.entries(kKinds).map(([kind, [text]]) => [kind, text])}
-              pick={(value) => { state.kind = value; state.findings = []; draw(); }} />
+              pick={(kind) => pick({ kind })} />
       <p class="whole muted">{kKinds[state.kind][1]}</p>
       {state.kind === "isolated" ? IsolatedFields({ draw }) : null}
       {state.kind === "fault" ? [

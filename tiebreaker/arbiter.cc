@@ -38,8 +38,12 @@ bool absent_other_allowed(const Request& request) {
     return request.kind == RequestKind::create && request.epoch > Epoch(0);
 }
 
+// Grants count up by one and forces by a block, so no site gets here by itself. What is above it is
+// made up: the epochs that would follow from it (the next one, a forced block) might not fit.
+constexpr Epoch kEpochMax{uint64_t{1} << 62};
+
 bool malformed(const Request& request) {
-    if (request.pair.empty()) return true;
+    if (request.pair.empty() || request.epoch > kEpochMax) return true;
     if (request.kind == RequestKind::query || request.kind == RequestKind::forget) return false;
     if (request.me.site.empty() || request.me.incarnation == Incarnation(0)) return true;
     if (request.other.site.empty()) {

@@ -6,9 +6,11 @@
 #include <charconv>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "tiebreaker/rate_limit.h"
 
 namespace antipode::tiebreaker {
 namespace {
@@ -90,6 +92,7 @@ class Listener::Impl : public std::enable_shared_from_this<Listener::Impl> {
     void go_on(uint64_t number);
     void finish(uint64_t number);
     void cut(uint64_t number, const std::string& reason, Counter& counter);
+    void say_why(const std::string& address, const std::string& reason);
     void make_room();
     void sweep();
 
@@ -98,6 +101,9 @@ class Listener::Impl : public std::enable_shared_from_this<Listener::Impl> {
     std::map<uint64_t, Handshake> handshakes_;  // by number, in the order of their beginning
     std::map<std::string, size_t> by_address_;
     uint64_t next_number_ = 1;
+    TokenBucket lines_{1, 20,
+                       MonotonicClock::now()};  // anybody may fail here, as often as he likes
+    uint64_t lines_left_out_ = 0;
     Counter& done_;
     Counter& failed_;
     Counter& cut_;
@@ -182,8 +188,19 @@ void Listener::Impl::cut(uint64_t number, const std::string& reason, Counter& co
     Handshake& handshake = node.mapped();
     if (--by_address_[handshake.address] == 0) by_address_.erase(handshake.address);
     counter.add();
-    logger("tiebreaker").info("{}: no session: {}", handshake.stream->peer_address(), reason);
+    say_why(handshake.stream->peer_address(), reason);
     handshake.stream->close();
+}
+
+void Listener::Impl::say_why(const std::string& address, const std::string& reason) {
+    if (!lines_.take(MonotonicClock::now())) {
+        ++lines_left_out_;
+        return;
+    }
+    const uint64_t left_out = std::exchange(lines_left_out_, 0);
+    logger("tiebreaker")
+        .info("{}: no session: {}{}", address, reason,
+              left_out == 0 ? "" : fmt::format(" (and {} more before it)", left_out));
 }
 
 void Listener::Impl::make_room() {

@@ -71,6 +71,9 @@ void Server::adopt(std::unique_ptr<env::TlsStream> stream) {
         return refuse(Errc::denied, fmt::format("the certificate is that of {} {}, not of a site",
                                                 to_string(identity->role), identity->name));
     }
+    if (revoked_.contains(session->serial())) {
+        return refuse(Errc::denied, "the certificate was revoked");
+    }
     if (sessions_.size() > limits_.connections_max) {
         return refuse(Errc::limit,
                       fmt::format("{} connections are open, the limit", limits_.connections_max));
@@ -112,6 +115,7 @@ void Server::sweep() {
 }
 
 void Server::revoke(const std::set<std::string>& serials) {
+    revoked_ = serials;
     std::vector<std::shared_ptr<Session>> gone;
     for (const auto& [key, session] : sessions_) {
         if (serials.contains(session->serial())) gone.push_back(session);

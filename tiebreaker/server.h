@@ -35,7 +35,8 @@ class Server final : private SessionHost {
     void start();
     // Takes over a connection whose handshake is done and whose socket is on our io_context.
     void adopt(std::unique_ptr<env::TlsStream> stream);
-    // Ends the sessions whose certificate is in the list.
+    // Ends the sessions whose certificate is in the list, and takes in none any more: a handshake
+    // that began before the list was read ends by the old one.
     void revoke(const std::set<std::string>& serials);
     void stop();
     size_t count() const { return count_.load(std::memory_order_relaxed); }
@@ -59,6 +60,7 @@ class Server final : private SessionHost {
     boost::asio::steady_timer sweep_timer_;
     std::unordered_map<Session*, std::shared_ptr<Session>> sessions_;
     std::map<Name, Site> sites_;  // as many as have certificates
+    std::set<std::string> revoked_;
     std::atomic<size_t> count_{0};
     bool stopped_ = false;
     Gauge& sessions_gauge_;

@@ -91,7 +91,12 @@ void Session::read() {
         if (!partial_since_) partial_since_ = MonotonicClock::now();
     }
     reading_ = false;
-    if (!closed_) flush();
+    if (closed_) return;
+    const bool full = out_.size() > limits_.out_bytes_max;
+    flush();
+    if (closed_ || !full || writing_) return;
+    // All of it has left at once: no answer and no socket will wake us.
+    boost::asio::post(host_.context(), [self = shared_from_this()] { self->resume(); });
 }
 
 // Whether to go on reading: neither closed nor paused.

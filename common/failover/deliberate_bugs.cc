@@ -34,6 +34,8 @@ std::string_view to_string(Bug bug) {
             return "believe_old_witness";
         case Bug::restored_store_keeps_identity:
             return "restored_store_keeps_identity";
+        case Bug::resync_by_survivors_marks:
+            return "resync_by_survivors_marks";
         case Bug::count:
             break;
     }

@@ -23,6 +23,7 @@ enum class Bug : uint8_t {
     reclaim_any_copy,      // a restarted site boots the VM although its copy is not the newest
     believe_old_witness,   // a witness that does not know the record vouches for its members' death
     restored_store_keeps_identity,  // the tiebreaker's, not the core's
+    resync_by_survivors_marks,      // the disks': what only the loser wrote is not overwritten
     count,
 };
 

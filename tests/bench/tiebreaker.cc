@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <numeric>
 #include <sys/socket.h>
 
 #include "common/base/check.h"
@@ -26,9 +27,11 @@ using testing::Certificates;
 using testing::DaemonProcess;
 
 constexpr std::chrono::seconds kDecisionsTime(10);
-constexpr std::chrono::seconds kSyncTime(3);
+constexpr std::chrono::milliseconds kSyncTime(1500);
 constexpr size_t kAtOnce = 2000;
+constexpr double kDecisionsPerSecond = 5000;
 constexpr double kSteadyPerSecond = 1000;
+constexpr double kKibPerPair = 50;  // 10,000 pairs in half a GiB
 constexpr size_t kWatchedByOne = 5;
 constexpr int kHandshakeSeconds = 4;
 
@@ -54,8 +57,9 @@ double percentile(const std::vector<double>& sorted, double of_hundred) {
     return sorted[std::min(index, sorted.size() - 1)];
 }
 
-// What the disk does at best: 4 KiB over what is there already, and fdatasync. Sorted, in ms.
-std::vector<double> raw_syncs(const std::string& path) {
+// What the disk does at best: 4 KiB over what is there already, and fdatasync. In ms, sorted; added
+// to what earlier looks took.
+void raw_syncs(const std::string& path, std::vector<double>& took_ms) {
     constexpr size_t kBlock = 4096;
     constexpr size_t kBlocks = 4096;
     const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -67,7 +71,6 @@ std::vector<double> raw_syncs(const std::string& path) {
                  "{}: errno {}", path, errno);
     }
     FT_CHECK(::fsync(file.get()) == 0, "fsync");
-    std::vector<double> took_ms;
     const Instant begin = MonotonicClock::now();
     for (size_t i = 0; MonotonicClock::now() - begin < kSyncTime; ++i) {
         const Instant one = MonotonicClock::now();
@@ -80,7 +83,6 @@ std::vector<double> raw_syncs(const std::string& path) {
             std::chrono::duration<double, std::milli>(MonotonicClock::now() - one).count());
     }
     std::sort(took_ms.begin(), took_ms.end());
-    return took_ms;
 }
 
 // `openssl s_time` against what listens on the port; full handshakes a second.
@@ -137,22 +139,40 @@ void measure_handshakes(const testing::TempDirectory& directory, const Certifica
     show_goal("handshakes", best, "1/s", ">=", 0.9 * peers, best / peers);
 }
 
-void measure_decisions(Load& load, const std::vector<double>& syncs) {
-    const double raw = static_cast<double>(syncs.size()) / static_cast<double>(kSyncTime.count());
-    const double sync_ms = percentile(syncs, 99);
-    show("raw_fdatasync", raw, "1/s");
-    show("raw_fdatasync_p99", sync_ms, "ms");
+// The disk is looked at before, between and after, since it is not the same at every moment.
+void measure_decisions(Load& load, pid_t daemon, const std::string& raw_file) {
+    std::vector<double> syncs;
+    raw_syncs(raw_file, syncs);
+    const double cpu_before = cpu_seconds(daemon);
     const uint64_t decisions = load.closed_loop(kAtOnce, kDecisionsTime);
-    const double rate =
-        static_cast<double>(decisions) / static_cast<double>(kDecisionsTime.count());
-    show_goal("durable_decisions", rate, "1/s", ">=", 5000, rate / raw);
+    const double cpu = cpu_seconds(daemon) - cpu_before;
+    raw_syncs(raw_file, syncs);
     const std::vector<double> steady = load.open_loop(kSteadyPerSecond, kDecisionsTime);
-    show("decision_p50", percentile(steady, 50), "ms", fmt::format("at {} 1/s", kSteadyPerSecond));
+    raw_syncs(raw_file, syncs);
+    const double raw_seconds = std::accumulate(syncs.begin(), syncs.end(), 0.0) / 1000;
+    const double raw = static_cast<double>(syncs.size()) / raw_seconds;
+    const double sync_p50 = percentile(syncs, 50);
+    const double sync_p99 = percentile(syncs, 99);
+    show("raw_fdatasync", raw, "1/s");
+    show("raw_fdatasync_p50", sync_p50, "ms");
+    show("raw_fdatasync_p99", sync_p99, "ms");
+    const auto decided = static_cast<double>(decisions);
+    const double rate = decided / static_cast<double>(kDecisionsTime.count());
+    show_goal("durable_decisions", rate, "1/s", ">=", kDecisionsPerSecond, rate / raw);
+    // What the daemon itself takes, however busy the machine is: on one core of its own.
+    const double of_one_core = decided / cpu;
+    show_goal("durable_decisions_per_cpu_second", of_one_core, "1/s", ">=", kDecisionsPerSecond,
+              of_one_core / raw);
+    // A decision that comes while the disk is at another batch waits for that one and its own.
+    const double p50 = percentile(steady, 50);
+    show_goal("decision_p50", p50, "ms", "<=", 10 + sync_p50, p50 / (10 + sync_p50));
     const double p99 = percentile(steady, 99);
-    show_goal("decision_p99", p99, "ms", "<=", 10 + sync_ms, p99 / (10 + sync_ms));
+    show_goal("decision_p99", p99, "ms", "<=", 10 + sync_p99, p99 / (10 + sync_p99));
     const std::vector<double> burst = load.burst();
     show("all_pairs_at_once_p50", percentile(burst, 50), "ms");
-    show("all_pairs_at_once_last", burst.back(), "ms");
+    const double at_goal_ms = 1000 * static_cast<double>(burst.size()) / kDecisionsPerSecond;
+    show_goal("all_pairs_at_once_last", burst.back(), "ms", "<=", at_goal_ms,
+              burst.back() / at_goal_ms);
 }
 
 int main_of(int argc, char** argv) {
@@ -173,7 +193,6 @@ int main_of(int argc, char** argv) {
     made.tiebreaker("tb");
     made.site("site-a");
     made.site("site-b");
-    const std::vector<double> syncs = raw_syncs(folder + "/raw");
     const auto port = static_cast<uint16_t>(20000 + ::getpid() % 10000);
     const std::string config = write_load_config(directory, made, folder + "/records.db", port, "");
     {
@@ -189,12 +208,16 @@ int main_of(int argc, char** argv) {
         const double connected_kib = resident_kib(daemon.pid());
         show("connections", static_cast<double>(load.connection_count()), "");
         show("connect_and_enrol_all", took.count(), "s");
-        measure_decisions(load, syncs);
+        measure_decisions(load, daemon.pid(), folder + "/raw");
         const double after_kib = resident_kib(daemon.pid());
         const auto count = static_cast<double>(pairs);
         show("memory_idle", before_kib, "KiB");
-        show("memory_per_pair_connected", (connected_kib - before_kib) / count, "KiB");
-        show("memory_per_pair_after_load", (after_kib - before_kib) / count, "KiB");
+        const double connected = (connected_kib - before_kib) / count;
+        const double after = (after_kib - before_kib) / count;
+        show_goal("memory_per_pair_connected", connected, "KiB", "<=", kKibPerPair,
+                  connected / kKibPerPair);
+        show_goal("memory_per_pair_after_load", after, "KiB", "<=", kKibPerPair,
+                  after / kKibPerPair);
     }
     std::filesystem::remove_all(folder);
     return missed == 0 ? 0 : 1;

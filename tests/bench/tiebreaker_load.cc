@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <sstream>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -48,6 +49,21 @@ double resident_kib(pid_t pid) {
     }
     FT_CHECK(false, "process {}: has no VmRSS", pid);
     return 0;
+}
+
+double cpu_seconds(pid_t pid) {
+    std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+    std::string text;
+    std::getline(stat, text);
+    const size_t name_end = text.rfind(')');
+    FT_CHECK(name_end != std::string::npos, "process {}: has no stat", pid);
+    std::istringstream rest(text.substr(name_end + 1));
+    constexpr int kUserTicks = 14;  // fields as proc(5) counts them; the state is the third
+    std::string skipped;
+    for (int field = 3; field < kUserTicks; ++field) rest >> skipped;
+    double user = 0, kernel = 0;
+    rest >> user >> kernel;
+    return (user + kernel) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
 std::string write_load_config(const testing::TempDirectory& directory,

@@ -70,6 +70,8 @@ class Load {
 
 // What a process holds in memory now.
 double resident_kib(pid_t pid);
+// What all its threads have run so far.
+double cpu_seconds(pid_t pid);
 // A configuration on SQLite without limits on rates; `limits` is put at the end of that table.
 std::string write_load_config(const testing::TempDirectory& directory,
                               const testing::Certificates& made, const std::string& database,

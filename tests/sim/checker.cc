@@ -70,6 +70,12 @@ NodeId Checker::boots_from(size_t site, NodeId disk, bool loss_accepted) {
     return root;
 }
 
+void Checker::runs_on_disk(size_t site, NodeId strays) {
+    if (strays == NodeId::none) return;
+    violation(fmt::format("{}'s disk still holds writes of another history (node {})", letter(site),
+                          number(strays)));
+}
+
 void Checker::epoch_moved(const std::string& component, Epoch epoch) {
     Epoch& known = epochs_[component];
     if (epoch < known) {

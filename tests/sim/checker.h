@@ -8,6 +8,8 @@
 //   5. epochs never go back: tiebreaker, site, disk
 //   6. a fenced disk is not written by a lower epoch
 //   7. protection comes back by itself (the campaign asks at the end)
+//   8. a disk that a VM runs on, or a backup keeps, holds nothing that another history wrote: what
+//      a site wrote that had lost, knowing it or not, is overwritten before the disk counts again
 //
 // After an operator's force the rules about data (2, 3, 4 and the second half of 1) are suspended
 // until the pair is protected again: force is the one act that may break them. Rule 1's first half
@@ -46,6 +48,8 @@ class Checker {
     void goes_live_from(size_t site, NodeId node, const char* from);
     // A VM boots from what its disk holds; returns the root of the new history.
     NodeId boots_from(size_t site, NodeId disk, bool loss_accepted);
+    // `strays`: the writes of another history that are left on its disk, if any.
+    void runs_on_disk(size_t site, NodeId strays);
     void epoch_moved(const std::string& component, Epoch epoch);
     void tiebreaker_lost_data() { epochs_.erase("tiebreaker"); }
 

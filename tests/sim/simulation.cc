@@ -45,6 +45,7 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
         if (world_.chance(0.25)) settings.apply_time_max = 1500ms;
         if (profile_.slow && world_.chance(0.5)) settings.pause_time_max = 800ms;
         settings.undo_overlay = world_.chance(0.5) ? 1 : 0;
+        settings.runs_on_waking = world_.chance(0.5) ? 1 : 0;
         settings.seed_time_max = world_.between(50ms, 1500ms);
     }
     wire_up();
@@ -73,13 +74,17 @@ void Simulation::wire_up() {
 }
 
 SimulationResult Simulation::run() {
+    return run_script([this] { next_fault(); });
+}
+
+SimulationResult Simulation::run_script(const std::function<void()>& script) {
     network_.start();
     for (const auto& site : sites_) {
         world_.after(world_.between(0ms, 300ms), [to = site.get()] { to->start(); });
     }
     client();
     operate();
-    next_fault();
+    script();
     world_.at(Instant(profile_.chaos), [this] { heal_everything(); });
     world_.run_until(Instant(profile_.chaos + kRecoveryLimit + 1s));
     SimulationResult result;
@@ -148,6 +153,7 @@ void Simulation::await_protection() {
         return;
     }
     if (checker_.outputs() == outputs_when_protected_) return;
+    for (size_t i = 0; i < 2; ++i) checker_.runs_on_disk(i, sites_[i]->disk_strays());
     if (!checker_.lineage.has(sites_[1 - primary]->log_tail(), checker_.seen())) {
         return checker_.violation("protected, but the backup lacks what has left");
     }

@@ -35,6 +35,11 @@ class Simulation {
   public:
     Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbose);
     SimulationResult run();
+    // As run(), with faults that `script` schedules instead of those that the seed would bring.
+    SimulationResult run_script(const std::function<void()>& script);
+    World& world() { return world_; }
+    Site& site(size_t index) { return *sites_[index]; }
+    const Checker& checker() const { return checker_; }
 
   private:
     void wire_up();

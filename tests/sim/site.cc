@@ -47,6 +47,7 @@ void Site::start() {
     ++life_;
     ++restarts;
     stopped_until_ = world_.now();
+    stood_still_ = false;
     waiting_.clear();
     process_ = std::make_unique<Process>(config_, local_now());
     process_->me = {config_.site, Incarnation(world_.random.next() | 1)};
@@ -102,6 +103,7 @@ void Site::lose_power() {
 
 void Site::stop_for(Duration duration) {
     if (!process_) return;
+    stood_still_ = true;
     stopped_until_ = std::max(stopped_until_, world_.now() + duration);
     world_.at(stopped_until_, [this] { wake(); });
 }
@@ -139,11 +141,35 @@ void Site::guarded(uint64_t life, Task task) {
 // Continues the process: everything that has come meanwhile, in order.
 void Site::wake() {
     if (stopped()) return;
+    if (std::exchange(stood_still_, false) && process_) run_before_hearing();
     while (!waiting_.empty()) {
         Waiting next = std::move(waiting_.front());
         waiting_.pop_front();
         if (next.life == life_ && process_) next.task();
     }
+}
+
+// The guest goes on where it was, and its writes with it; what they make is told to the core behind
+// what waits for it already. Nothing leaves: frames and outputs are the core's.
+void Site::run_before_hearing() {
+    if (!process_->runs || !world_.chance(settings.runs_on_waking)) return;
+    coverage_.probe("a guest runs before its site hears what it missed");
+    const Failover* other = peer->core();
+    if (other != nullptr && wire::runs_vm(other->state()) &&
+        other->epoch() > process_->core.epoch()) {
+        coverage_.probe("a site that has lost writes its disk before it hears of it");
+    }
+    for (uint64_t entries = world_.random.between(1, 3); entries > 0; --entries) {
+        process_->vm = checker_.lineage.execute(process_->vm);
+        write_disk(process_->vm, true);
+    }
+    waiting_.push_back(
+        {life_, [this] {
+             if (!process_->runs) return;
+             send_log();
+             release();
+             step(failover::LogProduced{LogIndex(checker_.lineage.index(process_->vm))});
+         }});
 }
 
 void Site::later(Duration delay, Task task) {

@@ -33,6 +33,9 @@ class Site {
         double crash_at_write = 0;      // chance that a durable write is a process's last
         double lose_at_power = 0.5;     // chance that an unflushed write is gone
         double undo_overlay = 0.5;      // chance that a resync keeps the old contents
+        // Chance that a process that was stopped runs its guest, and lets it write, before its core
+        // hears of anything that happened meanwhile: they are threads of their own.
+        double runs_on_waking = 0;
     };
 
     Site(World& world, Network& network, Checker& checker, Coverage& coverage, size_t index,
@@ -72,6 +75,8 @@ class Site {
     NodeId vm() const { return process_ ? process_->vm : NodeId::none; }
     NodeId log_tail() const { return process_ ? process_->log_tail : NodeId::none; }
     NodeId disk() const { return disk_; }
+    // Writes of another history that the last resync left on the disk.
+    NodeId disk_strays() const { return disk_strays_; }
     NodeId released_node() const {
         return process_ ? checker_.lineage.entry(process_->vm, process_->released) : NodeId::none;
     }
@@ -139,6 +144,7 @@ class Site {
     void later(Duration delay, Task task);  // of this life; waits while stopped
     void guarded(uint64_t life, Task task);
     void wake();
+    void run_before_hearing();
     void step(const failover::Input& input);
     void arm_timer();
     void beat();
@@ -182,6 +188,7 @@ class Site {
     void apply();
     void send_seed();
     void receive_seed(const LogFrame& seed);
+    void resync_disk();
     void heard_frame();
     void observe();
     void check_output_rule(NodeId node);
@@ -198,12 +205,15 @@ class Site {
     Epoch fence_;
     NodeId disk_;          // what a read returns
     NodeId disk_durable_;  // what survives a loss of power for sure
+    NodeId disk_before_seed_ = NodeId::none;
+    NodeId disk_strays_ = NodeId::none;
     uint64_t boot_ = 1;
     uint64_t stored_boot_ = 0;  // in which stored_ was written
 
     std::unique_ptr<Process> process_;
     uint64_t life_ = 0;
     Instant stopped_until_{};
+    bool stood_still_ = false;
     struct Waiting {
         uint64_t life;
         Task task;

@@ -1,6 +1,7 @@
 // What the core wants done, done for the abstract VM.
 #include <algorithm>
 
+#include "common/failover/deliberate_bugs.h"
 #include "tests/sim/site.h"
 
 namespace antipode::sim {
@@ -188,6 +189,7 @@ bool Site::behind_partner() const {
 
 void Site::out(const failover::RunVm& run) {
     Process& process = *process_;
+    checker_.runs_on_disk(index_, disk_strays_);
     switch (run.from) {
         case failover::RunFrom::image:
             process.vm = image_;
@@ -302,9 +304,21 @@ void Site::receive_seed(const LogFrame& seed) {
         process.released = seed.released;
         process.following = false;
         disk_ = seed.last;
+        resync_disk();
         ++seeds_done;
         step(failover::SeedLoaded{seed.first, LogIndex(checker_.lineage.index(seed.last))});
     });
+}
+
+// A seed brings every block of every disk (SeedSender), so whatever this site wrote is gone. With
+// the deliberate mistake it brings what the survivor has written since the two parted.
+void Site::resync_disk() {
+    const NodeId before = std::exchange(disk_before_seed_, NodeId::none);
+    if (!failover::bug(failover::Bug::resync_by_survivors_marks)) {
+        disk_strays_ = NodeId::none;
+    } else if (!checker_.lineage.has_through_boots(disk_, before)) {
+        disk_strays_ = before;
+    }
 }
 
 void Site::out(const failover::AbortSeed&) {
@@ -314,6 +328,7 @@ void Site::out(const failover::AbortSeed&) {
 
 void Site::out(const failover::ReceiveSeed& receive) {
     process_->receiving = receive.attempt;
+    if (disk_ != NodeId::none) disk_before_seed_ = disk_;
     if (world_.chance(settings.undo_overlay)) return;
     coverage_.probe("a resync overwrites the old copy");
     disk_ = disk_durable_ = NodeId::none;

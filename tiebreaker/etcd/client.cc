@@ -203,12 +203,20 @@ Reply Client::exchange(const std::string& path, std::string body) {
     beast::get_lowest_layer(*stream_).expires_at(deadline_);
     error_code error =
         wait_for([&](auto handler) { http::async_write(*stream_, request, handler); });
-    if (error) return {Reply::Kind::doubtful, {}, failed("sending", error)};
+    // A member that turns us away says so and hangs up, and may have done both before our request
+    // arrives: what it said is what counts, and is still to be read. (TLS 1.3 refuses a client's
+    // certificate after the client's handshake.)
+    const error_code unsent = error == beast::error::timeout ? error_code() : error;
+    if (error && !unsent) return {Reply::Kind::doubtful, {}, failed("sending", error)};
     http::response_parser<http::string_body> parser;
     parser.body_limit(kAnswerBytesMax);
     parser.header_limit(kHeaderBytesMax);
     error = wait_for([&](auto handler) { http::async_read(*stream_, buffer_, parser, handler); });
+    if (error && unsent && error.category() != asio::error::get_ssl_category()) {
+        return {Reply::Kind::doubtful, {}, failed("sending", unsent)};
+    }
     if (error) return {Reply::Kind::doubtful, {}, failed("answer", error)};
+    if (unsent) stream_.reset();
     http::response<http::string_body> response = parser.release();
     if (!response.keep_alive()) stream_.reset();
     if (response.result() == http::status::ok) {

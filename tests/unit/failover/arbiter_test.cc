@@ -252,6 +252,33 @@ TEST_F(ArbiterTest, BadRequestsAreRefusedByName) {
     EXPECT_EQ(send(ask(RequestKind::create, 0, stranger, b(1))).reason, RefusalReason::wrong_site);
 }
 
+// A site can name any number. One from which no further epoch could be counted moves nothing: it
+// would stop the tiebreaker, with the pairs of everybody else.
+TEST_F(ArbiterTest, AnEpochThatNobodyCanReachIsRefused) {
+    constexpr uint64_t kLast = uint64_t{1} << 62;
+    const auto refuse_all = [&] {
+        for (const uint64_t epoch : {kLast + 1, uint64_t{0xffffffff} << 32, ~uint64_t{0}}) {
+            for (const RequestKind kind :
+                 {RequestKind::query, RequestKind::acquire, RequestKind::pair,
+                  RequestKind::switch_over, RequestKind::reclaim, RequestKind::force,
+                  RequestKind::report_force, RequestKind::create}) {
+                EXPECT_EQ(send(ask(kind, epoch, a(1), b(1))).reason, RefusalReason::malformed)
+                    << to_string(kind) << " at " << epoch;
+            }
+        }
+    };
+    refuse_all();
+    EXPECT_FALSE(record_.has_value());
+    start();
+    refuse_all();
+    EXPECT_EQ(epoch(), Epoch(1));
+    EXPECT_EQ(send(ask(RequestKind::report_force, kLast, a(1))).kind, AnswerKind::granted);
+    EXPECT_EQ(send(ask(RequestKind::acquire, kLast, a(1))).record.epoch, Epoch(kLast + 1));
+    record_.reset();
+    EXPECT_EQ(send(ask(RequestKind::create, kLast, b(1), a(1))).kind, AnswerKind::paired);
+    EXPECT_GT(epoch(), Epoch(kLast));
+}
+
 // All that two sites with two lives each can send: at epochs of grants and of forces.
 std::vector<Request> all_requests() {
     const auto sites = wire::sorted_sites(kA, kB);

@@ -120,6 +120,25 @@ TEST_F(CertificateErrors, RevokedWhileConnectedAndAfter) {
     (void)a.expect<wire::ArbiterPong>(7);
 }
 
+// The handshake is judged by the list that was there when it began; the session by the newest.
+TEST_F(CertificateErrors, RevokedInTheMiddleOfItsHandshake) {
+    const std::string serial = certificates_.site("site-b");
+    daemon_.reset();
+    Config patient = test_config(directory_, certificates_);
+    patient.listener.handshake_limit = std::chrono::minutes(5);
+    daemon_.emplace(std::move(patient));
+    const auto context = raw_context(certificates_.files("site-b"));
+    RawClient b(daemon_->port(), context.get(), RawClient::HoldLastFlight());
+    ASSERT_TRUE(b.shook_hands()) << b.error();
+    ASSERT_TRUE(certificates_.authority().revoke(serial, "key-compromise"));
+    daemon_->on_core([](Daemon& d) { d.reload(); });
+    b.send_last_flight();
+    const auto error = b.expect<wire::ArbiterError>(0);
+    EXPECT_EQ(error.text, "the certificate was revoked");
+    EXPECT_TRUE(b.hung_up());
+    expect_welcome("site-a");
+}
+
 // A CRL that is being replaced must not let everybody in, nor shut everybody out.
 TEST_F(CertificateErrors, ABrokenCrlLeavesTheOldOneInUse) {
     const std::string serial = certificates_.site("site-b");

@@ -197,6 +197,22 @@ TEST_F(SessionErrors, NeverReadsItsAnswers) {
     others_are_served();
 }
 
+// What it asks at once makes more answers than may stand by: it is read no more until they have
+// left, and then it is read again.
+TEST_F(SessionErrors, ManyAnswersAtOnceOnlyPauseIt) {
+    start([](Config& config) { config.server.session.out_bytes_max = 1000; });
+    client_->hello("site-a");
+    const auto enrol =
+        request(wire::RequestKind::create, "web1", 0, member("site-a", 1), member("site-b", 1));
+    EXPECT_EQ(client_->ask(enrol).kind, wire::AnswerKind::paired);
+    std::string many;
+    for (uint64_t i = 1; i <= 60; ++i) {
+        many += frame(i, wire::ArbiterWatch{Name::literal("web1"), member("site-a", 1)});
+    }
+    client_->send(many);
+    for (uint64_t i = 1; i <= 60; ++i) (void)client_->expect<wire::ArbiterRecord>(i);
+}
+
 TEST_F(SessionErrors, MoreConnectionsThanAllowed) {
     start([](Config& config) { config.server.connections_per_site_max = 2; });
     client_->hello("site-a");

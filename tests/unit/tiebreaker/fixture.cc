@@ -5,9 +5,11 @@
 #include <boost/asio/post.hpp>
 #include <csignal>
 #include <cstdlib>
+#include <fcntl.h>
 #include <filesystem>
 #include <netinet/in.h>
 #include <openssl/err.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "tiebreaker/atomic_file.h"
@@ -115,7 +117,7 @@ SslContextPointer raw_context(const env::TlsFiles& files, int version_max) {
     return context;
 }
 
-RawClient::RawClient(uint16_t port, SSL_CTX* context) {
+void RawClient::connect(uint16_t port) {
     std::signal(SIGPIPE, SIG_IGN);
     descriptor_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const timeval limit{10, 0};
@@ -126,12 +128,48 @@ RawClient::RawClient(uint16_t port, SSL_CTX* context) {
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::connect(descriptor_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+}
+
+RawClient::RawClient(uint16_t port, SSL_CTX* context) {
+    connect(port);
     if (context == nullptr) return;
     ssl_ = SSL_new(context);
     SSL_set_fd(ssl_, descriptor_);
     ERR_clear_error();
     shook_hands_ = SSL_connect(ssl_) == 1;
     if (!shook_hands_) error_ = env::take_tls_errors();
+}
+
+RawClient::RawClient(uint16_t port, SSL_CTX* context, HoldLastFlight) {
+    connect(port);
+    ssl_ = SSL_new(context);
+    SSL_set_bio(ssl_, BIO_new_socket(descriptor_, BIO_NOCLOSE), BIO_new(BIO_s_mem()));
+    const int flags = ::fcntl(descriptor_, F_GETFL);
+    EXPECT_EQ(::fcntl(descriptor_, F_SETFL, flags | O_NONBLOCK), 0);
+    while (true) {
+        ERR_clear_error();
+        const int done = SSL_connect(ssl_);
+        shook_hands_ = done == 1;
+        if (shook_hands_ || SSL_get_error(ssl_, done) != SSL_ERROR_WANT_READ) break;
+        send_held();
+        pollfd answer{descriptor_, POLLIN, 0};
+        if (::poll(&answer, 1, 10'000) != 1) break;
+    }
+    EXPECT_EQ(::fcntl(descriptor_, F_SETFL, flags), 0);
+    if (!shook_hands_) error_ = env::take_tls_errors();
+}
+
+void RawClient::send_held() {
+    char* bytes = nullptr;
+    BIO* held = SSL_get_wbio(ssl_);
+    const long length = BIO_get_mem_data(held, &bytes);
+    EXPECT_EQ(::send(descriptor_, bytes, static_cast<size_t>(length), MSG_NOSIGNAL), length);
+    (void)BIO_reset(held);
+}
+
+void RawClient::send_last_flight() {
+    send_held();
+    SSL_set0_wbio(ssl_, BIO_new_socket(descriptor_, BIO_NOCLOSE));
 }
 
 RawClient::~RawClient() {

@@ -87,11 +87,15 @@ SslContextPointer raw_context(const env::TlsFiles& files, int version_max = TLS1
 class RawClient {
   public:
     RawClient(uint16_t port, SSL_CTX* context);  // context may be null: plain TCP
+    // Shakes hands up to its last flight, with its certificate, which waits for send_last_flight().
+    struct HoldLastFlight {};
+    RawClient(uint16_t port, SSL_CTX* context, HoldLastFlight);
     ~RawClient();
     RawClient(const RawClient&) = delete;
     RawClient& operator=(const RawClient&) = delete;
 
     bool shook_hands() const { return shook_hands_; }
+    void send_last_flight();
     void send(std::string_view bytes) { (void)try_send(bytes); }
     bool try_send(std::string_view bytes);  // false: the server has cut us
     void send(uint64_t number, wire::ArbiterBody body);
@@ -124,6 +128,8 @@ class RawClient {
   private:
     static std::string text_of(const wire::ArbiterFrame& frame);
     bool fill(size_t bytes);
+    void connect(uint16_t port);
+    void send_held();
     int descriptor_ = -1;
     SSL* ssl_ = nullptr;
     bool shook_hands_ = false;

@@ -134,6 +134,24 @@ TEST_F(SessionTest, ASiteSpeaksForItselfOnly) {
     EXPECT_EQ(c->expect<wire::ArbiterError>(51).code, Errc::denied);
 }
 
+// A site may do what it likes to its own pair, and nothing to the tiebreaker that serves others.
+TEST_F(SessionTest, AnEpochOutOfAllRangeHurtsNobody) {
+    auto a = connect("site-a");
+    (void)create(*a);
+    for (const uint64_t epoch : {uint64_t{0xffffffff} << 32, ~uint64_t{0}}) {
+        for (const RequestKind kind :
+             {RequestKind::report_force, RequestKind::acquire, RequestKind::create}) {
+            for (const char* pair : {"web1", "web2"}) {
+                const auto answer = a->ask(request(kind, pair, epoch, a1_, b1_, store()));
+                EXPECT_EQ(answer.reason, wire::RefusalReason::malformed);
+            }
+        }
+    }
+    auto b = connect("site-b");
+    const auto answer = b->ask(request(RequestKind::query, "web1", 0, b1_));
+    EXPECT_EQ(answer.record.epoch, Epoch(1));
+}
+
 TEST_F(SessionTest, ACertificateForSomePairsIsGoodForThoseOnly) {
     certificates_.site("site-d", {"db-*"});
     certificates_.site("site-e", {});

@@ -65,9 +65,17 @@ class Case(unittest.TestCase):
         return thing
 
 
+def say_what_failed(result):
+    """A line for each failure, at the very end: who captures the output keeps its end, and may cut what is before."""
+    sys.stdout.flush()
+    for test, trace in result.errors + result.failures:
+        print(f"FAILED {test.id()}: {trace.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
+
+
 def main():
     program = unittest.main(module="__main__", exit=False, verbosity=2)
     result = program.result
+    say_what_failed(result)
     if not result.wasSuccessful():
         sys.exit(1)
     if result.testsRun == 0 or len(result.skipped) == result.testsRun:

@@ -41,6 +41,10 @@ class Refused(ValueError):
     """An order that the service refused; the text says why."""
 
 
+class Ended(ConnectionError):
+    """Nobody is there, because the process has ended; the text says how."""
+
+
 class Site:
     """One site's half. `owner` ends what is started: a test case, or anything else with owned()."""
 
@@ -115,7 +119,13 @@ key = "../site-{self.letter}.key"
         """The answer to a line on the control socket; Refused if it is an error, OSError if nobody is there."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(90)
-            connection.connect(os.path.join(self.folder, "control.sock"))
+            try:
+                connection.connect(os.path.join(self.folder, "control.sock"))
+            except (ConnectionRefusedError, FileNotFoundError) as error:
+                if self.process is None or self.process.running():
+                    raise
+                last = self.process.output().splitlines()[-1:]
+                raise Ended(f"site {self.letter} has ended with {self.process.exit_code()}, its last words: {last}") from error
             connection.sendall(line.encode() + b"\n")
             text = b""
             while piece := connection.recv(65536):

@@ -17,13 +17,15 @@ SIZE = 64 << 20
 BLOCK = 4096
 ROUNDS = int(os.environ.get("ANTIPODE_ROUNDS", "6"))
 
-# Runs inside nbdsh: writes numbered blocks, reports each answer on a line, until it is told to stop or the server dies.
+# Runs inside nbdsh: writes numbered blocks, reports each answer on a line, until the file STOP is there or the server dies.
 WRITER = """
 import os, random, sys
 seed, rounds = int(os.environ["SEED"]), int(os.environ["WRITES"])
 rng = random.Random(seed)
 try:
     for number in range(rounds):
+        if os.path.exists(os.environ["STOP"]):
+            break
         block = rng.randrange(int(os.environ["BLOCKS"]))
         stamp = (seed << 32) + number + 1
         print("w", block, stamp, flush=True)
@@ -155,21 +157,24 @@ class ReplicatedDisk(case.Case):
         self.assertTrue([name for name in os.listdir(self.b.folder) if ".undo." in name], "the loser's blocks were not kept")
 
     def write_until_killed(self, seed):
-        writer = subprocess.Popen([*replicated_disk.NBDSH, "-u", self.a.uri, "-c", WRITER], stdout=subprocess.PIPE, text=True,
-                                  env={**os.environ, "SEED": str(seed), "WRITES": "100000", "BLOCKS": str(SIZE // BLOCK)})
-        lines = []
+        stop = self.path(f"stop{seed}")
+        writer = process.Process("writer", [*replicated_disk.NBDSH, "-u", self.a.uri, "-c", WRITER], self.path(f"writer{seed}.log"),
+                                 env={"SEED": str(seed), "WRITES": "100000", "BLOCKS": str(SIZE // BLOCK), "STOP": stop})
+
+        def has_written(lines):
+            wait.until(f"{lines} lines of the writer", lambda: len(writer.output().splitlines()) >= lines, seconds=60)
+
         rng = random.Random(seed)
         victims = rng.choice([(self.a,), (self.b,), (self.a, self.b)])
-        for _ in range(rng.randrange(50, 400)):
-            lines.append(writer.stdout.readline())
+        has_written(rng.randrange(50, 400))
         for victim in victims:
             victim.process.kill()
         if self.a not in victims:
-            for _ in range(100):
-                lines.append(writer.stdout.readline())
-            writer.terminate()
-        rest, _ = writer.communicate(timeout=60)
-        return victims, lines + rest.splitlines()
+            has_written(len(writer.output().splitlines()) + 100)
+            with open(stop, "wb"):
+                pass
+        writer.finished(seconds=60)
+        return victims, writer.output().splitlines()
 
     def test_kill_9(self):
         """Every answered write is on both disks once they have met again (mode sync, and a kill loses no page cache), no block

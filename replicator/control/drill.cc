@@ -31,6 +31,7 @@ Result<std::unique_ptr<Drill>> Drill::prepare(boost::asio::io_context& context, 
         drill->settings_.status.disks.push_back(
             {made.config->drives[i].drive_id, made.drive_bytes[i], ""});
     }
+    FT_TRY(drill->frames_, make_shared_frame_counters());
     drill->watch();
     return drill;
 }
@@ -62,6 +63,7 @@ Result<void> Drill::fork_copy(vmm::VirtualMachine& source, const replay::VmState
     plan.drive_bytes = settings_.drive_bytes;
     plan.overlays = overlays_;
     plan.taps = settings_.status.taps;
+    plan.frames = frames_;
     plan.source = &source;
     plan.state = &state;
     plan.position = position;
@@ -197,8 +199,10 @@ DrillStatus Drill::status() const {
         status.uptime_seconds = static_cast<double>(report_.uptime_ns) / 1e9;
     }
     status.memory_bytes = report_.memory_bytes;
-    status.sent_frames = report_.sent_frames;
-    status.received_frames = report_.received_frames;
+    if (frames_) {
+        status.sent_frames = frames_->sent;
+        status.received_frames = frames_->received;
+    }
     for (const auto& overlay : overlays_) status.overlay_bytes += overlay->bytes();
     Status shown;
     journal_.fill(shown);

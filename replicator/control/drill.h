@@ -64,6 +64,7 @@ class Drill {
     Settings settings_;
     ControlJournal journal_;  // of its console
     std::vector<std::shared_ptr<DrillOverlay>> overlays_;
+    std::shared_ptr<FrameCounters> frames_;
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer timer_;
     Instant ends_{};

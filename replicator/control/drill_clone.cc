@@ -211,8 +211,10 @@ class Clone {
         : plan_(plan),
           socket_(context_),
           timer_(context_),
-          vm_(context_, {[this](std::span<const std::byte> bytes) { print(bytes); },
-                         [this](const std::string& text) { ended(text); }}) {}
+          vm_(context_,
+              {[this](std::span<const std::byte> bytes) { print(bytes); },
+               [this](const std::string& text) { ended(text); }},
+              plan.frames) {}
 
     Result<void> begin() {
         FT_TRY(kvm_holder_, open_kvm());
@@ -282,8 +284,6 @@ class Clone {
         report_.exits = vm_.engine().exit_number().value();
         report_.uptime_ns = vm_.engine().guest_clock_ns(MonotonicClock::now());
         report_.memory_bytes = own_memory_bytes();
-        report_.sent_frames = vm_.sent_frames();
-        report_.received_frames = vm_.received_frames();
         say(DrillWord::report, std::as_bytes(std::span(&report_, 1)));
         timer_.expires_after(kReportInterval);
         timer_.async_wait([this](const boost::system::error_code& error) {

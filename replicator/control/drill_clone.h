@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "replicator/control/drill_overlay.h"
+#include "replicator/control/frame_counters.h"
 #include "replicator/replay/ports.h"
 #include "replicator/vmm/builder.h"
 
@@ -33,12 +34,10 @@ struct DrillReport {
     uint64_t exits;
     uint64_t uptime_ns;
     uint64_t memory_bytes;  // not shared with the backup any more
-    uint64_t sent_frames;
-    uint64_t received_frames;
-    uint32_t vcpu;  // 1 = runs, 2 = has ended
+    uint32_t vcpu;          // 1 = runs, 2 = has ended
     uint32_t reserved;
 };
-static_assert(sizeof(DrillReport) == 48);
+static_assert(sizeof(DrillReport) == 32);
 
 // Of a drive as it was when it was copied.
 struct DrillDigest {
@@ -53,6 +52,7 @@ struct DrillPlan {
     std::vector<uint64_t> drive_bytes;
     std::vector<std::shared_ptr<DrillOverlay>> overlays;
     std::vector<std::string> taps;          // empty: no network
+    std::shared_ptr<FrameCounters> frames;  // shared with the parent
     vmm::VirtualMachine* source = nullptr;  // its memory is taken over
     const replay::VmState* state = nullptr;
     LogIndex position;

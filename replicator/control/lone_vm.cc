@@ -4,8 +4,11 @@
 
 namespace antipode::control {
 
-LoneVm::LoneVm(boost::asio::io_context& context, Hooks hooks)
-    : context_(context), hooks_(std::move(hooks)), bridge_event_(context) {}
+LoneVm::LoneVm(boost::asio::io_context& context, Hooks hooks, std::shared_ptr<FrameCounters> frames)
+    : context_(context),
+      hooks_(std::move(hooks)),
+      frames_(std::move(frames)),
+      bridge_event_(context) {}
 
 void LoneVm::prepare(std::unique_ptr<vmm::VirtualMachine> vm, replay::DiskPort& disk) {
     replay::EngineOptions options;
@@ -19,7 +22,7 @@ Result<void> LoneVm::open_ports(const std::vector<std::string>& taps,
                                 const std::vector<vmm::NetworkConfig>& networks) {
     for (size_t i = 0; i < taps.size(); ++i) {
         const auto on_frame = [this, i](std::span<const std::byte> frame) {
-            ++received_frames_;
+            ++frames_->received;
             (void)engine_->frame_received(static_cast<uint32_t>(i), {frame.begin(), frame.end()});
         };
         FT_TRY(auto port, NetPort::open(context_, taps[i], on_frame, metrics_));
@@ -67,7 +70,7 @@ void LoneVm::drain() {
 
 void LoneVm::emit(const vmm::Output& output) {
     if (output.kind == vmm::Output::Kind::console) return hooks_.on_console(output.bytes);
-    ++sent_frames_;
+    ++frames_->sent;
     if (output.device < ports_.size()) ports_[output.device]->send(output.bytes);
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/base/metrics.h"
+#include "replicator/control/frame_counters.h"
 #include "replicator/control/net_port.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/replay/engine.h"
@@ -27,7 +28,7 @@ class LoneVm {
         std::function<void(const std::string&)> on_stopped;  // "reason: text"
     };
 
-    LoneVm(boost::asio::io_context& context, Hooks hooks);
+    LoneVm(boost::asio::io_context& context, Hooks hooks, std::shared_ptr<FrameCounters> frames);
     ~LoneVm() { stop(); }
 
     void prepare(std::unique_ptr<vmm::VirtualMachine> vm, replay::DiskPort& disk);
@@ -39,8 +40,6 @@ class LoneVm {
 
     replay::Engine& engine() { return *engine_; }
     void emit(const vmm::Output& output);
-    uint64_t sent_frames() const { return sent_frames_; }
-    uint64_t received_frames() const { return received_frames_; }
 
   private:
     static constexpr size_t kBridgeEntries = 1 << 14;
@@ -49,13 +48,12 @@ class LoneVm {
 
     boost::asio::io_context& context_;
     Hooks hooks_;
+    std::shared_ptr<FrameCounters> frames_;
     Registry metrics_;
     VcpuBridge bridge_{kBridgeEntries};
     boost::asio::posix::stream_descriptor bridge_event_;
     std::unique_ptr<replay::Engine> engine_;
     std::vector<std::unique_ptr<NetPort>> ports_;
-    uint64_t sent_frames_ = 0;
-    uint64_t received_frames_ = 0;
 };
 
 }  // namespace antipode::control

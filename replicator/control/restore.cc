@@ -58,10 +58,13 @@ class Restored {
         : options_(options),
           input_(context_),
           signals_(context_),
-          vm_(context_, {print, [this](const std::string& text) {
-                             log().info("the VM has ended: {}", text);
-                             end();
-                         }}) {}
+          vm_(context_,
+              {print,
+               [this](const std::string& text) {
+                   log().info("the VM has ended: {}", text);
+                   end();
+               }},
+              std::make_shared<FrameCounters>()) {}
 
     Result<void> run() {
         FT_TRY(config_, vmm::load_vm_config(options_.directory + "/vm.json"));

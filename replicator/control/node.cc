@@ -53,12 +53,6 @@ Result<NodeConfig> load_node_config(const std::string& directory) {
     NodeConfig config;
     FT_TRY(config.pair, load_pair_config(directory + "/pair.toml"));
     FT_TRY(config.vm, vmm::load_vm_config(directory + "/vm.json"));
-    if (config.vm.mode == vmm::ProtectionMode::checkpoint &&
-        std::getenv("ANTIPODE_TRY_CHECKPOINT_MODE") == nullptr) {
-        return fail(Errc::unsupported,
-                    "{}/vm.json: machine-config.mode: checkpoint is not finished; use lockstep",
-                    directory);
-    }
     return config;
 }
 

@@ -40,8 +40,9 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
     FT_TRY_VOID(check_tsc_policy(kvm, config.tsc));
     FT_TRY(GuestMemory memory, GuestMemory::allocate(config.mem_size_mib << 20));
     FT_TRY(auto built, build_copy(kvm, config, drive_bytes, std::move(memory), nullptr));
-    const BootImage image{config.kernel_image_path, config.initrd_path,
-                          config.boot_args + built->machine->command_line_suffix()};
+    const BootImage image{
+        config.kernel_image_path, config.initrd_path,
+        config.boot_args + root_argument(config) + built->machine->command_line_suffix()};
     FT_TRY(const uint64_t entry, load_boot_image(image, built->memory));
     FT_TRY_VOID(set_boot_state(built->vcpu, entry));
     FT_TRY(built->boot, BootSnapshot::take(built->memory, *built->machine, built->vcpu));

@@ -224,6 +224,10 @@ Result<void> parse_member(std::string_view key, const json::value& value, const 
 
 Result<void> check_ids(const VmConfig& config, const std::string& origin) {
     std::set<std::string> ids;
+    const auto is_root = [](const DriveConfig& drive) { return drive.is_root_device; };
+    if (std::count_if(config.drives.begin(), config.drives.end(), is_root) > 1) {
+        return fail(Errc::invalid_argument, "{}: two drives have is_root_device", origin);
+    }
     for (const auto& drive : config.drives) {
         if (!ids.insert(drive.drive_id).second) {
             return fail(Errc::invalid_argument, "{}: two drives have the drive_id {}", origin,
@@ -287,6 +291,15 @@ Result<VmConfig> load_vm_config(const std::string& path) {
         return fail(Errc::invalid_argument, "{}: is larger than {} bytes", path, kFileBytesMax);
     }
     return parse_vm_config(text, path);
+}
+
+std::string root_argument(const VmConfig& config) {
+    for (size_t i = 0; i < config.drives.size(); ++i) {
+        if (!config.drives[i].is_root_device) continue;
+        return fmt::format(" root=/dev/vd{} {}", static_cast<char>('a' + i),
+                           config.drives[i].is_read_only ? "ro" : "rw");
+    }
+    return "";
 }
 
 std::string format_mac(const MacAddress& mac) {

@@ -25,7 +25,7 @@ struct DriveConfig {
     std::string drive_id;
     std::string path_on_host;  // a file, a block device, or an nbd: URI
     bool is_read_only = false;
-    bool is_root_device = false;
+    bool is_root_device = false;  // at most one is
 };
 
 struct NetworkConfig {
@@ -67,6 +67,9 @@ struct VmConfig {
 // `origin` is the file's name, for messages and for relative paths.
 Result<VmConfig> parse_vm_config(std::string_view json, const std::string& origin);
 Result<VmConfig> load_vm_config(const std::string& path);
+
+// " root=/dev/vdX rw" (or ro) if a drive is the root device, for the kernel's command line.
+std::string root_argument(const VmConfig& config);
 
 std::string format_mac(const MacAddress& mac);
 

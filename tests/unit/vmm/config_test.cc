@@ -73,6 +73,18 @@ TEST(VmConfigTest, Everything) {
     EXPECT_EQ(format_mac(config.networks[0].guest_mac), "06:00:ac:10:00:02");
 }
 
+TEST(VmConfigTest, TheRootDeviceIsNamedToTheKernel) {
+    EXPECT_EQ(root_argument(parsed(kFull)), " root=/dev/vda rw");
+    EXPECT_EQ(root_argument(parsed(vm(kMachine))), "");
+    const auto second = parsed(vm(kMachine, R"(, "drives": [{"drive_id": "a", "path_on_host": "a"},
+        {"drive_id": "b", "path_on_host": "b", "is_root_device": true, "is_read_only": true}])"));
+    EXPECT_EQ(root_argument(second), " root=/dev/vdb ro");
+    EXPECT_EQ(problem(vm(kMachine, R"(, "drives": [
+        {"drive_id": "a", "path_on_host": "a", "is_root_device": true},
+        {"drive_id": "b", "path_on_host": "b", "is_root_device": true}])")),
+              "two drives have is_root_device");
+}
+
 TEST(VmConfigTest, TheLeast) {
     const auto config = parsed(vm(kMachine));
     EXPECT_EQ(config.initrd_path, "");

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "common/base/check.h"
 #include "common/env/posix/storage_file.h"
 
 namespace antipode::disksync {
@@ -49,6 +50,16 @@ Result<> DiskMetadata::update(const Superblock& next, DiskRecord::Order order) {
     if (broken_) return fail(Errc::io, "metadata {}: an earlier update failed", name());
     record_.change(next, order);
     return write();
+}
+
+Result<> DiskMetadata::grow(uint64_t disk_size_bytes) {
+    Superblock next = superblock();
+    FT_CHECK(disk_size_bytes >= next.size_bytes, "{} bytes after {}", disk_size_bytes,
+             next.size_bytes);
+    FT_TRY_VOID(storage_->resize(DiskRecord::file_bytes(disk_size_bytes)));
+    record_.grow(disk_size_bytes);
+    next.size_bytes = disk_size_bytes;
+    return update(next, DiskRecord::Order::after_bitmap);
 }
 
 std::string metadata_path_of(const std::string& image) {

@@ -27,6 +27,9 @@ class DiskMetadata {
     // Sequence, names and id are kept, whatever `next` says. An epoch never goes back:
     // Errc::stale_epoch.
     Result<> update(const Superblock& next, DiskRecord::Order order = DiskRecord::Order::any);
+    // The disk has got larger: so do the bitmap and its file, durably. What is new counts as
+    // different from the peer's.
+    Result<> grow(uint64_t disk_size_bytes);
     // After changes of record(): writes what it wants written.
     Result<> write();
     DiskRecord& record() { return record_; }

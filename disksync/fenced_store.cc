@@ -41,9 +41,16 @@ Result<std::unique_ptr<FencedStore>> FencedStore::open(const std::string& path_o
                     "metadata {}: belongs to disk {} of pair {}, expected {} of {}", path,
                     superblock.disk, superblock.pair, options.disk, options.pair);
     }
-    if (superblock.size_bytes != store->size_bytes()) {
-        return fail(Errc::invalid_argument, "metadata {}: says {} bytes, disk {} has {}", path,
+    if (superblock.size_bytes > store->size_bytes()) {
+        return fail(Errc::invalid_argument,
+                    "metadata {}: says {} bytes, disk {} has {}: it must not shrink", path,
                     superblock.size_bytes, path_or_uri, store->size_bytes());
+    }
+    if (superblock.size_bytes < store->size_bytes()) {
+        logger("disksync")
+            .info("disk {}: has grown from {} to {} bytes", path_or_uri, superblock.size_bytes,
+                  store->size_bytes());
+        FT_TRY_VOID(metadata->grow(store->size_bytes()));
     }
     return std::make_unique<FencedStore>(std::move(store), std::move(metadata),
                                          options.drain_timeout);

@@ -44,7 +44,8 @@ class FencedStore final : public LocalStore {
         // How long fence() waits for writes in flight.
         Duration drain_timeout = std::chrono::seconds(30);
     };
-    // Errc::invalid_argument if the metadata is another pair's or disk's, or of another size;
+    // A disk that has grown since is taken as it is, and its metadata grow.
+    // Errc::invalid_argument if the metadata is another pair's or disk's, or of a larger one;
     // Errc::not_found, Errc::busy, Errc::corrupt, Errc::version as the parts say.
     static Result<std::unique_ptr<FencedStore>> open(const std::string& path_or_uri,
                                                      const Options& options);

@@ -2,6 +2,7 @@
 """What operators do to a protected VM: pause, resume, reset, power off, console keys. The backup follows each of them, and
 what it holds afterwards is the VM: digests agree, and a failover goes on from there."""
 
+import json
 import os
 import sys
 import time
@@ -112,6 +113,39 @@ class Operate(WorldCase):
         client.wait_for_acknowledged(before + 20)
         client.stop()
         world.assert_nothing_lost(self, pair.primary(), [client])
+
+    def test_disks_grow_and_are_added_at_the_next_boot(self):
+        pair = self.protected_pair(guests.udp_echo())
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        capacity = pair.a.console().rpartition("of=")[2].split()[0]
+        self.act(pair.a, "shutdown")
+        for site in (pair.a, pair.b):
+            site.wait_for_state("stopped")
+            self.assertEqual(site.process.stop(), 0)
+            os.truncate(site.disk, 2 * os.path.getsize(site.disk))
+            more = os.path.join(os.path.dirname(site.disk), "more.img")
+            with open(more, "wb") as file:
+                file.truncate(1 << 20)
+            with open(os.path.join(site.config, "vm.json"), "r+", encoding="utf-8") as file:
+                definition = json.load(file)
+                definition["drives"].append({"drive_id": "more", "path_on_host": more})
+                file.seek(0)
+                json.dump(definition, file)
+                file.truncate()
+        before = client.acknowledged()
+        pair.start(60)
+        client.wait_for_acknowledged(before + 20)
+        self.assertEqual(int(pair.primary().console().rpartition("of=")[2].split()[0]), 2 * int(capacity))
+        for site in (pair.a, pair.b):
+            self.assertEqual([disk["id"] for disk in site.status()["disks"]], ["data", "more"])
+        survivor = pair.other(pair.primary())
+        pair.primary().kill()
+        survivor.wait_for_state("solo")
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 20)
+        client.stop()
+        world.assert_nothing_lost(self, survivor, [client])
 
     def test_a_guest_that_never_exits_can_be_reset(self):
         pair = self.protected_pair(guests.compute())

@@ -75,7 +75,26 @@ TEST_F(FencedStoreTest, AnotherPairsOrSizesMetadataIsRefused) {
     store_.reset();
     EXPECT_ERROR(FencedStore::open(path_, options_of("web2", "rootfs")), Errc::invalid_argument);
     EXPECT_ERROR(FencedStore::open(path_, options_of("web1", "data")), Errc::invalid_argument);
-    directory_.image("disk.img", 2 * kMiB);
+    directory_.image("disk.img", kMiB / 2);
+    EXPECT_ERROR(FencedStore::open(path_, options_of("web1", "rootfs")), Errc::invalid_argument);
+}
+
+TEST_F(FencedStoreTest, ADiskMayGrowAndKeepsItsFence) {
+    ASSERT_OK(store_->fence(Epoch(3)));
+    ASSERT_OK(write(3));
+    store_.reset();
+    const auto metadata_bytes = std::filesystem::file_size(metadata_path_of(path_));
+    std::filesystem::resize_file(path_, 4096 * kMiB);
+    open();
+    EXPECT_EQ(store_->size_bytes(), 4096 * kMiB);
+    EXPECT_GT(std::filesystem::file_size(metadata_path_of(path_)), metadata_bytes);
+    EXPECT_ERROR(write(2), Errc::stale_epoch);
+    EXPECT_EQ(read_at(*store_, 0, 512).value(), pattern(512, 3));
+    ASSERT_OK(write_at(*store_, 4096 * kMiB - 512, pattern(512, 9), Fua::no, Epoch(3)));
+    open();
+    EXPECT_EQ(read_at(*store_, 4096 * kMiB - 512, 512).value(), pattern(512, 9));
+    std::filesystem::resize_file(path_, kMiB);
+    store_.reset();
     EXPECT_ERROR(FencedStore::open(path_, options_of("web1", "rootfs")), Errc::invalid_argument);
 }
 

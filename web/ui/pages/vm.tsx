@@ -140,6 +140,18 @@ function Facts(props: { status: Status }): VNode {
     <div><dt>{name}</dt><dd>{value}{note ? <span class="muted"> {note}</span> : null}</dd></div>
   );
   const mismatches = status.digest.mismatches;
+  const taken = status.checkpoint;
+  // A backup in checkpoint mode does not execute: it has nothing to compare, to heal or to keep up with.
+  const keepingUp = status.vm.mode === "checkpoint" ? [
+    fact("Checkpoints", format.count(taken?.taken ?? null), taken ? `${format.count(taken.acknowledged)} acknowledged` : ""),
+    fact("Interval", format.seconds(taken?.interval_seconds ?? null), taken ? `set by: ${taken.bound}` : ""),
+    fact("Last checkpoint", format.bytes(taken?.last_bytes ?? null), taken ? `${format.count(taken.last_pages)} pages` : ""),
+    fact("The guest stood", format.seconds(taken?.last_pause_seconds ?? null)),
+  ] : [
+    fact("Digests", format.count(status.digest.checked), mismatches ? `${mismatches} differed` : "all equal"),
+    fact("Healed pages", format.count(status.digest.healed_pages)),
+    fact("Throttle", format.percent(status.execution.throttle_ratio)),
+  ];
   return (
     <section class="card">
       <h2><Icon name="pulse" />Execution</h2>
@@ -148,9 +160,7 @@ function Facts(props: { status: Status }): VNode {
         {fact("Acknowledged", format.count(status.execution.acknowledged))}
         {fact("Lag", format.count(status.execution_lag.entries), `entries, ${format.bytes(status.execution_lag.bytes)}`)}
         {fact("Outputs held", format.count(status.output.held), `of ${format.count(status.output.released)} released`)}
-        {fact("Digests", format.count(status.digest.checked), mismatches ? `${mismatches} differed` : "all equal")}
-        {fact("Healed pages", format.count(status.digest.healed_pages))}
-        {fact("Throttle", format.percent(status.execution.throttle_ratio))}
+        {keepingUp}
         {fact("Reconnects", format.count(status.link.reconnects))}
         {fact("Mode", format.title(status.vm.mode), `${status.vm.vcpu_count} vCPU, ${format.binaryBytes(status.vm.memory_bytes)}`)}
         {fact("Software", status.versions.software || format.kUnknown)}

@@ -77,6 +77,8 @@ class Stage {
             scene.pair->lose_tiebreaker();
         } else if (verb == "tiebreaker-up") {
             scene.pair->find_tiebreaker();
+        } else if (verb == "checkpoints") {
+            scene.pair->use_checkpoints();
         } else if (verb == "diverge") {
             scene.pair->diverge();
         } else if (verb == "switch") {

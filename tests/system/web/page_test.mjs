@@ -139,6 +139,12 @@ async function watching(browser, stage) {
   await page.getByRole("button", { name: "1 min" }).press("Enter");
   await page.locator("[aria-pressed=true]", { hasText: "1 min" }).waitFor();
   await page.getByRole("button", { name: /^Theme/ }).click();
+  const facts = page.locator(".facts").filter({ hasText: "Log index" });
+  await facts.filter({ hasText: "all equal" }).waitFor();
+  await stage.play(`checkpoints ${decodeURIComponent(new URL(page.url()).pathname.split("/").pop())}`);
+  await facts.filter({ hasText: "set by: pause" }).waitFor();
+  await facts.filter({ hasText: "31 pages" }).waitFor();
+  assert.ok(!(await facts.textContent()).includes("Digests"), "a backup that does not run has no digests");
   await page.goBack();
   await page.locator(".vm-row").first().waitFor();
   await page.context().close();

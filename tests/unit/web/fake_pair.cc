@@ -284,9 +284,18 @@ Status FakePair::make_status(size_t site) const {
                  uint64_t{512} << 20,
                  1,
                  ""};
+    if (checkpoints_) fill_checkpoints(status, site);
     status.alerts = side.alerts;
     status.versions = {"0.1.0", control::kApiVersion, 1, "0.1.0"};
     return status;
+}
+
+void FakePair::fill_checkpoints(Status& status, size_t site) const {
+    status.digest = {};
+    status.vm.mode = control::ReplayMode::checkpoint;
+    if (site != primary_) return;
+    status.checkpoint =
+        control::CheckpointFigures{digests_, digests_ - 1, 0.025, "pause", 48'000, 31, 0.0016};
 }
 
 void FakePair::fill_link(Status& status) const {

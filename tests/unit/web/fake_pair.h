@@ -39,7 +39,8 @@ class FakePair {
     void find_tiebreaker();
     void lose_everything(size_t frozen_site);  // peer and tiebreaker gone: frozen
     void diverge();                            // a digest differs, and is healed
-    void begin_sync(size_t target);            // a new backup is being filled
+    void use_checkpoints() { checkpoints_ = true; }
+    void begin_sync(size_t target);  // a new backup is being filled
     void switch_roles();
 
     control::Status status(size_t site) const;
@@ -73,6 +74,7 @@ class FakePair {
                                               const control::ActionRequest& request);
     void tick_drill();
     void finish_operations();
+    void fill_checkpoints(control::Status& status, size_t site) const;
     void fill_link(control::Status& status) const;
     void fill_tiebreaker(control::Status& status, size_t site) const;
     void fill_disks(control::Status& status, size_t site) const;
@@ -100,6 +102,7 @@ class FakePair {
     uint64_t released_ = 2'117'554;
     uint64_t sent_bytes_ = 311'000'000;
     uint64_t digests_ = 18'122;
+    bool checkpoints_ = false;
     uint64_t mismatches_ = 0;
     double uptime_ = 7'483'000;
     uint64_t written_bytes_ = 88'000'000'000;

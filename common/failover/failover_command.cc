@@ -51,6 +51,11 @@ void Failover::on_command(Event event, const Command& command) {
     }
 }
 
+Epoch Failover::next_forced(Epoch highest) const {
+    return wire::forced_epoch(highest, wire::sorted_sites(config_.site, config_.peer_site),
+                              config_.site);
+}
+
 void Failover::on_force(const Command& command) {
     if (command.confirmation != config_.pair.view()) {
         return refuse(command.kind, "the confirmation is not the pair's name");
@@ -70,10 +75,9 @@ void Failover::on_force(const Command& command) {
     if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {
         return refuse(command.kind, "this site's copy may lack acknowledged writes");
     }
-    const auto sites = wire::sorted_sites(config_.site, config_.peer_site);
     Epoch highest = std::max(epoch_, known_epoch_);
     if (record_) highest = std::max(highest, record_->epoch);
-    const Epoch forced = wire::forced_epoch(highest, sites, config_.site);
+    const Epoch forced = next_forced(highest);
     if (runs) {
         // The peer was forced and has stopped since; ours goes on, above it. It will have to
         // rejoin.

@@ -21,7 +21,20 @@ const char* const kPragmas =
 namespace {
 
 constexpr int64_t kApplicationId = 0x41505442;  // "APTB"
-constexpr int64_t kFormat = 1;
+// 1: without `pruned`; nothing could be taken out of history.
+constexpr int64_t kFormat = 2;
+
+constexpr const char* kHistoryLimitSchema = R"(
+CREATE TABLE pruned (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL CHECK (last >= first),
+    chain BLOB NOT NULL
+);
+CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history
+    WHEN OLD.sequence > ifnull(
+        (SELECT last FROM pruned WHERE first <= OLD.sequence ORDER BY first DESC LIMIT 1), 0)
+    BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
+)";
 
 constexpr const char* kSchema = R"(
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -44,8 +57,6 @@ CREATE TABLE history (
     chain BLOB NOT NULL
 );
 CREATE TRIGGER history_is_not_changed BEFORE UPDATE ON history
-    BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history
     BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
 CREATE TRIGGER pair_is_not_deleted BEFORE DELETE ON pair
     BEGIN SELECT RAISE(ABORT, 'a pair is forgotten, not deleted: its epoch is kept'); END;
@@ -105,6 +116,7 @@ Result<> fill_new(const std::string& partial, wire::StoreIdentity identity) {
     FT_TRY_VOID(database.run(kPragmas));
     FT_TRY_VOID(database.run("BEGIN"));
     FT_TRY_VOID(database.run(kSchema));
+    FT_TRY_VOID(database.run(kHistoryLimitSchema));
     FT_TRY_VOID(database.run(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
     FT_TRY_VOID(database.run(fmt::format("PRAGMA user_version = {}", kFormat).c_str()));
     FT_TRY_VOID(set_meta(database, "identity", fmt::format("{:016x}", identity.value())));
@@ -152,7 +164,7 @@ Result<wire::StoreIdentity> check_database(Database& database) {
     if (application != kApplicationId) {
         return fail(Errc::corrupt, "database {}: is no tiebreaker's database", database.path());
     }
-    if (format != kFormat) {
+    if (format < 1 || format > kFormat) {
         return fail(Errc::version, "database {}: has format {}, this program knows {}",
                     database.path(), format, kFormat);
     }
@@ -169,6 +181,18 @@ Result<wire::StoreIdentity> check_database(Database& database) {
         return fail(Errc::corrupt, "database {}: identity '{}' is none", database.path(), text);
     }
     return wire::StoreIdentity(identity);
+}
+
+Result<> upgrade_database(Database& database) {
+    FT_TRY(const int64_t format, pragma(database, "user_version"));
+    if (format != 1) return {};
+    FT_TRY_VOID(database.run("BEGIN IMMEDIATE"));
+    auto upgraded = database.run("DROP TRIGGER history_is_not_deleted");
+    if (upgraded) upgraded = database.run(kHistoryLimitSchema);
+    if (upgraded) upgraded = database.run("PRAGMA user_version = 2");
+    if (upgraded) upgraded = database.run("COMMIT");
+    if (!upgraded) (void)database.run("ROLLBACK");
+    return upgraded;
 }
 
 Result<> check_file_is_original(Database& database) {

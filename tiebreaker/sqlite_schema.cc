@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <charconv>
 #include <fcntl.h>
+#include <initializer_list>
 #include <sys/stat.h>
 
 #include "common/wire/arbiter_frames.h"
@@ -96,10 +97,25 @@ Result<std::string> file_id(const std::string& path) {
     return fmt::format("{}-{}.{:09}", info.stx_ino, info.stx_btime.tv_sec, info.stx_btime.tv_nsec);
 }
 
+// The database without the log beside it would be an older one that nothing tells from the newest,
+// and a log beside a database that it is not of would be read into that. So the database goes
+// first, with its name, and whatever is put at `path` finds no log there: a crash at any moment
+// leaves no database, or a whole one.
+Result<> set_aside(const std::string& path, std::initializer_list<const char*> parts) {
+    for (const char* part : parts) {
+        const std::string kept = path + ".replaced" + part;
+        if (::rename((path + part).c_str(), kept.c_str()) != 0 && errno != ENOENT) {
+            return fail_errno(errno, "database {}{}", path, part);
+        }
+    }
+    return sync_directory_of(path);
+}
+
 // Flushes and closes what was made at `partial`, and gives it its name.
 Result<> put_in_place(const std::string& partial, const std::string& path) {
     const UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, "database {}", partial);
+    FT_TRY_VOID(set_aside(path, {"-wal", "-shm", "-journal"}));
     if (::rename(partial.c_str(), path.c_str()) != 0) {
         return fail_errno(errno, "database {}", path);
     }
@@ -267,15 +283,9 @@ Result<> restore_database(const std::string& from, const std::string& path,
         return copy.run("PRAGMA wal_checkpoint(TRUNCATE)");
     }();
     if (restored && ::access(path.c_str(), F_OK) == 0) {
-        // With its log: the old database stays readable beside the new one.
-        for (const char* part : {"-wal", "-shm", ""}) {
-            const std::string old = path + part;
-            const std::string kept = path + ".replaced" + part;
-            if (::rename(old.c_str(), kept.c_str()) != 0 && errno != ENOENT) {
-                restored = fail_errno(errno, "database {}", old);
-                break;
-            }
-        }
+        // What was set aside before goes, its log first. The log of this one follows it.
+        for (const char* part : {"-wal", "-shm", ""}) ::unlink((path + ".replaced" + part).c_str());
+        restored = set_aside(path, {""});
     }
     if (restored) restored = put_in_place(partial, path);
     if (!restored) remove_database(partial);

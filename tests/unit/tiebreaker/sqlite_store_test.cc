@@ -234,6 +234,43 @@ TEST_F(SqliteStoreTest, ARestoredBackupHasANewIdentityAndAllRecords) {
     EXPECT_TRUE(std::filesystem::exists(path_ + ".replaced"));
 }
 
+// A database without the log beside it is an older one, and nothing tells it from the newest: so a
+// restore that is cut short must never part the two.
+TEST_F(SqliteStoreTest, ARestoreThatFailsLeavesTheDatabaseWithItsLog) {
+    const std::string backup = directory_ / "backup";
+    const std::string killed = directory_ / "killed";  // as kill -9 leaves it, its log beside it
+    {
+        auto store = open();
+        ASSERT_TRUE(store->load());
+        put(*store, "web1", 1, 0);
+        ASSERT_TRUE(store->backup(backup));
+        put(*store, "web1", 2, 1);
+        std::filesystem::copy_file(path_, killed);
+        std::filesystem::copy_file(path_ + "-wal", killed + "-wal");
+    }
+    std::filesystem::create_directories(killed + ".replaced/in-the-way");
+    EXPECT_FALSE(SqliteStore::restore(backup, killed).has_value());
+    auto store = SqliteStore::open(killed, SqliteStore::Use::read, &core_, registry_);
+    ASSERT_TRUE(store);
+    EXPECT_EQ((*store)->load()->front().record.epoch, Epoch(2));
+}
+
+TEST_F(SqliteStoreTest, ALogOfAnotherDatabaseIsNotReadIntoANewOne) {
+    const std::string left = directory_ / "left";  // where a restore was killed: the log alone
+    {
+        auto store = open();
+        ASSERT_TRUE(store->load());
+        put(*store, "web1", 1, 0);
+        std::filesystem::copy_file(path_ + "-wal", left + "-wal");
+    }
+    path_ = left;
+    auto store = open();
+    EXPECT_TRUE(store->load()->empty());
+    EXPECT_EQ(put(*store, "web2", 1, 0).kind, CommitResult::Kind::committed);
+    EXPECT_TRUE(store->verify()->findings.empty());
+    EXPECT_TRUE(std::filesystem::exists(left + ".replaced-wal"));
+}
+
 TEST_F(SqliteStoreTest, ADamagedBackupIsNotRestored) {
     const std::string backup = directory_ / "backup";
     {
@@ -526,6 +563,55 @@ TEST_F(HistoryLimitTest, ADatabaseOfTheOldFormatIsTakenOver) {
         ASSERT_EQ(put(*store, "web1", i + 1, i).kind, CommitResult::Kind::committed);
     }
     expect_sound(*store, 60);
+}
+
+// Each write and sync of a commit fails once, or from then on: full, broken, read-only. What was
+// said to be committed is there afterwards, what was said to have failed is not.
+TEST_F(SqliteStoreTest, WhateverWriteFailsNothingIsSaidThatIsNotSo) {
+    using Failure = testing::PowerLossVfs::Failure;
+    size_t failures = 0, recovered = 0;
+    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_READONLY}) {
+        for (const Failure failure : {Failure::once, Failure::lasting}) {
+            for (size_t number = 1; number <= 14; ++number) {
+                const TempDirectory place;
+                path_ = place / "arbiter.db";
+                open();  // made
+                testing::PowerLossVfs disk;
+                std::map<std::string, CommitResult::Kind> said;
+                {
+                    auto store = open();
+                    ASSERT_TRUE(store->load());
+                    ASSERT_EQ(put(*store, "first", 1, 0).kind, CommitResult::Kind::committed);
+                    disk.fail_at(number, code, failure);
+                    bool doubted = false;
+                    for (int i = 0; i < 4; ++i) {
+                        const std::string pair = fmt::format("pair-{}", i);
+                        said[pair] = put(*store, pair, 1, 0).kind;
+                        EXPECT_TRUE(!doubted || said[pair] == CommitResult::Kind::doubtful)
+                            << "after a doubt nothing is sure";
+                        doubted = doubted || said[pair] == CommitResult::Kind::doubtful;
+                    }
+                    failures += disk.has_failed() ? 1 : 0;
+                    disk.fail_at(0, SQLITE_OK, Failure::once);
+                    if (!doubted && disk.has_failed()) ++recovered;
+                }
+                auto store = open();
+                const auto there = store->load();
+                ASSERT_TRUE(there.has_value()) << there.error().context;
+                EXPECT_TRUE(store->verify()->findings.empty());
+                for (const auto& [pair, kind] : said) {
+                    const bool found = std::any_of(there->begin(), there->end(),
+                                                   [&, name = pair](const Stored& stored) {
+                                                       return stored.record.pair.view() == name;
+                                                   });
+                    if (kind == CommitResult::Kind::doubtful) continue;
+                    EXPECT_EQ(found, kind == CommitResult::Kind::committed)
+                        << pair << " failing with " << code << " at " << number;
+                }
+            }
+        }
+    }
+    EXPECT_GT(failures, 50u);
 }
 
 // A full disk, by way of SQLite's own limit: nothing is written, and it goes on once there is room.

@@ -1,5 +1,6 @@
 // Clients that are let in and then break a rule: each gets one error that names it, and is cut;
 // none of them costs another client anything.
+#include <atomic>
 #include <cstring>
 #include <sys/socket.h>
 #include <xxhash.h>
@@ -51,6 +52,30 @@ class SessionErrors : public ::testing::Test {
     SslContextPointer context_;
     std::optional<RawClient> client_;
 };
+
+// TLS takes them without telling us: whoever sends nothing else must keep nobody waiting.
+TEST_F(SessionErrors, KeyUpdatesWithoutEnd) {
+    start();
+    client_->hello("site-a");
+    std::atomic<bool> cut{false};
+    std::thread flood([&] {
+        while (client_->update_keys(100)) {
+        }
+        cut = true;
+    });
+    const Instant begin = MonotonicClock::now();
+    std::chrono::duration<double> longest{};
+    while (!cut && MonotonicClock::now() - begin < std::chrono::seconds(20)) {
+        const Instant one = MonotonicClock::now();
+        others_are_served();
+        longest = std::max<std::chrono::duration<double>>(longest, MonotonicClock::now() - one);
+    }
+    EXPECT_TRUE(cut) << "it may go on for ever";
+    if (!cut) ::shutdown(client_->descriptor(), SHUT_RDWR);
+    flood.join();
+    EXPECT_LT(longest.count(), 5.0);
+    others_are_served();
+}
 
 TEST_F(SessionErrors, Garbage) {
     start();

@@ -53,6 +53,18 @@ class SessionErrors : public ::testing::Test {
     std::optional<RawClient> client_;
 };
 
+// Who has one address of a /64 has as many as he likes: they are one origin. Mapped ones are IPv4.
+TEST(HandshakeOrigin, IsWhatOneOwnerHas) {
+    const auto origin = [](const char* address) {
+        return handshake_origin(boost::asio::ip::make_address(address));
+    };
+    EXPECT_EQ(origin("2001:db8:1:2::1"), origin("2001:db8:1:2:ffff:1:2:3"));
+    EXPECT_NE(origin("2001:db8:1:2::1"), origin("2001:db8:1:3::1"));
+    EXPECT_EQ(origin("::ffff:203.0.113.7"), origin("203.0.113.7"));
+    EXPECT_NE(origin("203.0.113.7"), origin("203.0.113.8"));
+    EXPECT_EQ(handshake_origin({}), "0.0.0.0");
+}
+
 // TLS takes them without telling us: whoever sends nothing else must keep nobody waiting.
 TEST_F(SessionErrors, KeyUpdatesWithoutEnd) {
     start();

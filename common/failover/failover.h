@@ -213,6 +213,7 @@ class Failover {
     void on_command(Event event, const Command& command);
     Epoch next_forced(Epoch highest) const;
     void on_force(const Command& command);
+    void on_enrol_again(const Command& command);
     void on_switch_over();
     void refuse(CommandKind kind, std::string reason);
 

@@ -36,16 +36,7 @@ void Failover::on_command(Event event, const Command& command) {
             reclaim_wanted_ = true;
             return;
         case Event::enrol_again:
-            if (command.confirmation != config_.pair.view()) {
-                return refuse(command.kind, "the confirmation is not the pair's name");
-            }
-            if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
-            if (tiebreaker_store_ == durable_.store && !record_absent_ && !record_behind_) {
-                return refuse(command.kind, "the tiebreaker's store knows this pair");
-            }
-            enrol_wanted_ = true;
-            next_ask_ = now_;
-            return;
+            return on_enrol_again(command);
         default:
             FT_CHECK(false, "{} is not a command", to_string(event));
     }
@@ -90,6 +81,19 @@ void Failover::on_force(const Command& command) {
         return;
     }
     go_live(forced, Target::forced, "an operator's force");
+}
+
+void Failover::on_enrol_again(const Command& command) {
+    if (command.confirmation != config_.pair.view()) {
+        return refuse(command.kind, "the confirmation is not the pair's name");
+    }
+    if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
+    const bool forgotten = record_ && record_->mode == wire::PairMode::none;
+    if (tiebreaker_store_ == durable_.store && !record_absent_ && !record_behind_ && !forgotten) {
+        return refuse(command.kind, "the tiebreaker's store knows this pair");
+    }
+    enrol_wanted_ = true;
+    next_ask_ = now_;
 }
 
 void Failover::on_switch_over() {

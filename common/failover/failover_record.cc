@@ -51,7 +51,7 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     }
     if (event == Event::record_refused) return on_refused(answer);
     const Record& record = answer.record;
-    clear(AlarmCode::tiebreaker_refused);
+    if (record.mode != PairMode::none) clear(AlarmCode::tiebreaker_refused);
     record_ = record;
     record_fresh_ = true;
     record_absent_ = record_behind_ = false;
@@ -227,6 +227,10 @@ void Failover::on_same(const wire::Answer& answer) {
     if (state_ == State::forced && record.mode != PairMode::none && !wire::is_member(record, me_)) {
         return go_live(next_forced(epoch_), Target::forced,
                        "the force's epoch is that of an earlier process");
+    }
+    if (record.mode == PairMode::none && wire::runs_vm(state_)) {
+        raise(AlarmCode::tiebreaker_refused,
+              "the tiebreaker's administrator has forgotten this pair: enrol it again");
     }
     const bool seeder_dead = state_ == State::rejoining && peer_ && peer_->from != partner_;
     if (seeder_dead && !wire::is_member(record, me_)) leave_rejoining("the seeder was restarted");

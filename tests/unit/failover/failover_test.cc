@@ -391,6 +391,28 @@ TEST(Store, EnrollingAgainLeadsOutOfAStoreThatHasLostDecisions) {
 
 // ---- Operators ----
 
+// `admin forget` of a pair that runs: nothing is granted any more, and somebody has to be told.
+TEST(Store, AForgottenPairIsEnrolledAgain) {
+    Core a(site_a(), site_b());
+    a.to_paired_primary();
+    wire::Record forgotten = a.solo(1, Member{});
+    forgotten.mode = wire::PairMode::none;
+    a.answer(forgotten);
+    EXPECT_EQ(a.state(), State::paired_primary);
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::tiebreaker_refused), 1u);
+    a.clear();
+    a.answer(forgotten);
+    EXPECT_EQ(a.last<Alarm>(), nullptr) << "it is said once";
+    a.step(Command{CommandKind::enrol_again, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>(), nullptr);
+    ASSERT_NE(a.asked(RequestKind::create), nullptr);
+    EXPECT_EQ(a.asked(RequestKind::create)->epoch, Epoch(1));
+    a.answer(a.paired(uint64_t{1} << 33, site_a(), site_b()), AnswerKind::paired);
+    EXPECT_EQ(a.state(), State::paired_primary);
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::tiebreaker_refused), 0u);
+    EXPECT_NE(a.said(wire::PeerMessageKind::begin), nullptr);
+}
+
 TEST(Force, AFrozenPrimaryIsForced) {
     Core a(site_a(), site_b());
     a.to_paired_primary();

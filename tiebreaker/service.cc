@@ -183,7 +183,7 @@ PeerPresence Service::presence(const Pair& pair, const wire::Request& request) c
     const auto& sites = pair.stored->record.sites;
     const Name& peer = sites[0] == request.me.site ? sites[1] : sites[0];
     const bool there = std::any_of(pair.watchers.begin(), pair.watchers.end(), [&](const auto& w) {
-        return w.me.site == peer && !w.client.expired();
+        return w.site == peer && !w.client.expired();
     });
     return there ? PeerPresence::connected : PeerPresence::absent;
 }
@@ -324,7 +324,7 @@ void Service::conclude(const Name& name, Pair& pair, Result<wire::Answer> answer
     pair.busy = false;
     const std::chrono::duration<double> took = MonotonicClock::now() - pending.asked;
     decision_seconds_.observe(took.count());
-    if (!pair.waiting.empty()) begin(name, pair);
+    // Before the next one is begun, which may be put off at once: answers come in the order asked.
     if (pending.client) {
         if (answer) {
             pending.client->deliver(pending.number, std::move(*answer));
@@ -335,6 +335,10 @@ void Service::conclude(const Name& name, Pair& pair, Result<wire::Answer> answer
     } else {
         pending.done(std::move(answer));
     }
+    // Meanwhile the client may have asked again, or have left.
+    const auto found = pairs_.find(key_of(name));
+    if (found == pairs_.end()) return;
+    if (!found->second.busy && !found->second.waiting.empty()) begin(name, found->second);
     tidy(name);
 }
 

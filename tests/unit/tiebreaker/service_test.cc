@@ -296,6 +296,38 @@ TEST_F(ServiceTest, APairThatASiteChangesTooOftenIsPutOffAndNotDecided) {
     EXPECT_EQ(store_.pairs_.at(Name::literal("web1")).record.mode, wire::PairMode::none);
 }
 
+TEST_F(ServiceTest, AnswersComeInTheOrderAskedAlsoWhenSomeArePutOff) {
+    create();
+    for (uint64_t i = 0; i < 3; ++i) {
+        service_.request(a_, i + 2, acquire(a1_, epoch_ + i));
+        store_.work();
+    }
+    a_->got_.clear();
+    // The fifth change and what would be a sixth and seventh, all waiting at once.
+    for (uint64_t i = 0; i < 3; ++i) service_.request(a_, i + 9, acquire(a1_, epoch_ + 3 + i));
+    store_.work();
+    ASSERT_EQ(a_->got_.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(a_->got_[i].first, i + 9);
+    EXPECT_EQ(a_->answer(0).kind, AnswerKind::granted);
+    EXPECT_EQ(a_->error(1).code, Errc::busy);
+}
+
+// Whatever process of the peer's site watches, and whether it says which: the site is not down.
+TEST_F(ServiceTest, AForceIsRefusedWhileAnyConnectionOfThePeersSiteWatches) {
+    create();
+    service_.watch(a_, 5, {Name::literal("web1"), Member{}});
+    a_->got_.clear();
+    const auto force =
+        request(RequestKind::force, "web1", uint64_t{1} << 40, b1_, {}, store_.identity());
+    service_.request(b_, 1, force);
+    store_.work();
+    EXPECT_EQ(b_->answer(0).reason, wire::RefusalReason::peer_connected);
+    service_.leave(*a_);
+    service_.request(b_, 2, force);
+    store_.work();
+    EXPECT_EQ(b_->answer(1).kind, AnswerKind::granted);
+}
+
 // Several requests that wait are put off one after the other, and the rest is served.
 TEST_F(ServiceTest, WhatIsPutOffMakesRoomForWhatWaits) {
     create();

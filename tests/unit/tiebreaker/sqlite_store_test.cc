@@ -252,7 +252,9 @@ TEST_F(SqliteStoreTest, ARestoreThatFailsLeavesTheDatabaseWithItsLog) {
     EXPECT_FALSE(SqliteStore::restore(backup, killed).has_value());
     auto store = SqliteStore::open(killed, SqliteStore::Use::read, &core_, registry_);
     ASSERT_TRUE(store);
-    EXPECT_EQ((*store)->load()->front().record.epoch, Epoch(2));
+    const auto records = (*store)->load();
+    ASSERT_TRUE(records && records->size() == 1) << "decisions were lost";
+    EXPECT_EQ(records->front().record.epoch, Epoch(2));
 }
 
 TEST_F(SqliteStoreTest, ALogOfAnotherDatabaseIsNotReadIntoANewOne) {

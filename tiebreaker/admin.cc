@@ -51,6 +51,11 @@ bool is_forced(const wire::Request& request) {
 }
 
 void print(const Decided& line) {
+    if (line.by == kTakenOutBy) {
+        fmt::print("{} {} pair {} by {}: {} older lines were taken out so far\n", line.sequence,
+                   text_of(line.at), line.request.pair, line.by, line.unlisted);
+        return;
+    }
     fmt::print("{} {} pair {} {} epoch {} me {} other {} by {}: {}", line.sequence,
                text_of(line.at), line.request.pair, to_string(line.request.kind),
                line.request.epoch, text_of(line.request.me), text_of(line.request.other), line.by,
@@ -211,8 +216,9 @@ Result<> admin_verify(const Config& config) {
     FT_TRY(auto store, open_to_read(config, registry));
     FT_TRY(const Verification verification, store->verify());
     for (const std::string& finding : verification.findings) fmt::print("{}\n", finding);
-    fmt::print("{} pairs, {} lines of history, {} findings\n", verification.pairs,
-               verification.history_lines, verification.findings.size());
+    fmt::print("{} pairs, {} lines of history, {} taken out by its limit, {} findings\n",
+               verification.pairs, verification.history_lines, verification.lines_taken_out,
+               verification.findings.size());
     if (!verification.findings.empty()) {
         return fail(Errc::corrupt, "the store is not sound");
     }

@@ -81,6 +81,8 @@ Result<> read_limits(TomlSection section, Config& config) {
     FT_TRY_VOID(section.number("pairs", config.service.pairs_max, 1, 1'000'000));
     FT_TRY_VOID(section.number("watches_per_connection", config.service.watches_per_client_max, 1,
                                100'000));
+    FT_TRY_VOID(section.number("changes_per_second", config.service.changes_per_second, 0.01, 1e7));
+    FT_TRY_VOID(section.number("changes_burst", config.service.changes_burst, 10, 1e7));
     FT_TRY_VOID(section.number("requests_per_second", session.requests_per_second, 0.1, 1'000'000));
     FT_TRY_VOID(section.number("requests_burst", session.requests_burst, 1, 1'000'000));
     FT_TRY_VOID(

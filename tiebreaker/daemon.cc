@@ -133,7 +133,8 @@ void Daemon::reload() {
     log().info("read certificates and CRL again");
     if (config_.tls.crl.empty()) return;
     const auto revoked = env::revoked_serials(config_.tls.crl);
-    if (revoked) server_->revoke(*revoked);
+    if (!revoked) return log().error("CRL: {}", revoked.error().context);
+    server_->revoke(*revoked);
 }
 
 void Daemon::probe(std::function<void()> alive) {

@@ -1,7 +1,8 @@
 // A line of history: its encoding and its chain, and reading and verifying it in SQLite.
 //
 // chain(n) = SHA-256(chain(n-1) || every field of line n); the first line's predecessor is 32 zero
-// bytes. So a line that was changed, taken out or put in is found by verify_history().
+// bytes. So a line that was changed, taken out or put in is found by verify_history(); what the
+// limit has taken out (history_limit.h) is told from that.
 //
 // Threads: that of the Database; pure without one.
 #pragma once
@@ -14,6 +15,9 @@
 #include "tiebreaker/store.h"
 
 namespace antipode::tiebreaker {
+
+// Who wrote a line that says how many older ones of its pair were taken out (history_limit.h).
+inline constexpr std::string_view kTakenOutBy = "history limit";
 
 // Where history ends: what the next line is chained to.
 struct HistoryEnd {
@@ -41,17 +45,22 @@ class HistoryCheck {
     static constexpr size_t kFindingsMax = 100;
     explicit HistoryCheck(Verification& out) : out_(out) {}
     void add(std::string_view line);
+    // Lines up to `last` were taken out; the chain behind them is what the store says.
+    void skip(uint64_t last, std::string_view chain);
     // What the store says the chain is behind the last line; goes on from there.
     void expect_chain(std::string_view chain);
     void found(std::string_view what);  // about the last line
     bool full() const { return out_.findings.size() >= kFindingsMax; }
     const HistoryEnd& end() const { return end_; }
     const LastRecords& records() const { return records_; }
+    // Of all pairs, as their lines say.
+    uint64_t said_to_be_taken_out() const;
 
   private:
     Verification& out_;
     HistoryEnd end_;
     LastRecords records_;
+    std::map<std::string, uint64_t> taken_out_;  // by pair
 };
 // A pair's record as it stands, against the last one in history.
 void check_pair(const std::string& name, const std::string& record, const LastRecords& last,

@@ -47,6 +47,17 @@ Result<tcp::endpoint> listen_endpoint(std::string_view listen) {
     return tcp::endpoint(address, number);
 }
 
+std::string handshake_origin(const asio::ip::address& address) {
+    if (address.is_v4()) return address.to_string();
+    const asio::ip::address_v6 six = address.to_v6();
+    if (six.is_v4_mapped()) {
+        return asio::ip::make_address_v4(asio::ip::v4_mapped, six).to_string();
+    }
+    asio::ip::address_v6::bytes_type bytes = six.to_bytes();
+    std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));
+    return asio::ip::address_v6(bytes).to_string();
+}
+
 class Listener::Impl : public std::enable_shared_from_this<Listener::Impl> {
   public:
     Impl(asio::io_context& core, std::shared_ptr<asio::ssl::context> tls,
@@ -83,7 +94,7 @@ class Listener::Impl : public std::enable_shared_from_this<Listener::Impl> {
   private:
     struct Handshake {
         std::unique_ptr<TlsStream> stream;
-        std::string address;  // without the port
+        std::string origin;  // handshake_origin()
         Instant since;
     };
 
@@ -99,7 +110,7 @@ class Listener::Impl : public std::enable_shared_from_this<Listener::Impl> {
     std::function<bool()> full_;
     Ready ready_;
     std::map<uint64_t, Handshake> handshakes_;  // by number, in the order of their beginning
-    std::map<std::string, size_t> by_address_;
+    std::map<std::string, size_t> by_origin_;
     uint64_t next_number_ = 1;
     TokenBucket lines_{1, 20,
                        MonotonicClock::now()};  // anybody may fail here, as often as he likes
@@ -147,15 +158,15 @@ void Listener::Impl::on_accepted(tcp::socket socket) {
         cut_.add();
         return;
     }
+    error_code gone;
+    std::string origin = handshake_origin(socket.remote_endpoint(gone).address());
     auto stream = TlsStream::create(std::move(socket), tls_, env::TlsRole::server);
-    if (!stream) return failed_.add();
+    if (gone || !stream) return failed_.add();
     if (handshakes_.size() >= settings_.handshakes_max) make_room();
-    const std::string& peer = (*stream)->peer_address();
-    std::string address = peer.substr(0, peer.rfind(':'));
-    ++by_address_[address];
+    ++by_origin_[origin];
     const uint64_t number = next_number_++;
     handshakes_.emplace(number,
-                        Handshake{std::move(*stream), std::move(address), MonotonicClock::now()});
+                        Handshake{std::move(*stream), std::move(origin), MonotonicClock::now()});
     go_on(number);
 }
 
@@ -173,7 +184,7 @@ void Listener::Impl::go_on(uint64_t number) {
 void Listener::Impl::finish(uint64_t number) {
     auto node = handshakes_.extract(number);
     Handshake& handshake = node.mapped();
-    if (--by_address_[handshake.address] == 0) by_address_.erase(handshake.address);
+    if (--by_origin_[handshake.origin] == 0) by_origin_.erase(handshake.origin);
     done_.add();
     if (auto moved = handshake.stream->move_to(core_); !moved) return;
     // std::function wants what can be copied; the stream has one owner.
@@ -186,7 +197,7 @@ void Listener::Impl::finish(uint64_t number) {
 void Listener::Impl::cut(uint64_t number, const std::string& reason, Counter& counter) {
     auto node = handshakes_.extract(number);
     Handshake& handshake = node.mapped();
-    if (--by_address_[handshake.address] == 0) by_address_.erase(handshake.address);
+    if (--by_origin_[handshake.origin] == 0) by_origin_.erase(handshake.origin);
     counter.add();
     say_why(handshake.stream->peer_address(), reason);
     handshake.stream->close();
@@ -204,11 +215,10 @@ void Listener::Impl::say_why(const std::string& address, const std::string& reas
 }
 
 void Listener::Impl::make_room() {
-    const auto most =
-        std::max_element(by_address_.begin(), by_address_.end(),
-                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    size_t most = 0;
+    for (const auto& [origin, count] : by_origin_) most = std::max(most, count);
     for (const auto& [number, handshake] : handshakes_) {
-        if (handshake.address != most->first) continue;
+        if (by_origin_.at(handshake.origin) != most) continue;
         return cut(number, "too many handshakes at once, it was the oldest", cut_);
     }
 }

@@ -3,8 +3,8 @@
 //
 // Threads: start(), stop() and set_context() from the core thread; finished connections are posted
 // to the core thread's io_context. INVARIANTS
-//   - At most handshakes_max are under way; when one more comes, the oldest one of the address that
-//     has most is cut: who is slow gives way to who is not.
+//   - At most handshakes_max are under way; when one more comes, the oldest one of the origins that
+//     have most is cut: who is slow gives way to who is not.
 //   - A handshake has handshake_limit, whatever trickles in.
 // A port that is in use is an error of start(). When descriptors run out accepting pauses.
 #pragma once
@@ -30,6 +30,10 @@ struct ListenerSettings {
 
 // "127.0.0.1:7200", "[::]:7200"; an error says what is wrong with it.
 Result<boost::asio::ip::tcp::endpoint> listen_endpoint(std::string_view listen);
+
+// Whom handshakes are counted for: an IPv4 address, or the /64 that whoever has one IPv6 address of
+// it has all of.
+std::string handshake_origin(const boost::asio::ip::address& address);
 
 class Listener {
   public:

@@ -19,6 +19,7 @@ Server::Server(boost::asio::io_context& context, Service& service, const Name& n
       name_(name),
       limits_(limits),
       sweep_timer_(context),
+      refused_lines_(1, 20, MonotonicClock::now()),
       sessions_gauge_(registry.gauge("antipode_tiebreaker_sessions", "Sites' open connections")),
       adopted_(registry.counter("antipode_tiebreaker_sessions_total", "Connections taken in")),
       refused_(registry.counter("antipode_tiebreaker_sessions_refused_total",
@@ -43,6 +44,7 @@ void Server::adopt(std::unique_ptr<env::TlsStream> stream) {
     const std::string address = stream->peer_address();
     const auto turn_away = [&](const std::string& why) {
         refused_.add();
+        if (!refused_lines_.take(MonotonicClock::now())) return;
         logger("tiebreaker").warn("{}: refused: {}", address, why);
     };
     if (stopped_) return stream->close();

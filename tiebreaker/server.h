@@ -61,6 +61,7 @@ class Server final : private SessionHost {
     std::unordered_map<Session*, std::shared_ptr<Session>> sessions_;
     std::map<Name, Site> sites_;  // as many as have certificates
     std::set<std::string> revoked_;
+    TokenBucket refused_lines_;  // who is refused may come again at once, as often as he likes
     std::atomic<size_t> count_{0};
     bool stopped_ = false;
     Gauge& sessions_gauge_;

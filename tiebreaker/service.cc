@@ -11,6 +11,10 @@ namespace {
 
 constexpr std::chrono::seconds kListingInterval(60);
 constexpr int kConflictsMax = 8;
+// Of decisions that change nothing, beside what repeats itself.
+constexpr double kListedPerSecond = 1.0 / 60;
+constexpr double kListedBurst = 60;
+constexpr size_t kChangingSitesMax = 4;
 
 spdlog::logger& log() {
     static spdlog::logger& instance = logger("tiebreaker");
@@ -56,8 +60,14 @@ Service::Service(Store& store, ServiceLimits limits, Registry& registry,
                                   {{"result", "unchanged"}})),
       failed_(registry.counter("antipode_tiebreaker_decisions_total", "Decisions by result",
                                {{"result", "failed"}})),
+      throttled_(registry.counter("antipode_tiebreaker_decisions_throttled_total",
+                                  "Requests put off, since their site changes the pair too often")),
       turned_away_lines_(1, 20, MonotonicClock::now()),
       pairs_gauge_(registry.gauge("antipode_tiebreaker_pairs", "Pairs that have a record")) {}
+
+TokenBucket Service::listed_lines() {
+    return {kListedPerSecond, kListedBurst, MonotonicClock::now()};
+}
 
 Result<> Service::start() {
     FT_TRY(const std::vector<Stored> all, store_.load());
@@ -122,18 +132,32 @@ void Service::turn_away(Client& client, uint64_t number, const Error& why) {
     client.deliver(number, wire::ArbiterError{why.code, why.context});
 }
 
+// A pair's two sites have their own share each; who else may ask (about a pair that nobody has, or
+// has any more) gets what is left.
+Result<> Service::check_waiting(const Client& client, const Name& name) const {
+    const Pair* pair = find(name);
+    if (pair == nullptr) return {};
+    const Name& site = client.identity().name;
+    const auto waiting = static_cast<size_t>(
+        std::count_if(pair->waiting.begin(), pair->waiting.end(), [&](const Pending& pending) {
+            return pending.client && pending.client->identity().name == site;
+        }));
+    const bool named = pair->stored && names_site(pair->stored->record, site);
+    const bool full = !named && pair->waiting.size() >= limits_.waiting_per_pair_max;
+    if (waiting < limits_.waiting_per_site_max && !full) return {};
+    return fail(Errc::busy, "pair {}: {} requests wait, {} of them of {}", name,
+                pair->waiting.size(), waiting, site);
+}
+
 void Service::request(const std::shared_ptr<Client>& client, uint64_t number,
                       const wire::Request& request) {
     if (dead_) return;
     if (const auto right = check_right(*client, request); !right) {
         return turn_away(*client, number, right.error());
     }
-    if (const Pair* pair = find(request.pair);
-        pair != nullptr && pair->waiting.size() >= limits_.waiting_per_pair_max) {
+    if (const auto room = check_waiting(*client, request.pair); !room) {
         failed_.add();
-        client->deliver(number, wire::ArbiterError{
-                                    Errc::busy, fmt::format("pair {}: {} requests wait",
-                                                            request.pair, pair->waiting.size())});
+        client->deliver(number, wire::ArbiterError{room.error().code, room.error().context});
         return;
     }
     enqueue({client, number, request, {}, MonotonicClock::now(), 0});
@@ -159,7 +183,7 @@ PeerPresence Service::presence(const Pair& pair, const wire::Request& request) c
     const auto& sites = pair.stored->record.sites;
     const Name& peer = sites[0] == request.me.site ? sites[1] : sites[0];
     const bool there = std::any_of(pair.watchers.begin(), pair.watchers.end(), [&](const auto& w) {
-        return w.me.site == peer && !w.client.expired();
+        return w.site == peer && !w.client.expired();
     });
     return there ? PeerPresence::connected : PeerPresence::absent;
 }
@@ -172,6 +196,7 @@ void Service::begin(const Name& name, Pair& pair) {
     if (pair.stored) record = pair.stored->record;
     Decision decision =
         decide(record, pending.request, {store_.identity(), presence(pair, pending.request)});
+    if (decision.changed == Changed::yes && pending.client && too_many_changes(name, pair)) return;
     Commit commit;
     commit.pair = name;
     commit.expected_version = pair.stored ? pair.stored->version : 0;
@@ -181,6 +206,31 @@ void Service::begin(const Name& name, Pair& pair) {
         on_result(name, std::move(decision), std::move(result));
     };
     store_.commit(std::move(commit));
+}
+
+TokenBucket& Service::changes_of(Pair& pair, const Name& site) {
+    for (Changes& changes : pair.changes) {
+        if (changes.site == site) return changes.bucket;
+    }
+    if (pair.changes.size() >= kChangingSitesMax) pair.changes.erase(pair.changes.begin());
+    pair.changes.push_back(
+        {site, {limits_.changes_per_second, limits_.changes_burst, MonotonicClock::now()}});
+    return pair.changes.back().bucket;
+}
+
+// Puts the first request off if so. Not to decide is always safe; its site asks again.
+bool Service::too_many_changes(const Name& name, Pair& pair) {
+    const Client& client = *pair.waiting.front().client;
+    const Instant now = MonotonicClock::now();
+    if (changes_of(pair, client.identity().name).wait(now) == Duration::zero()) return false;
+    throttled_.add();
+    if (turned_away_lines_.take(now)) {
+        log().warn("pair {}: {} changes it too often: put off", name, client.described());
+    }
+    conclude(name, pair,
+             fail(Errc::busy, "pair {}: {} changes it too often, ask again later", name,
+                  client.identity().name));
+    return true;
 }
 
 std::optional<Decided> Service::history_line(Pair& pair, const Pending& pending,
@@ -203,7 +253,8 @@ std::optional<Decided> Service::history_line(Pair& pair, const Pending& pending,
         const bool again = fingerprint == pair.listing.fingerprint;
         // Alike within a minute, or anything within a second: counted, and listed with the next.
         const Duration quiet = again ? Duration(kListingInterval) : std::chrono::seconds(1);
-        if (pair.listing.at != Instant() && now - pair.listing.at < quiet) {
+        const bool soon = pair.listing.at != Instant() && now - pair.listing.at < quiet;
+        if (soon || !pair.listing.lines.take(now)) {
             ++pair.listing.unlisted;
             return std::nullopt;
         }
@@ -254,6 +305,9 @@ void Service::on_result(const Name& name, Decision decision, CommitResult result
         pair.stored = std::move(result.current);
         pairs_gauge_.set(static_cast<double>(record_count_));
         const Pending& asked = pair.waiting.front();
+        if (asked.client) {
+            (void)changes_of(pair, asked.client->identity().name).take(MonotonicClock::now());
+        }
         log().info(
             "pair {}: {} of {} -> {} epoch {} holder {}", name, to_string(asked.request.kind),
             asked.client ? asked.client->described() : "administrator",
@@ -270,7 +324,7 @@ void Service::conclude(const Name& name, Pair& pair, Result<wire::Answer> answer
     pair.busy = false;
     const std::chrono::duration<double> took = MonotonicClock::now() - pending.asked;
     decision_seconds_.observe(took.count());
-    if (!pair.waiting.empty()) begin(name, pair);
+    // Before the next one is begun, which may be put off at once: answers come in the order asked.
     if (pending.client) {
         if (answer) {
             pending.client->deliver(pending.number, std::move(*answer));
@@ -281,6 +335,10 @@ void Service::conclude(const Name& name, Pair& pair, Result<wire::Answer> answer
     } else {
         pending.done(std::move(answer));
     }
+    // Meanwhile the client may have asked again, or have left.
+    const auto found = pairs_.find(key_of(name));
+    if (found == pairs_.end()) return;
+    if (!found->second.busy && !found->second.waiting.empty()) begin(name, found->second);
     tidy(name);
 }
 
@@ -292,6 +350,18 @@ void Service::on_changed_elsewhere(const Stored& stored) {
     if (!pair.stored) ++record_count_;
     pair.stored = stored;
     tell_watchers(name, pair, nullptr);
+}
+
+// Each change is told to all who watch.
+Result<> Service::check_watches(const Client& client, const Name& name) const {
+    const Pair* pair = find(name);
+    if (pair == nullptr) return {};
+    const Name& site = client.identity().name;
+    const auto watches = static_cast<size_t>(
+        std::count_if(pair->watchers.begin(), pair->watchers.end(),
+                      [&](const Watcher& watcher) { return watcher.site == site; }));
+    if (watches < limits_.watches_per_site_max) return {};
+    return fail(Errc::limit, "pair {}: {} connections of {} watch it already", name, watches, site);
 }
 
 void Service::watch(const std::shared_ptr<Client>& client, uint64_t number,
@@ -307,6 +377,7 @@ void Service::watch(const std::shared_ptr<Client>& client, uint64_t number,
         right =
             fail(Errc::limit, "pair {}: {} pairs are watched already", watch.pair, watched.size());
     }
+    if (right && !again) right = check_watches(*client, watch.pair);
     if (!right) {
         if (watched.empty()) watches_.erase(client.get());
         return turn_away(*client, number, right.error());
@@ -318,7 +389,7 @@ void Service::watch(const std::shared_ptr<Client>& client, uint64_t number,
         }
     } else {
         watched.push_back(watch.pair);
-        pair.watchers.push_back({client, client.get(), watch.me});
+        pair.watchers.push_back({client, client.get(), client->identity().name, watch.me});
         ++watch_count_;
     }
     wire::ArbiterRecord body{watch.pair, {}};

@@ -7,7 +7,8 @@
 // Threads: the core thread only. INVARIANTS
 //   - No answer leaves before the store has said `committed` for the version it was decided on.
 //   - A client speaks for the site in its certificate only, and only about that site's pairs.
-//   - Bounded: pairs, requests that wait for a pair, watches of a client.
+//   - Bounded: pairs, requests that wait for a pair, watches of a client and of a pair, and how
+//     fast a pair's history grows.
 // When the store is in doubt nothing more is answered and `fatal` is called: end the process, start
 // anew, read what is there.
 #pragma once
@@ -31,6 +32,13 @@ struct ServiceLimits {
     size_t pairs_max = 20000;
     size_t waiting_per_pair_max = 16;
     size_t watches_per_client_max = 64;
+    // Of one pair, so that neither of its sites can keep the other one out.
+    size_t waiting_per_site_max = 8;
+    size_t watches_per_site_max = 32;  // by how many of its connections a site watches one pair
+    // How often one site may have the record of one pair changed. A failover and what follows takes
+    // some five changes; what goes on without end is a fault or an attack, and fills the store.
+    double changes_per_second = 0.2;
+    double changes_burst = 500;
 };
 
 // A connected site. Calls come on the core thread and may end the client.
@@ -79,6 +87,7 @@ class Service {
     struct Watcher {
         std::weak_ptr<Client> client;
         const Client* key = nullptr;
+        Name site;
         Member me;
     };
     // What repeats itself is listed once in a while, with a count.
@@ -86,6 +95,13 @@ class Service {
         uint64_t fingerprint = 0;
         uint64_t unlisted = 0;
         Instant at{};
+        TokenBucket lines = listed_lines();
+    };
+    static TokenBucket listed_lines();
+    // What a site may still have changed.
+    struct Changes {
+        Name site;
+        TokenBucket bucket;
     };
     struct Pair {
         std::optional<Stored> stored;
@@ -93,12 +109,17 @@ class Service {
         bool busy = false;
         std::vector<Watcher> watchers;
         Listing listing;
+        std::vector<Changes> changes;  // of the sites that had it changed
     };
     using Pairs = std::unordered_map<std::string, Pair>;
 
     Result<> check_right(const Client& client, const wire::Request& request) const;
     void turn_away(Client& client, uint64_t number, const Error& why);
     const Pair* find(const Name& pair) const;
+    Result<> check_waiting(const Client& client, const Name& name) const;
+    Result<> check_watches(const Client& client, const Name& name) const;
+    TokenBucket& changes_of(Pair& pair, const Name& site);
+    bool too_many_changes(const Name& name, Pair& pair);
     Pair& pair_of(const Name& pair);
     void tidy(const Name& pair);
     void enqueue(Pending pending);
@@ -124,6 +145,7 @@ class Service {
     Counter& changed_;
     Counter& unchanged_;
     Counter& failed_;
+    Counter& throttled_;
     TokenBucket turned_away_lines_;  // so that who is turned away cannot fill the log
     Gauge& pairs_gauge_;
 };

@@ -11,6 +11,9 @@ namespace {
 
 constexpr size_t kReadBytes = 4096;
 constexpr int kReadsInTurn = 4;  // then others get their turn
+// Records that bring nothing (TLS's key updates), and pieces of records on a bad line.
+constexpr double kFruitlessPerSecond = 50;
+constexpr double kFruitlessBurst = 4000;
 
 }  // namespace
 
@@ -24,6 +27,7 @@ Session::Session(SessionHost& host, std::unique_ptr<env::TlsStream> stream,
       described_(fmt::format("{} {} {}", identity_.name, serial_, stream_->peer_address())),
       not_after_(stream_->peer_not_after()),
       bucket_(limits.requests_per_second, limits.requests_burst, MonotonicClock::now()),
+      fruitless_(kFruitlessPerSecond, kFruitlessBurst, MonotonicClock::now()),
       last_frame_(MonotonicClock::now()) {}
 
 void Session::start() {
@@ -81,6 +85,10 @@ void Session::read() {
             break;
         }
         if (moved->needs != Needs::nothing) {
+            if (turn == 0 && !fruitless_.take(MonotonicClock::now())) {
+                close("sends records without contents");
+                break;
+            }
             stream_->wait(moved->needs,
                           [self = shared_from_this()](const boost::system::error_code&) {
                               if (!self->closed_ && !self->paused_) self->read();

@@ -9,6 +9,7 @@
 //   - Bounded: what it may have sent us and we have not looked at (one frame and one read),
 //     requests under way, bytes on the way out. Whoever does not read his answers is read no more,
 //     then cut.
+//   - Each turn is short, whatever is sent: frames, and records that hold none.
 //   - Reading pauses, and nothing is lost, while a rate limit or a bound is reached.
 //   - After close() nothing is delivered; the service forgets its watches at once.
 // A broken rule is answered with one error frame that names it, where that can still be sent.
@@ -102,6 +103,7 @@ class Session final : public Client, public std::enable_shared_from_this<Session
     bool paused_ = false;   // reading goes on when something calls resume()
     size_t under_way_ = 0;
     TokenBucket bucket_;
+    TokenBucket fruitless_;  // it was readable, and nothing came of it
     std::unique_ptr<boost::asio::steady_timer> pause_timer_;  // made when first needed
 
     Instant last_frame_;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <charconv>
 #include <fcntl.h>
+#include <initializer_list>
 #include <sys/stat.h>
 
 #include "common/wire/arbiter_frames.h"
@@ -21,7 +22,20 @@ const char* const kPragmas =
 namespace {
 
 constexpr int64_t kApplicationId = 0x41505442;  // "APTB"
-constexpr int64_t kFormat = 1;
+// 1: without `pruned`; nothing could be taken out of history.
+constexpr int64_t kFormat = 2;
+
+constexpr const char* kHistoryLimitSchema = R"(
+CREATE TABLE pruned (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL CHECK (last >= first),
+    chain BLOB NOT NULL
+);
+CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history
+    WHEN OLD.sequence > ifnull(
+        (SELECT last FROM pruned WHERE first <= OLD.sequence ORDER BY first DESC LIMIT 1), 0)
+    BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
+)";
 
 constexpr const char* kSchema = R"(
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -44,8 +58,6 @@ CREATE TABLE history (
     chain BLOB NOT NULL
 );
 CREATE TRIGGER history_is_not_changed BEFORE UPDATE ON history
-    BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history
     BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
 CREATE TRIGGER pair_is_not_deleted BEFORE DELETE ON pair
     BEGIN SELECT RAISE(ABORT, 'a pair is forgotten, not deleted: its epoch is kept'); END;
@@ -85,10 +97,25 @@ Result<std::string> file_id(const std::string& path) {
     return fmt::format("{}-{}.{:09}", info.stx_ino, info.stx_btime.tv_sec, info.stx_btime.tv_nsec);
 }
 
+// The database without the log beside it would be an older one that nothing tells from the newest,
+// and a log beside a database that it is not of would be read into that. So the database goes
+// first, with its name, and whatever is put at `path` finds no log there: a crash at any moment
+// leaves no database, or a whole one.
+Result<> set_aside(const std::string& path, std::initializer_list<const char*> parts) {
+    for (const char* part : parts) {
+        const std::string kept = path + ".replaced" + part;
+        if (::rename((path + part).c_str(), kept.c_str()) != 0 && errno != ENOENT) {
+            return fail_errno(errno, "database {}{}", path, part);
+        }
+    }
+    return sync_directory_of(path);
+}
+
 // Flushes and closes what was made at `partial`, and gives it its name.
 Result<> put_in_place(const std::string& partial, const std::string& path) {
     const UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, "database {}", partial);
+    FT_TRY_VOID(set_aside(path, {"-wal", "-shm", "-journal"}));
     if (::rename(partial.c_str(), path.c_str()) != 0) {
         return fail_errno(errno, "database {}", path);
     }
@@ -105,6 +132,7 @@ Result<> fill_new(const std::string& partial, wire::StoreIdentity identity) {
     FT_TRY_VOID(database.run(kPragmas));
     FT_TRY_VOID(database.run("BEGIN"));
     FT_TRY_VOID(database.run(kSchema));
+    FT_TRY_VOID(database.run(kHistoryLimitSchema));
     FT_TRY_VOID(database.run(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
     FT_TRY_VOID(database.run(fmt::format("PRAGMA user_version = {}", kFormat).c_str()));
     FT_TRY_VOID(set_meta(database, "identity", fmt::format("{:016x}", identity.value())));
@@ -152,7 +180,7 @@ Result<wire::StoreIdentity> check_database(Database& database) {
     if (application != kApplicationId) {
         return fail(Errc::corrupt, "database {}: is no tiebreaker's database", database.path());
     }
-    if (format != kFormat) {
+    if (format < 1 || format > kFormat) {
         return fail(Errc::version, "database {}: has format {}, this program knows {}",
                     database.path(), format, kFormat);
     }
@@ -169,6 +197,18 @@ Result<wire::StoreIdentity> check_database(Database& database) {
         return fail(Errc::corrupt, "database {}: identity '{}' is none", database.path(), text);
     }
     return wire::StoreIdentity(identity);
+}
+
+Result<> upgrade_database(Database& database) {
+    FT_TRY(const int64_t format, pragma(database, "user_version"));
+    if (format != 1) return {};
+    FT_TRY_VOID(database.run("BEGIN IMMEDIATE"));
+    auto upgraded = database.run("DROP TRIGGER history_is_not_deleted");
+    if (upgraded) upgraded = database.run(kHistoryLimitSchema);
+    if (upgraded) upgraded = database.run("PRAGMA user_version = 2");
+    if (upgraded) upgraded = database.run("COMMIT");
+    if (!upgraded) (void)database.run("ROLLBACK");
+    return upgraded;
 }
 
 Result<> check_file_is_original(Database& database) {
@@ -243,15 +283,9 @@ Result<> restore_database(const std::string& from, const std::string& path,
         return copy.run("PRAGMA wal_checkpoint(TRUNCATE)");
     }();
     if (restored && ::access(path.c_str(), F_OK) == 0) {
-        // With its log: the old database stays readable beside the new one.
-        for (const char* part : {"-wal", "-shm", ""}) {
-            const std::string old = path + part;
-            const std::string kept = path + ".replaced" + part;
-            if (::rename(old.c_str(), kept.c_str()) != 0 && errno != ENOENT) {
-                restored = fail_errno(errno, "database {}", old);
-                break;
-            }
-        }
+        // What was set aside before goes, its log first. The log of this one follows it.
+        for (const char* part : {"-wal", "-shm", ""}) ::unlink((path + ".replaced" + part).c_str());
+        restored = set_aside(path, {""});
     }
     if (restored) restored = put_in_place(partial, path);
     if (!restored) remove_database(partial);

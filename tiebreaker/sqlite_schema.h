@@ -16,6 +16,8 @@ extern const char* const kPragmas;
 Result<> make_database(const std::string& path, wire::StoreIdentity identity);
 // Its structure, its version and its identity.
 Result<wire::StoreIdentity> check_database(Database& database);
+// From an older format to the present one.
+Result<> upgrade_database(Database& database);
 // That the file is the one it was made as, not a copy that was put back.
 Result<> check_file_is_original(Database& database);
 Result<Verification> verify_database(Database& database);

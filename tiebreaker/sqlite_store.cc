@@ -53,7 +53,11 @@ wire::StoreIdentity random_identity() {
 }
 
 SqliteStore::SqliteStore(Database database, boost::asio::io_context* core, Registry& registry)
-    : database_(std::move(database)), metrics_(registry), queue_(core) {}
+    : database_(std::move(database)),
+      metrics_(registry),
+      lines_taken_out_(registry.counter("antipode_tiebreaker_history_lines_taken_out_total",
+                                        "Lines of history beyond what is kept of a pair")),
+      queue_(core) {}
 
 SqliteStore::~SqliteStore() {
     stop();
@@ -79,8 +83,9 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& path, 
     store->lock_ = std::move(lock);
     if (use != Use::read) FT_TRY_VOID(store->database_.run(kPragmas));
     FT_TRY(store->identity_, check_database(store->database_));
-    if (use != Use::read) FT_TRY_VOID(check_file_is_original(store->database_));
     if (use != Use::read) {
+        FT_TRY_VOID(check_file_is_original(store->database_));
+        FT_TRY_VOID(upgrade_database(store->database_));
         // What a process before us wrote and could not flush is written and flushed again: an fsync
         // that failed once may leave pages that are read back but are not on the disk.
         FT_TRY_VOID(store->database_.run("PRAGMA wal_checkpoint(TRUNCATE)"));
@@ -122,6 +127,9 @@ Result<std::vector<Stored>> SqliteStore::load() {
         out.push_back(std::move(*stored));
     }
     FT_TRY(last_line_, last_history_line(database_));
+    if (!lock_) return out;  // only reads
+    FT_TRY_VOID(history_limit_.prepare(database_));
+    FT_TRY_VOID(history_limit_.load(database_));
     return out;
 }
 
@@ -162,6 +170,7 @@ std::vector<CommitResult> SqliteStore::write(const Batch& batch) {
             return std::move(*results);
         }
         const CommitResult failed = failure_of(results.error());
+        history_limit_.rolled_back();
         doubtful_ = failed.kind == CommitResult::Kind::doubtful;
         if (sqlite3_get_autocommit(database_.handle()) == 0) {
             if (!statements_->rollback.run()) doubtful_ = true;
@@ -189,8 +198,10 @@ Result<std::vector<CommitResult>> SqliteStore::write_in_transaction(const Batch&
         results.push_back(std::move(result));
     }
     if (!begun) return results;
+    FT_TRY_VOID(history_limit_.prune(statements_->append, end));
     FT_TRY_VOID(statements_->commit.run());
     last_line_ = std::move(end);
+    lines_taken_out_.add(history_limit_.committed());
     metrics_.batches.add();
     metrics_.records.add(written);
     return results;
@@ -213,7 +224,10 @@ Result<CommitResult> SqliteStore::write_one(const Commit& commit, HistoryEnd& en
         FT_TRY_VOID(put.run());
         current = Stored{*commit.record, version};
     }
-    if (commit.history) FT_TRY_VOID(append_history_line(statements_->append, *commit.history, end));
+    if (commit.history) {
+        FT_TRY_VOID(append_history_line(statements_->append, *commit.history, end));
+        history_limit_.added(*commit.history, end.sequence);
+    }
     return CommitResult{CommitResult::Kind::committed, std::move(current), {}};
 }
 

@@ -10,7 +10,8 @@
 // file keeps a second daemon out.
 //
 // History lines are chained: each carries the SHA-256 of itself and of the line before it, and
-// triggers forbid changing them. verify() follows the chain.
+// triggers forbid changing them. verify() follows the chain. Of each pair so many lines are kept
+// (history_limit.h).
 //
 // Threads: see store.h. INVARIANTS: a batch is one transaction, all or nothing; after an I/O error
 // of a COMMIT every later commit is doubtful too.
@@ -22,6 +23,7 @@
 #include "common/base/metrics.h"
 #include "common/base/unique_fd.h"
 #include "tiebreaker/commit_queue.h"
+#include "tiebreaker/history_limit.h"
 #include "tiebreaker/history_line.h"
 #include "tiebreaker/sqlite.h"
 #include "tiebreaker/store.h"
@@ -58,6 +60,8 @@ class SqliteStore final : public Store {
     // The file does not grow beyond so many pages; what needs more fails as on a full disk. 0:
     // beyond what it has. Before start().
     void set_pages_max(size_t pages_max);
+    // Before start().
+    void set_history_limits(const HistoryLimits& limits) { history_limit_.set_limits(limits); }
 
   private:
     using Batch = CommitQueue::Batch;
@@ -75,8 +79,10 @@ class SqliteStore final : public Store {
     wire::StoreIdentity identity_;
     std::unique_ptr<Statements> statements_;  // of the store thread, once it runs
     HistoryEnd last_line_;                    // durable
+    HistoryLimit history_limit_;              // of the store thread, once it runs
     bool doubtful_ = false;
     CommitMetrics metrics_;
+    Counter& lines_taken_out_;
     CommitQueue queue_;  // last: its thread uses the rest
 };
 

@@ -11,7 +11,7 @@
 // by the admin command; commit() is called on the core thread, never blocks, and `done` comes on
 // the core thread's io_context. INVARIANTS
 //   - A pair's version rises with each write and is never 0 for a pair that has a record.
-//   - History is only ever added to.
+//   - History is only ever added to; SQLite's keeps so many lines of each pair (history_limit.h).
 //   - After `doubtful` nobody can say what is on the disk: the process must end and read it again.
 #pragma once
 
@@ -72,6 +72,7 @@ struct Commit {
 struct Verification {
     uint64_t pairs = 0;
     uint64_t history_lines = 0;
+    uint64_t lines_taken_out = 0;       // by the limit (history_limit.h)
     std::vector<std::string> findings;  // empty: all is well
 };
 

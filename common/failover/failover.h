@@ -211,7 +211,9 @@ class Failover {
 
     // failover_command.cc
     void on_command(Event event, const Command& command);
+    Epoch next_forced(Epoch highest) const;
     void on_force(const Command& command);
+    void on_enrol_again(const Command& command);
     void on_switch_over();
     void refuse(CommandKind kind, std::string reason);
 

@@ -36,19 +36,15 @@ void Failover::on_command(Event event, const Command& command) {
             reclaim_wanted_ = true;
             return;
         case Event::enrol_again:
-            if (command.confirmation != config_.pair.view()) {
-                return refuse(command.kind, "the confirmation is not the pair's name");
-            }
-            if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
-            if (tiebreaker_store_ == durable_.store && !record_absent_ && !record_behind_) {
-                return refuse(command.kind, "the tiebreaker's store knows this pair");
-            }
-            enrol_wanted_ = true;
-            next_ask_ = now_;
-            return;
+            return on_enrol_again(command);
         default:
             FT_CHECK(false, "{} is not a command", to_string(event));
     }
+}
+
+Epoch Failover::next_forced(Epoch highest) const {
+    return wire::forced_epoch(highest, wire::sorted_sites(config_.site, config_.peer_site),
+                              config_.site);
 }
 
 void Failover::on_force(const Command& command) {
@@ -70,10 +66,9 @@ void Failover::on_force(const Command& command) {
     if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {
         return refuse(command.kind, "this site's copy may lack acknowledged writes");
     }
-    const auto sites = wire::sorted_sites(config_.site, config_.peer_site);
     Epoch highest = std::max(epoch_, known_epoch_);
     if (record_) highest = std::max(highest, record_->epoch);
-    const Epoch forced = wire::forced_epoch(highest, sites, config_.site);
+    const Epoch forced = next_forced(highest);
     if (runs) {
         // The peer was forced and has stopped since; ours goes on, above it. It will have to
         // rejoin.
@@ -86,6 +81,19 @@ void Failover::on_force(const Command& command) {
         return;
     }
     go_live(forced, Target::forced, "an operator's force");
+}
+
+void Failover::on_enrol_again(const Command& command) {
+    if (command.confirmation != config_.pair.view()) {
+        return refuse(command.kind, "the confirmation is not the pair's name");
+    }
+    if (!tiebreaker_up_) return refuse(command.kind, "the tiebreaker cannot be reached");
+    const bool forgotten = record_ && record_->mode == wire::PairMode::none;
+    if (tiebreaker_store_ == durable_.store && !record_absent_ && !record_behind_ && !forgotten) {
+        return refuse(command.kind, "the tiebreaker's store knows this pair");
+    }
+    enrol_wanted_ = true;
+    next_ask_ = now_;
 }
 
 void Failover::on_switch_over() {

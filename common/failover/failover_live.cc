@@ -184,7 +184,9 @@ void Failover::on_disk_flushed() {
 // epoch was not won by a grant that follows from ours.
 bool Failover::diverges_at(Epoch epoch) const {
     constexpr unsigned kQuarterBits = 30;  // see wire::forced_epoch
-    const bool forced = (epoch.value() >> kQuarterBits) != (epoch_.value() >> kQuarterBits);
+    // No grant follows from a force that nobody has confirmed.
+    const bool forced = (epoch.value() >> kQuarterBits) != (epoch_.value() >> kQuarterBits) ||
+                        state_ == State::forced;
     return durable_.role == DurableRole::solo && epoch > epoch_ && forced;
 }
 

@@ -51,7 +51,7 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     }
     if (event == Event::record_refused) return on_refused(answer);
     const Record& record = answer.record;
-    clear(AlarmCode::tiebreaker_refused);
+    if (record.mode != PairMode::none) clear(AlarmCode::tiebreaker_refused);
     record_ = record;
     record_fresh_ = true;
     record_absent_ = record_behind_ = false;
@@ -85,6 +85,9 @@ void Failover::on_granted(const Record& record) {
                     "this site holds the pair, but its copy is incomplete: force it or repair it");
                 return;
             }
+            // Whom a store's record names is enrolled with it. Only a force brings a site here that
+            // had no store; what it says as a witness from now on is as of this epoch, and true.
+            if (durable_.store == StoreIdentity(0)) durable_.store = record.store;
             return go_live(record.epoch, Target::solo, "the tiebreaker gave us the pair");
         case State::rejoining:
             return leave_rejoining("the tiebreaker gave us the pair");
@@ -218,6 +221,17 @@ void Failover::on_same(const wire::Answer& answer) {
     if (state_ == State::forced && holds) {
         return enter(State::solo, "the tiebreaker has confirmed the force");
     }
+    // Only an earlier process of this site can have been given the epoch of our force (the other
+    // site counts in another quarter): by a force or an enrolment of which it never heard, or it
+    // would be durable here. It is dead. The same force goes on in an epoch that can be reported.
+    if (state_ == State::forced && record.mode != PairMode::none && !wire::is_member(record, me_)) {
+        return go_live(next_forced(epoch_), Target::forced,
+                       "the force's epoch is that of an earlier process");
+    }
+    if (record.mode == PairMode::none && wire::runs_vm(state_)) {
+        raise(AlarmCode::tiebreaker_refused,
+              "the tiebreaker's administrator has forgotten this pair: enrol it again");
+    }
     const bool seeder_dead = state_ == State::rejoining && peer_ && peer_->from != partner_;
     if (seeder_dead && !wire::is_member(record, me_)) leave_rejoining("the seeder was restarted");
 }
@@ -316,6 +330,11 @@ bool Failover::newest_here() const {
 void Failover::consider_reclaim() {
     const Record& record = *record_;
     if (record.mode == PairMode::none || wire::is_member(record, me_)) return;
+    if (tiebreaker_usable() && durable_.store == StoreIdentity(0) &&
+        durable_.live_epoch > Epoch(0)) {
+        raise(AlarmCode::operator_needed,
+              "this site was never enrolled with the tiebreaker: it takes over by a force alone");
+    }
     if (!tiebreaker_usable() || durable_.store != record.store) return;
     const bool allowed = config_.reclaim == Policy::automatic || reclaim_wanted_;
     const bool ours = record.mode == PairMode::solo && record.holder.site == me_.site;
@@ -405,6 +424,8 @@ Request Failover::request(RequestKind kind) const {
             break;
         case RequestKind::force:
             request.epoch = forcing_;
+            // Never enrolled, it has no store to be loyal to; an operator's word names this one.
+            if (durable_.store == StoreIdentity(0)) request.store = tiebreaker_store_;
             break;
         case RequestKind::query:
         case RequestKind::acquire:

@@ -314,7 +314,8 @@ constexpr Row kRows[] = {
     {E::record_refused, kStopped, kIgnored, {}, "this process has ended its part"},
     {E::record_same, {S::asking_primary}, kHandled, {S::paired_primary}, {}},
     {E::record_same, {S::asking_backup}, kHandled, {S::paired_backup}, {}},
-    {E::record_same, {S::forced}, kHandled, {S::solo}, {}},
+    // Going live: the force's epoch is that of an earlier process; it goes on above it.
+    {E::record_same, {S::forced}, kHandled, {S::solo, S::going_live}, {}},
     {E::record_same, {S::rejoining}, kHandled, {S::halting}, {}},
     {E::record_same,
      kAll.without({S::asking_primary, S::asking_backup, S::forced, S::rejoining, S::stopped}),

@@ -39,7 +39,9 @@ class Simulation {
     SimulationResult run_script(const std::function<void()>& script);
     World& world() { return world_; }
     Site& site(size_t index) { return *sites_[index]; }
-    const Checker& checker() const { return checker_; }
+    Tiebreaker& tiebreaker() { return tiebreaker_; }
+    Network& network() { return network_; }
+    Checker& checker() { return checker_; }
 
   private:
     void wire_up();

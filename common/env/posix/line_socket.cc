@@ -22,13 +22,20 @@ using Local = asio::local::stream_protocol;
 constexpr std::chrono::seconds kLineLimit(5);
 // An asker waits longer than it is served, so that it sees the end of an answer.
 constexpr std::chrono::seconds kGrace(1);
+// After a connection that could not be accepted: out of descriptors, and it would fail again at
+// once.
+constexpr std::chrono::milliseconds kAcceptPause(100);
 
 }  // namespace
 
 class LineSocket::Impl : public std::enable_shared_from_this<LineSocket::Impl> {
   public:
     Impl(asio::io_context& context, const LineSocketKind& kind, std::string path, Handler handler)
-        : kind_(kind), path_(std::move(path)), acceptor_(context), handler_(std::move(handler)) {}
+        : kind_(kind),
+          path_(std::move(path)),
+          acceptor_(context),
+          pause_(context),
+          handler_(std::move(handler)) {}
 
     Result<> open() {
         FT_TRY(UniqueFd fd, bind_unix(path_, kind_.name, kind_.mode));
@@ -42,13 +49,21 @@ class LineSocket::Impl : public std::enable_shared_from_this<LineSocket::Impl> {
         acceptor_.async_accept(
             [self = shared_from_this()](const error_code& error, Local::socket socket) {
                 if (!self->acceptor_.is_open()) return;
-                if (!error && self->connections_ < self->kind_.connections_max) {
+                if (error) return self->accept_later();
+                if (self->connections_ < self->kind_.connections_max) {
                     self->serve(std::move(socket));
                 }
                 self->accept();
             });
     }
+    void accept_later() {
+        pause_.expires_after(kAcceptPause);
+        pause_.async_wait([self = shared_from_this()](const error_code& ended) {
+            if (!ended && self->acceptor_.is_open()) self->accept();
+        });
+    }
     void stop() {
+        pause_.cancel();
         if (!acceptor_.is_open()) return;
         error_code ignored;
         acceptor_.close(ignored);
@@ -72,6 +87,7 @@ class LineSocket::Impl : public std::enable_shared_from_this<LineSocket::Impl> {
     const LineSocketKind kind_;
     const std::string path_;
     Local::acceptor acceptor_;
+    asio::steady_timer pause_;
     const Handler handler_;
     std::atomic<size_t> connections_ = 0;  // an answer's last copy may end in any thread
 };

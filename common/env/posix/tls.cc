@@ -116,8 +116,30 @@ Result<CrlPointer> read_crl(const std::string& path) {
     return crl;
 }
 
-Result<> load_crl(SSL_CTX* context, const std::string& path) {
+// A list that cannot hold lets nobody in any more, so it is not taken in the place of one that
+// does.
+Result<> check_crl(X509_CRL* crl, X509* ca, const std::string& path) {
+    const KeyPointer authority_key(X509_get_pubkey(ca));
+    const bool theirs = authority_key &&
+                        X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_subject_name(ca)) == 0 &&
+                        X509_CRL_verify(crl, authority_key.get()) == 1;
+    ERR_clear_error();
+    if (!theirs) return fail(Errc::denied, "CRL {}: was not made by the authority in use", path);
+    const ASN1_TIME* from = X509_CRL_get0_lastUpdate(crl);
+    if (X509_cmp_current_time(from) > 0) {
+        return fail(Errc::denied, "CRL {}: is not valid before {}; is the clock right?", path,
+                    date_of(from));
+    }
+    const ASN1_TIME* until = X509_CRL_get0_nextUpdate(crl);
+    if (until != nullptr && X509_cmp_current_time(until) < 0) {
+        return fail(Errc::denied, "CRL {}: expired on {}", path, date_of(until));
+    }
+    return {};
+}
+
+Result<> load_crl(SSL_CTX* context, const std::string& path, X509* ca) {
     FT_TRY(const CrlPointer crl, read_crl(path));
+    FT_TRY_VOID(check_crl(crl.get(), ca, path));
     X509_STORE* store = SSL_CTX_get_cert_store(context);
     if (X509_STORE_add_crl(store, crl.get()) != 1) {
         return fail(Errc::invalid_argument, "CRL {}: {}", path, take_tls_errors());
@@ -305,7 +327,7 @@ Result<std::shared_ptr<boost::asio::ssl::context>> make_mutual_tls(TlsRole role,
         SSL_CTX_add_client_CA(native, material.ca.get()) != 1) {
         return fail(Errc::invalid_argument, "CA {}: {}", files.ca, take_tls_errors());
     }
-    if (!files.crl.empty()) FT_TRY_VOID(load_crl(native, files.crl));
+    if (!files.crl.empty()) FT_TRY_VOID(load_crl(native, files.crl, material.ca.get()));
     if (SSL_CTX_use_certificate(native, material.certificate.get()) != 1 ||
         SSL_CTX_use_PrivateKey(native, material.key.get()) != 1) {
         return fail(Errc::invalid_argument, "certificate {}: {}", files.certificate,

@@ -107,6 +107,9 @@ Result<std::unique_ptr<TlsStream>> TlsStream::create(
     BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(descriptor)));
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
+    // A read returns after each record that brings no data. Otherwise it goes on as long as there
+    // are more, and a peer that sends key updates without end keeps it there.
+    SSL_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
     if (role == TlsRole::client) {
         SSL_set_connect_state(ssl);
         if (!host.empty()) FT_TRY_VOID(expect_host(ssl, host));
@@ -193,6 +196,8 @@ void TlsStream::wait(Needs needs, WaitHandler handler) {
 void TlsStream::expect_bulk() {
     constexpr size_t kBulkBufferBytes = size_t{256} << 10;
     SSL_set_read_ahead(ssl_.get(), 1);
+    // What was read ahead does not make the socket readable.
+    SSL_set_mode(ssl_.get(), SSL_MODE_AUTO_RETRY);
     SSL_set_default_read_buffer_len(ssl_.get(), kBulkBufferBytes);
 }
 

@@ -91,6 +91,7 @@ class EtcdSystem : public ::testing::Test {
         config.etcd = cluster.settings(directory_ / "etcd.mark");
         config.server.session.requests_per_second = 1e6;
         config.server.session.requests_burst = 1e6;
+        config.service.changes_per_second = config.service.changes_burst = 1e6;
         return config;
     }
     std::string start_error(const EtcdCluster& cluster) {

@@ -7,6 +7,7 @@
 #include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <thread>
 
@@ -130,6 +131,31 @@ TEST_F(LineSocketTest, TheFileIsItsOwnAlone) {
     const auto gone = LineSocket::ask(kKind, path_, "echo");
     ASSERT_FALSE(gone);
     EXPECT_EQ(gone.error().code, Errc::not_found);
+}
+
+// What cannot be accepted stays readable: to try again at once is to do nothing else.
+TEST_F(LineSocketTest, WithoutDescriptorsItWaits) {
+    auto started =
+        LineSocket::start(context_, kKind, path_,
+                          [](const std::string& line, const auto& reply) { reply(line + "!"); });
+    ASSERT_TRUE(started);
+    const auto client = connect_unix(path_, "test");
+    ASSERT_TRUE(client);
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const int next = ::dup(client->get());
+    ::close(next);
+    const rlimit none{static_cast<rlim_t>(next), before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    const size_t turns = context_.run_for(std::chrono::milliseconds(500));
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_LT(turns, 100u);
+    ASSERT_EQ(::send(client->get(), "one\n", 4, 0), 4);
+    context_.run_for(std::chrono::milliseconds(500));
+    std::array<char, 16> bytes{};
+    EXPECT_EQ(::recv(client->get(), bytes.data(), bytes.size(), MSG_DONTWAIT), 4);
+    started->reset();
+    context_.run_for(std::chrono::milliseconds(100));
 }
 
 TEST_F(LineSocketTest, AStaleFileIsReplacedAndAnotherKindRefused) {

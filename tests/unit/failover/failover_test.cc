@@ -391,6 +391,28 @@ TEST(Store, EnrollingAgainLeadsOutOfAStoreThatHasLostDecisions) {
 
 // ---- Operators ----
 
+// `admin forget` of a pair that runs: nothing is granted any more, and somebody has to be told.
+TEST(Store, AForgottenPairIsEnrolledAgain) {
+    Core a(site_a(), site_b());
+    a.to_paired_primary();
+    wire::Record forgotten = a.solo(1, Member{});
+    forgotten.mode = wire::PairMode::none;
+    a.answer(forgotten);
+    EXPECT_EQ(a.state(), State::paired_primary);
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::tiebreaker_refused), 1u);
+    a.clear();
+    a.answer(forgotten);
+    EXPECT_EQ(a.last<Alarm>(), nullptr) << "it is said once";
+    a.step(Command{CommandKind::enrol_again, "web1"});
+    EXPECT_EQ(a.last<CommandRefused>(), nullptr);
+    ASSERT_NE(a.asked(RequestKind::create), nullptr);
+    EXPECT_EQ(a.asked(RequestKind::create)->epoch, Epoch(1));
+    a.answer(a.paired(uint64_t{1} << 33, site_a(), site_b()), AnswerKind::paired);
+    EXPECT_EQ(a.state(), State::paired_primary);
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::tiebreaker_refused), 0u);
+    EXPECT_NE(a.said(wire::PeerMessageKind::begin), nullptr);
+}
+
 TEST(Force, AFrozenPrimaryIsForced) {
     Core a(site_a(), site_b());
     a.to_paired_primary();
@@ -483,6 +505,81 @@ TEST(Force, WithoutTheTiebreakerItIsToldLater) {
     EXPECT_EQ(b.asked(RequestKind::report_force)->epoch, b.core.epoch());
     b.answer(b.solo(b.core.epoch().value(), site_b()), AnswerKind::granted);
     EXPECT_EQ(b.state(), State::solo);
+}
+
+// The tiebreaker gave this very epoch to an earlier process of the site, which died before it
+// heard.
+TEST(Force, InAnEpochThatADeadProcessHasGoesOnInTheNextBlock) {
+    for (const bool with_partner : {false, true}) {
+        Core b(site_b(), site_a());
+        b.to_paired_backup();
+        b.step(TiebreakerDown{});
+        b.step(PeerSuspected{});
+        b.step(SessionDown{});
+        b.step(Command{CommandKind::force, "web1"});
+        b.step(LogDrained{LogIndex(0)});
+        ASSERT_EQ(b.state(), State::forced);
+        const Epoch first = b.core.epoch();
+        b.step(TiebreakerUp{kStore});
+        b.clear();
+        const Member dead = site_b(9);
+        b.answer(
+            with_partner ? b.paired(first.value(), dead, site_a()) : b.solo(first.value(), dead),
+            AnswerKind::denied);
+        ASSERT_EQ(b.state(), State::forced);
+        const Epoch next = b.core.epoch();
+        EXPECT_EQ(next, wire::forced_epoch(first, {kSiteA, kSiteB}, kSiteB));
+        EXPECT_EQ(b.core.durable().live_epoch, next);
+        ASSERT_NE(b.asked(RequestKind::report_force), nullptr);
+        EXPECT_EQ(b.asked(RequestKind::report_force)->epoch, next);
+        b.answer(b.solo(next.value(), site_b()), AnswerKind::granted);
+        EXPECT_EQ(b.state(), State::solo);
+    }
+}
+
+// What the tiebreaker's administrator has forgotten is not brought back by a site's own doing.
+TEST(Force, InTheEpochOfAForgottenRecordStands) {
+    Core b(site_b(), site_a());
+    b.to_paired_backup();
+    b.step(TiebreakerDown{});
+    b.step(PeerSuspected{});
+    b.step(SessionDown{});
+    b.step(Command{CommandKind::force, "web1"});
+    b.step(LogDrained{LogIndex(0)});
+    const Epoch forced = b.core.epoch();
+    b.step(TiebreakerUp{kStore});
+    wire::Record forgotten = b.solo(forced.value(), Member{});
+    forgotten.mode = wire::PairMode::none;
+    b.answer(forgotten, AnswerKind::denied);
+    EXPECT_EQ(b.state(), State::forced);
+    EXPECT_EQ(b.core.epoch(), forced);
+}
+
+// A site that was forced before its first start had ended has no store. It follows the record that
+// it finds; a force goes to the store that answers, and to win by it is to be enrolled there.
+TEST(Force, WithoutAStoreGoesToTheOneThatAnswersAndPinsIt) {
+    Core a(site_a(2), site_b());
+    Durable stored;
+    stored.epoch = stored.live_epoch = Epoch(5);
+    stored.role = DurableRole::solo;
+    stored.disk = wire::DiskCopy::complete;
+    a.start(stored);
+    a.step(SessionDown{});
+    a.step(PeerSuspected{});
+    a.answer(a.solo(9, site_a(1)));
+    ASSERT_EQ(a.core.epoch(), Epoch(9));
+    EXPECT_EQ(a.asked(RequestKind::reclaim), nullptr) << "it may be a replaced site";
+    EXPECT_EQ(a.core.alarms().count(AlarmCode::operator_needed), 1u);
+    EXPECT_EQ(a.core.durable().store, wire::StoreIdentity(0)) << "to follow is not to be enrolled";
+    a.clear();
+    a.step(Command{CommandKind::force, "web1"});
+    ASSERT_NE(a.asked(RequestKind::force), nullptr);
+    EXPECT_EQ(a.asked(RequestKind::force)->store, kStore);
+    const Epoch forced = a.asked(RequestKind::force)->epoch;
+    a.answer(a.solo(forced.value(), site_a(2)), AnswerKind::granted);
+    EXPECT_EQ(a.state(), State::solo);
+    EXPECT_EQ(a.last<Persist>()->state.store, kStore);
+    EXPECT_EQ(a.last<Persist>()->state.live_epoch, forced);
 }
 
 TEST(Force, TheOverruledSiteDoesNotRejoinByItself) {

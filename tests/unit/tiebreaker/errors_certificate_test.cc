@@ -154,6 +154,29 @@ TEST_F(CertificateErrors, ABrokenCrlLeavesTheOldOneInUse) {
     EXPECT_NE(revoked.error().find("revoked"), std::string::npos) << revoked.error();
 }
 
+// A list of another authority, or one that is out of date, would let nobody in.
+TEST_F(CertificateErrors, ACrlThatCannotHoldLeavesTheOldOneInUse) {
+    const std::string serial = certificates_.site("site-b");
+    ASSERT_TRUE(certificates_.authority().revoke(serial, "unspecified"));
+    daemon_->on_core([](Daemon& d) { d.reload(); });
+    const TempDirectory elsewhere;
+    Certificates other(elsewhere);
+    const auto theirs = read_file(other.authority().crl_path(), 1 << 20);
+    ASSERT_TRUE(theirs.has_value());
+    ASSERT_TRUE(write_file(certificates_.authority().crl_path(), *theirs, 0644, Existing::replace));
+    env::TlsFiles files = certificates_.files("site-a");
+    const auto refused = env::make_mutual_tls(env::TlsRole::client, files);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_NE(refused.error().context.find("was not made by the authority"), std::string::npos)
+        << refused.error().context;
+    daemon_->on_core([](Daemon& d) { d.reload(); });
+    expect_welcome("site-a");
+    const auto context = raw_context(certificates_.files("site-b"));
+    RawClient revoked(daemon_->port(), context.get());
+    EXPECT_TRUE(revoked.hung_up());
+    EXPECT_NE(revoked.error().find("revoked"), std::string::npos) << revoked.error();
+}
+
 TEST_F(CertificateErrors, Plaintext) {
     RawClient client(daemon_->port(), nullptr);
     client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -1,5 +1,6 @@
 // Clients that are let in and then break a rule: each gets one error that names it, and is cut;
 // none of them costs another client anything.
+#include <atomic>
 #include <cstring>
 #include <sys/socket.h>
 #include <xxhash.h>
@@ -51,6 +52,42 @@ class SessionErrors : public ::testing::Test {
     SslContextPointer context_;
     std::optional<RawClient> client_;
 };
+
+// Who has one address of a /64 has as many as he likes: they are one origin. Mapped ones are IPv4.
+TEST(HandshakeOrigin, IsWhatOneOwnerHas) {
+    const auto origin = [](const char* address) {
+        return handshake_origin(boost::asio::ip::make_address(address));
+    };
+    EXPECT_EQ(origin("2001:db8:1:2::1"), origin("2001:db8:1:2:ffff:1:2:3"));
+    EXPECT_NE(origin("2001:db8:1:2::1"), origin("2001:db8:1:3::1"));
+    EXPECT_EQ(origin("::ffff:203.0.113.7"), origin("203.0.113.7"));
+    EXPECT_NE(origin("203.0.113.7"), origin("203.0.113.8"));
+    EXPECT_EQ(handshake_origin({}), "0.0.0.0");
+}
+
+// TLS takes them without telling us: whoever sends nothing else must keep nobody waiting.
+TEST_F(SessionErrors, KeyUpdatesWithoutEnd) {
+    start();
+    client_->hello("site-a");
+    std::atomic<bool> cut{false};
+    std::thread flood([&] {
+        while (client_->update_keys(100)) {
+        }
+        cut = true;
+    });
+    const Instant begin = MonotonicClock::now();
+    std::chrono::duration<double> longest{};
+    while (!cut && MonotonicClock::now() - begin < std::chrono::seconds(20)) {
+        const Instant one = MonotonicClock::now();
+        others_are_served();
+        longest = std::max<std::chrono::duration<double>>(longest, MonotonicClock::now() - one);
+    }
+    EXPECT_TRUE(cut) << "it may go on for ever";
+    if (!cut) ::shutdown(client_->descriptor(), SHUT_RDWR);
+    flood.join();
+    EXPECT_LT(longest.count(), 5.0);
+    others_are_served();
+}
 
 TEST_F(SessionErrors, Garbage) {
     start();

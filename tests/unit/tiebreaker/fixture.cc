@@ -117,6 +117,14 @@ SslContextPointer raw_context(const env::TlsFiles& files, int version_max) {
     return context;
 }
 
+bool RawClient::update_keys(int times) {
+    for (int i = 0; i < times; ++i) {
+        if (SSL_key_update(ssl_, SSL_KEY_UPDATE_NOT_REQUESTED) != 1) return false;
+        if (SSL_do_handshake(ssl_) != 1) return false;
+    }
+    return true;
+}
+
 void RawClient::connect(uint16_t port) {
     std::signal(SIGPIPE, SIG_IGN);
     descriptor_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -121,6 +121,8 @@ class RawClient {
     void hello(const char* site);
     wire::Answer ask(wire::Request request);
     bool hung_up() { return !receive().has_value(); }
+    // TLS's own message for new keys, so many times; false: the server has cut us.
+    bool update_keys(int times);
     const std::string& error() const { return error_; }
     wire::StoreIdentity store() const { return store_; }
     int descriptor() const { return descriptor_; }

@@ -16,6 +16,10 @@ struct Disk {
     std::mutex mutex;
     std::map<std::string, std::string> synced;  // by path
     size_t syncs = 0;
+    size_t fail_in = 0;  // 0: never
+    int fail_code = SQLITE_OK;
+    PowerLossVfs::Failure failure = PowerLossVfs::Failure::once;
+    bool failed = false;
 };
 Disk* g_disk = nullptr;
 sqlite3_vfs g_vfs;
@@ -40,6 +44,19 @@ std::string content_of(sqlite3_file* file) {
     return content;
 }
 
+// What a write is to fail with, if it is.
+int failure() {
+    const std::lock_guard lock(g_disk->mutex);
+    if (g_disk->fail_in == 0) return SQLITE_OK;
+    if (g_disk->fail_in > 1) {
+        --g_disk->fail_in;
+        return SQLITE_OK;
+    }
+    if (g_disk->failure == PowerLossVfs::Failure::once) g_disk->fail_in = 0;
+    g_disk->failed = true;
+    return g_disk->fail_code;
+}
+
 int close_file(sqlite3_file* file) {
     const int result = real(file)->pMethods->xClose(real(file));
     delete reinterpret_cast<File*>(file)->path;
@@ -49,12 +66,15 @@ int read_file_part(sqlite3_file* file, void* into, int bytes, sqlite3_int64 at) 
     return real(file)->pMethods->xRead(real(file), into, bytes, at);
 }
 int write_file_part(sqlite3_file* file, const void* from, int bytes, sqlite3_int64 at) {
+    if (const int code = failure(); code != SQLITE_OK) return code;
     return real(file)->pMethods->xWrite(real(file), from, bytes, at);
 }
 int truncate(sqlite3_file* file, sqlite3_int64 bytes) {
+    if (const int code = failure(); code != SQLITE_OK) return code;
     return real(file)->pMethods->xTruncate(real(file), bytes);
 }
 int sync(sqlite3_file* file, int flags) {
+    if (const int code = failure(); code != SQLITE_OK) return code;
     const int result = real(file)->pMethods->xSync(real(file), flags);
     if (result != SQLITE_OK) return result;
     std::string content = content_of(file);
@@ -145,6 +165,19 @@ void PowerLossVfs::survivors(const std::string& from, const std::string& to) con
         if (path.substr(0, slash) != from) continue;
         EXPECT_TRUE(write_file(to + path.substr(slash), content, 0600, Existing::replace));
     }
+}
+
+void PowerLossVfs::fail_at(size_t number, int code, Failure failure) {
+    const std::lock_guard lock(g_disk->mutex);
+    g_disk->fail_in = number;
+    g_disk->fail_code = code;
+    g_disk->failure = failure;
+    g_disk->failed = false;
+}
+
+bool PowerLossVfs::has_failed() const {
+    const std::lock_guard lock(g_disk->mutex);
+    return g_disk->failed;
 }
 
 size_t PowerLossVfs::sync_count() const {

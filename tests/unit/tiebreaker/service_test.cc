@@ -112,8 +112,18 @@ class ServiceTest : public ::testing::Test {
     FakeStore store_;
     Registry registry_;
     std::string fatal_;
-    Service service_{store_, ServiceLimits{3, 4, 2}, registry_,
-                     [this](const std::string& why) { fatal_ = why; }};
+    static ServiceLimits limits() {
+        ServiceLimits limits;
+        limits.pairs_max = 3;
+        limits.waiting_per_pair_max = 6;
+        limits.watches_per_client_max = 2;
+        limits.waiting_per_site_max = 4;
+        limits.watches_per_site_max = 2;
+        limits.changes_per_second = 0.001;  // none again while a test lasts
+        limits.changes_burst = 5;
+        return limits;
+    }
+    Service service_{store_, limits(), registry_, [this](const std::string& why) { fatal_ = why; }};
     std::shared_ptr<FakeClient> a_ = std::make_shared<FakeClient>("site-a");
     std::shared_ptr<FakeClient> b_ = std::make_shared<FakeClient>("site-b");
     uint64_t epoch_ = 0;
@@ -230,6 +240,140 @@ TEST_F(ServiceTest, LimitsHold) {
     EXPECT_EQ(service_.watch_count(), 2u);
     service_.leave(*a_);
     EXPECT_EQ(service_.watch_count(), 0u);
+}
+
+// A site that asks without end about its pair does not keep the pair's other site from asking.
+TEST_F(ServiceTest, OneSiteCannotKeepTheOtherOut) {
+    create();
+    for (uint64_t i = 0; i < 20; ++i) {
+        service_.request(a_, i + 1, request(RequestKind::query, "web1", 0, a1_));
+    }
+    EXPECT_EQ(a_->got_.size(), 16u) << "four wait, the others are told that it is busy";
+    service_.request(b_, 1, acquire(b1_, epoch_));
+    EXPECT_TRUE(b_->got_.empty());
+    store_.work();
+    ASSERT_EQ(b_->got_.size(), 1u);
+    EXPECT_EQ(b_->answer(0).kind, AnswerKind::granted);
+    // About a pair that nobody has, all who may ask share.
+    std::vector<std::shared_ptr<FakeClient>> strangers;
+    for (const char* site : {"site-c", "site-d", "site-e"}) {
+        strangers.push_back(std::make_shared<FakeClient>(site));
+        for (uint64_t i = 0; i < 4; ++i) {
+            service_.request(strangers.back(), i + 1,
+                             request(RequestKind::query, "none", 0, member(site, 1)));
+        }
+    }
+    EXPECT_EQ(strangers[0]->got_.size() + strangers[1]->got_.size() + strangers[2]->got_.size(),
+              6u);
+    store_.work();
+}
+
+// What a site has changed without end would fill the store that all pairs decide on.
+TEST_F(ServiceTest, APairThatASiteChangesTooOftenIsPutOffAndNotDecided) {
+    create();  // one change of site-a's five
+    for (uint64_t i = 0; i < 20; ++i) {
+        service_.request(a_, i + 2, acquire(a1_, epoch_ + std::min<uint64_t>(i, 4)));
+        store_.work();
+    }
+    EXPECT_EQ(store_.pairs_.at(Name::literal("web1")).record.epoch, Epoch(epoch_ + 4));
+    EXPECT_EQ(store_.history_.size(), 4u);
+    EXPECT_EQ(a_->answer(3).kind, AnswerKind::granted);
+    EXPECT_EQ(a_->error(4).code, Errc::busy);
+    EXPECT_NE(a_->error(4).text.find("too often"), std::string::npos);
+    // To ask what is decided already, and about another pair, is as before.
+    service_.request(a_, 50, acquire(a1_, epoch_ + 3));
+    service_.request(a_, 51, request(RequestKind::create, "web2", 0, a1_, b1_));
+    store_.work();
+    EXPECT_EQ(a_->answer(20).kind, AnswerKind::granted);
+    EXPECT_EQ(a_->answer(21).kind, AnswerKind::paired);
+    // The other site has a share of its own, and so has the administrator.
+    service_.request(
+        b_, 1, request(RequestKind::force, "web1", uint64_t{1} << 40, b1_, {}, store_.identity()));
+    store_.work();
+    EXPECT_EQ(b_->answer(0).kind, AnswerKind::granted);
+    service_.forget(Name::literal("web1"), [](const Result<wire::Answer>&) {});
+    store_.work();
+    EXPECT_EQ(store_.pairs_.at(Name::literal("web1")).record.mode, wire::PairMode::none);
+}
+
+TEST_F(ServiceTest, AnswersComeInTheOrderAskedAlsoWhenSomeArePutOff) {
+    create();
+    for (uint64_t i = 0; i < 3; ++i) {
+        service_.request(a_, i + 2, acquire(a1_, epoch_ + i));
+        store_.work();
+    }
+    a_->got_.clear();
+    // The fifth change and what would be a sixth and seventh, all waiting at once.
+    for (uint64_t i = 0; i < 3; ++i) service_.request(a_, i + 9, acquire(a1_, epoch_ + 3 + i));
+    store_.work();
+    ASSERT_EQ(a_->got_.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(a_->got_[i].first, i + 9);
+    EXPECT_EQ(a_->answer(0).kind, AnswerKind::granted);
+    EXPECT_EQ(a_->error(1).code, Errc::busy);
+}
+
+// Whatever process of the peer's site watches, and whether it says which: the site is not down.
+TEST_F(ServiceTest, AForceIsRefusedWhileAnyConnectionOfThePeersSiteWatches) {
+    create();
+    service_.watch(a_, 5, {Name::literal("web1"), Member{}});
+    a_->got_.clear();
+    const auto force =
+        request(RequestKind::force, "web1", uint64_t{1} << 40, b1_, {}, store_.identity());
+    service_.request(b_, 1, force);
+    store_.work();
+    EXPECT_EQ(b_->answer(0).reason, wire::RefusalReason::peer_connected);
+    service_.leave(*a_);
+    service_.request(b_, 2, force);
+    store_.work();
+    EXPECT_EQ(b_->answer(1).kind, AnswerKind::granted);
+}
+
+// Several requests that wait are put off one after the other, and the rest is served.
+TEST_F(ServiceTest, WhatIsPutOffMakesRoomForWhatWaits) {
+    create();
+    for (uint64_t i = 0; i < 4; ++i) {
+        service_.request(a_, i + 2, acquire(a1_, epoch_ + i));
+        store_.work();
+    }
+    a_->got_.clear();
+    service_.request(b_, 1, request(RequestKind::query, "web1", 0, b1_));
+    for (uint64_t i = 0; i < 3; ++i) service_.request(a_, i + 9, acquire(a1_, epoch_ + 4));
+    service_.request(b_, 2, request(RequestKind::query, "web1", 0, b1_));
+    store_.work();
+    ASSERT_EQ(a_->got_.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(a_->error(i).code, Errc::busy);
+    EXPECT_EQ(b_->got_.size(), 2u);
+}
+
+// Each change is told to all who watch: a site's many connections do not make that dear.
+TEST_F(ServiceTest, ASitesConnectionsThatWatchOnePairAreBounded) {
+    create();
+    std::vector<std::shared_ptr<FakeClient>> many;
+    for (int i = 0; i < 4; ++i) {
+        many.push_back(std::make_shared<FakeClient>("site-a"));
+        service_.watch(many.back(), 7, {Name::literal("web1"), a1_});
+        service_.watch(many.back(), 8, {Name::literal("web1"), a1_});  // the same again
+    }
+    EXPECT_EQ(service_.watch_count(), 2u);
+    EXPECT_EQ(many[3]->error(0).code, Errc::limit);
+    service_.watch(b_, 7, {Name::literal("web1"), b1_});
+    EXPECT_EQ(service_.watch_count(), 3u);
+    service_.leave(*many[0]);
+    service_.watch(many[3], 9, {Name::literal("web1"), a1_});
+    EXPECT_EQ(service_.watch_count(), 3u);
+}
+
+// Denials of ever other requests are listed for a while, then counted.
+TEST_F(ServiceTest, DecisionsThatChangeNothingAreNotListedWithoutEnd) {
+    create();
+    for (uint64_t i = 0; i < 300; ++i) {
+        service_.request(b_, i + 1,
+                         request(RequestKind::acquire, "web1", epoch_, member("site-b", 100 + i),
+                                 {}, store_.identity()));
+        store_.work();
+    }
+    EXPECT_EQ(b_->answer(299).kind, AnswerKind::denied);
+    EXPECT_LE(store_.history_.size(), 60u) << "one a second at the most";
 }
 
 TEST_F(ServiceTest, UnknownPairsCostNothing) {

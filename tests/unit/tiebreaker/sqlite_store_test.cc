@@ -234,6 +234,45 @@ TEST_F(SqliteStoreTest, ARestoredBackupHasANewIdentityAndAllRecords) {
     EXPECT_TRUE(std::filesystem::exists(path_ + ".replaced"));
 }
 
+// A database without the log beside it is an older one, and nothing tells it from the newest: so a
+// restore that is cut short must never part the two.
+TEST_F(SqliteStoreTest, ARestoreThatFailsLeavesTheDatabaseWithItsLog) {
+    const std::string backup = directory_ / "backup";
+    const std::string killed = directory_ / "killed";  // as kill -9 leaves it, its log beside it
+    {
+        auto store = open();
+        ASSERT_TRUE(store->load());
+        put(*store, "web1", 1, 0);
+        ASSERT_TRUE(store->backup(backup));
+        put(*store, "web1", 2, 1);
+        std::filesystem::copy_file(path_, killed);
+        std::filesystem::copy_file(path_ + "-wal", killed + "-wal");
+    }
+    std::filesystem::create_directories(killed + ".replaced/in-the-way");
+    EXPECT_FALSE(SqliteStore::restore(backup, killed).has_value());
+    auto store = SqliteStore::open(killed, SqliteStore::Use::read, &core_, registry_);
+    ASSERT_TRUE(store);
+    const auto records = (*store)->load();
+    ASSERT_TRUE(records && records->size() == 1) << "decisions were lost";
+    EXPECT_EQ(records->front().record.epoch, Epoch(2));
+}
+
+TEST_F(SqliteStoreTest, ALogOfAnotherDatabaseIsNotReadIntoANewOne) {
+    const std::string left = directory_ / "left";  // where a restore was killed: the log alone
+    {
+        auto store = open();
+        ASSERT_TRUE(store->load());
+        put(*store, "web1", 1, 0);
+        std::filesystem::copy_file(path_ + "-wal", left + "-wal");
+    }
+    path_ = left;
+    auto store = open();
+    EXPECT_TRUE(store->load()->empty());
+    EXPECT_EQ(put(*store, "web2", 1, 0).kind, CommitResult::Kind::committed);
+    EXPECT_TRUE(store->verify()->findings.empty());
+    EXPECT_TRUE(std::filesystem::exists(left + ".replaced-wal"));
+}
+
 TEST_F(SqliteStoreTest, ADamagedBackupIsNotRestored) {
     const std::string backup = directory_ / "backup";
     {
@@ -259,6 +298,7 @@ void commit_for_ever(const std::string& path, int pipe) {
     if (!store) ::_exit(3);
     std::map<std::string, uint64_t> versions;
     const auto all = (*store)->load();
+    (*store)->set_history_limits({20, 8});  // so that it dies while lines are taken out, too
     if (!all || !(*store)->start({})) ::_exit(4);
     for (const Stored& stored : *all)
         versions[std::string(stored.record.pair.view())] = stored.version;
@@ -333,6 +373,7 @@ TEST_F(SqliteStoreTest, EverythingAnsweredSurvivesPowerLoss) {
     const testing::PowerLossVfs power;
     auto store = open();
     ASSERT_TRUE(store->load());
+    store->set_history_limits({3, 2});
     const size_t syncs_before = power.sync_count();
     constexpr int kCommits = 60;
     for (int i = 0; i < kCommits; ++i) {
@@ -353,6 +394,226 @@ TEST_F(SqliteStoreTest, EverythingAnsweredSurvivesPowerLoss) {
         EXPECT_TRUE((*survived)->verify()->findings.empty());
     }
     EXPECT_GE(power.sync_count() - syncs_before, static_cast<size_t>(kCommits));
+}
+
+// ---- The limit of a pair's history ----
+
+class HistoryLimitTest : public SqliteStoreTest {
+  protected:
+    static constexpr HistoryLimits kLimits{16, 8};
+    std::unique_ptr<SqliteStore> opened() {
+        auto store = open();
+        EXPECT_TRUE(store->load());
+        store->set_history_limits(kLimits);
+        return store;
+    }
+    // A denial: a line that changes nothing.
+    CommitResult deny(SqliteStore& store, const std::string& pair, uint64_t version) {
+        Commit commit = commit_of(record_of(pair, version, store.identity()), version);
+        commit.record.reset();
+        commit.history->record.reset();
+        commit.history->kind = wire::AnswerKind::denied;
+        return store.commit_now(std::move(commit));
+    }
+    size_t lines_of(SqliteStore& store, const char* pair) {
+        return store.history(Name::literal(pair), 100000)->size();
+    }
+    void expect_sound(SqliteStore& store, uint64_t taken_out) {
+        const auto verified = store.verify();
+        ASSERT_TRUE(verified.has_value()) << verified.error().context;
+        for (const std::string& finding : verified->findings) ADD_FAILURE() << finding;
+        if (taken_out == 0) {
+            EXPECT_EQ(verified->lines_taken_out, 0u);
+        } else {
+            EXPECT_GE(verified->lines_taken_out, taken_out);
+        }
+    }
+};
+
+TEST_F(HistoryLimitTest, OnePairsChangesAreBoundedAndTheOthersLinesStay) {
+    auto store = opened();
+    ASSERT_EQ(put(*store, "quiet", 1, 0).kind, CommitResult::Kind::committed);
+    constexpr uint64_t kChanges = 500;
+    for (uint64_t i = 0; i < kChanges; ++i) {
+        ASSERT_EQ(put(*store, "noisy", i + 1, i).kind, CommitResult::Kind::committed);
+        if (i % 100 == 7) {
+            ASSERT_EQ(put(*store, "quiet", i, i / 100 + 1).kind, CommitResult::Kind::committed);
+        }
+        ASSERT_LE(lines_of(*store, "noisy"), 2 * (kLimits.changes_max + kLimits.others_max));
+    }
+    EXPECT_EQ(lines_of(*store, "quiet"), 6u);
+    expect_sound(*store, kChanges - 2 * kLimits.changes_max);
+    // The newest change is that of the record as it stands; what was taken out is said.
+    const auto lines = *store->history(Name::literal("noisy"), 100000);
+    uint64_t said = 0;
+    Epoch newest;
+    for (const Decided& line : lines) {
+        if (line.record) newest = line.record->epoch;
+        if (line.by == kTakenOutBy) said = line.unlisted;
+    }
+    EXPECT_EQ(newest, Epoch(kChanges));
+    EXPECT_EQ(said, store->verify()->lines_taken_out);
+    EXPECT_NE(registry_.prometheus_text().find("history_lines_taken_out_total"), std::string::npos);
+}
+
+TEST_F(HistoryLimitTest, DenialsDoNotPushOutChanges) {
+    auto store = opened();
+    for (uint64_t i = 0; i < 10; ++i) put(*store, "web1", i + 1, i);
+    for (int i = 0; i < 300; ++i) {
+        ASSERT_EQ(deny(*store, "web1", 10).kind, CommitResult::Kind::committed);
+    }
+    const auto lines = *store->history(Name::literal("web1"), 100000);
+    const auto changes = std::count_if(lines.begin(), lines.end(),
+                                       [](const Decided& line) { return line.record.has_value(); });
+    EXPECT_EQ(changes, 10);
+    EXPECT_LE(lines.size(), 10 + 2 * kLimits.others_max);
+    expect_sound(*store, 250);
+}
+
+TEST_F(HistoryLimitTest, ItGoesOnAfterARestartAndInACopy) {
+    for (int life = 0; life < 5; ++life) {
+        auto store = opened();
+        const auto version = static_cast<uint64_t>(life) * 60;
+        for (uint64_t i = 0; i < 60; ++i) {
+            ASSERT_EQ(put(*store, "web1", version + i + 1, version + i).kind,
+                      CommitResult::Kind::committed);
+        }
+        expect_sound(*store, life == 0 ? 30 : static_cast<uint64_t>(life) * 60);
+        EXPECT_LE(lines_of(*store, "web1"), 2 * (kLimits.changes_max + kLimits.others_max));
+    }
+    const std::string backup = directory_ / "backup";
+    ASSERT_TRUE(open()->backup(backup));
+    ASSERT_TRUE(SqliteStore::restore(backup, path_));
+    expect_sound(*opened(), 200);
+}
+
+// A run of missing lines that no line of history vouches for, or that hides one that is there.
+TEST_F(HistoryLimitTest, LinesThatSomebodyElseTookOutAreFound) {
+    {
+        auto store = opened();
+        for (uint64_t i = 0; i < 100; ++i) put(*store, "web1", i + 1, i);
+        put(*store, "web2", 1, 0);
+        expect_sound(*store, 50);
+    }
+    const std::vector<std::string> changes{
+        "INSERT INTO pruned SELECT max(sequence) - 1, max(sequence) - 1, "
+        "(SELECT chain FROM history WHERE sequence = (SELECT max(sequence) - 1 FROM history)) "
+        "FROM history; DELETE FROM history WHERE sequence = (SELECT max(sequence) - 1 FROM "
+        "history)",
+        "INSERT INTO pruned SELECT max(sequence), max(sequence), chain FROM history",
+        "DELETE FROM pruned",
+        "UPDATE pruned SET chain = zeroblob(32)",
+        "UPDATE pruned SET last = last + 1",
+    };
+    for (const std::string& change : changes) {
+        const std::string kept = directory_ / "kept.db";
+        std::filesystem::copy_file(path_, kept, std::filesystem::copy_options::overwrite_existing);
+        {
+            auto database = Database::open(kept, Database::Open::write);
+            ASSERT_TRUE(database);
+            const auto changed = database->run(change.c_str());
+            ASSERT_TRUE(changed.has_value()) << changed.error().context;
+        }
+        auto store = SqliteStore::open(kept, SqliteStore::Use::read, &core_, registry_);
+        ASSERT_TRUE(store);
+        EXPECT_FALSE((*store)->verify()->findings.empty()) << change;
+    }
+}
+
+// What failed, on a full disk, is neither in history nor counted.
+TEST_F(HistoryLimitTest, AFailedCommitTakesNothingOut) {
+    auto store = opened();
+    uint64_t version = 0;
+    for (; version < 17; ++version) put(*store, "web1", version + 1, version);
+    expect_sound(*store, 0);
+    store->set_pages_max(0);
+    int fillers = 0;
+    while (put(*store, fmt::format("filler-{}", fillers), 1, 0).kind ==
+           CommitResult::Kind::committed) {
+        ASSERT_LT(++fillers, 10000);
+    }
+    for (int i = 0; i < 30; ++i) (void)put(*store, "web1", version + 1, version);
+    version = (*store->load())[static_cast<size_t>(fillers)].version;  // web1 is the last by name
+    store->set_pages_max(1 << 20);
+    store->set_history_limits(kLimits);
+    for (int i = 0; i < 60; ++i, ++version) {
+        ASSERT_EQ(put(*store, "web1", version + 1, version).kind, CommitResult::Kind::committed);
+    }
+    expect_sound(*store, 40);
+}
+
+// As a program of before the limit made it.
+TEST_F(HistoryLimitTest, ADatabaseOfTheOldFormatIsTakenOver) {
+    {
+        auto store = opened();
+        for (uint64_t i = 0; i < 10; ++i) put(*store, "web1", i + 1, i);
+    }
+    {
+        auto database = Database::open(path_, Database::Open::write);
+        ASSERT_TRUE(
+            database->run("DROP TRIGGER history_is_not_deleted; DROP TABLE pruned;"
+                          "CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history "
+                          "BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;"
+                          "PRAGMA user_version = 1"));
+    }
+    auto reader = SqliteStore::open(path_, SqliteStore::Use::read, &core_, registry_);
+    ASSERT_TRUE(reader) << reader.error().context;
+    expect_sound(**reader, 0);
+    reader->reset();
+    auto store = opened();
+    for (uint64_t i = 10; i < 100; ++i) {
+        ASSERT_EQ(put(*store, "web1", i + 1, i).kind, CommitResult::Kind::committed);
+    }
+    expect_sound(*store, 60);
+}
+
+// Each write and sync of a commit fails once, or from then on: full, broken, read-only. What was
+// said to be committed is there afterwards, what was said to have failed is not.
+TEST_F(SqliteStoreTest, WhateverWriteFailsNothingIsSaidThatIsNotSo) {
+    using Failure = testing::PowerLossVfs::Failure;
+    size_t failures = 0, recovered = 0;
+    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_READONLY}) {
+        for (const Failure failure : {Failure::once, Failure::lasting}) {
+            for (size_t number = 1; number <= 14; ++number) {
+                const TempDirectory place;
+                path_ = place / "arbiter.db";
+                open();  // made
+                testing::PowerLossVfs disk;
+                std::map<std::string, CommitResult::Kind> said;
+                {
+                    auto store = open();
+                    ASSERT_TRUE(store->load());
+                    ASSERT_EQ(put(*store, "first", 1, 0).kind, CommitResult::Kind::committed);
+                    disk.fail_at(number, code, failure);
+                    bool doubted = false;
+                    for (int i = 0; i < 4; ++i) {
+                        const std::string pair = fmt::format("pair-{}", i);
+                        said[pair] = put(*store, pair, 1, 0).kind;
+                        EXPECT_TRUE(!doubted || said[pair] == CommitResult::Kind::doubtful)
+                            << "after a doubt nothing is sure";
+                        doubted = doubted || said[pair] == CommitResult::Kind::doubtful;
+                    }
+                    failures += disk.has_failed() ? 1 : 0;
+                    disk.fail_at(0, SQLITE_OK, Failure::once);
+                    if (!doubted && disk.has_failed()) ++recovered;
+                }
+                auto store = open();
+                const auto there = store->load();
+                ASSERT_TRUE(there.has_value()) << there.error().context;
+                EXPECT_TRUE(store->verify()->findings.empty());
+                for (const auto& [pair, kind] : said) {
+                    const bool found = std::any_of(there->begin(), there->end(),
+                                                   [&, name = pair](const Stored& stored) {
+                                                       return stored.record.pair.view() == name;
+                                                   });
+                    if (kind == CommitResult::Kind::doubtful) continue;
+                    EXPECT_EQ(found, kind == CommitResult::Kind::committed)
+                        << pair << " failing with " << code << " at " << number;
+                }
+            }
+        }
+    }
+    EXPECT_GT(failures, 50u);
 }
 
 // A full disk, by way of SQLite's own limit: nothing is written, and it goes on once there is room.

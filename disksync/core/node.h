@@ -124,14 +124,32 @@ class Node {
                            DiskRecord::Order order = DiskRecord::Order::any);
     void set_state(uint16_t disk, DiskState state, const std::string& why);
     void records_changed();
-    void finish_promotion();
-    void finish_demotion();
     DiskStatus disk_status(uint16_t index) const;
     bool streaming_out() const { return link_ == LinkState::streaming && sending_; }
     bool streaming_in() const { return link_ == LinkState::streaming && !sending_; }
     void halt(const std::string& reason);
     void drop_link(const std::string& reason);
     void link_down(const std::string& reason);
+
+    // ---- node_role.cc: who is primary
+    void finish_promotion();
+    void become_primary();
+    uint64_t checksum_of_generations() const;
+    bool is_at_rest() const;
+    bool may_turn() const;
+    void ask_for_turn();
+    void part_from_peer(const std::string& why);
+    std::optional<Errc> why_not_turn(const SyncFrame& frame) const;
+    void on_turn(const SyncFrame& frame);
+    void answer_turn();
+    void on_turned(const SyncFrame& frame);
+    void turn_stream(bool sending);
+    void on_demoted();
+    bool role_is_recorded() const;
+    bool together() const;
+    bool waits_for_peer();
+    void finish_demotion();
+    void close_stores();
     void raise_epoch(Epoch epoch);
 
     // ---- node_client.cc: what the VM wants
@@ -164,6 +182,7 @@ class Node {
     bool hello_fits(const SyncFrame& frame);
     void greet_done();
     SyncDecision decide_disk(Disk& disk);
+    SyncDirection direction_of_equals() const;
     void begin_comparing();
     void on_bitmap(const SyncFrame& frame);
     void begin_streaming();
@@ -256,7 +275,14 @@ class Node {
     std::map<uint64_t, NodeRequest> forwarded_reads_;
     uint64_t next_forwarded_ = 1;
     bool demoting_ = false;
+    std::optional<uint32_t> closing_flushes_left_;  // of a demotion, once everything is done
     bool promoting_ = false;
+    // A promotion within a connection: the peer agrees, or it is parted from and met again.
+    bool turn_asked_ = false;
+    Instant turn_until_{};
+    bool turn_owed_ = false;        // to the peer that asked, once the record is durable
+    bool parted_together_ = false;  // by this promotion
+    std::optional<Instant> waits_for_peer_until_;  // since a promotion that parted the two
     bool fenced_ = false;
     uint32_t start_flushes_left_ = 0;
 
@@ -267,7 +293,8 @@ class Node {
     uint64_t link_queue_bytes_ = 0;
     Instant heard_{};
     bool pinged_ = false;
-    uint64_t link_life_ = 0;  // counts connections
+    uint8_t peer_version_ = 0;  // of its frames
+    uint64_t link_life_ = 0;    // counts connections
     bool greet_when_drained_ = false;
 
     // The sender.

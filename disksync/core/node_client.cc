@@ -131,7 +131,7 @@ bool Node::alone_is_recorded() const {
 
 // Whether anything may begin at all.
 bool Node::may_start_changes() {
-    if (!is_primary()) return false;
+    if (!is_primary() || !role_is_recorded() || waits_for_peer()) return false;
     if (streaming_out()) {
         if (backlog_bytes_ < config_.backlog_bytes_max) return true;
         if (config_.congestion == Congestion::block) return false;
@@ -382,6 +382,10 @@ void Node::local_done(LocalDone&& done) {
         case LocalAction::Kind::start_flush:
             --start_flushes_left_;
             if (!done.result) target_failed(action.disk, done.result.error());
+            break;
+        case LocalAction::Kind::closing_flush:
+            --*closing_flushes_left_;
+            if (!done.result) detach(action.disk, done.result.error());
             break;
         case LocalAction::Kind::log_flush:
             log_flush_done(action.disk, done.result);

@@ -109,7 +109,9 @@ struct NodeDisk {
     bool peer_known = false;
     SyncDecision decision;
     bool bitmap_complete = false;
+    uint64_t role_sequence = 0;   // the record's, that must be durable before a primary writes
     uint64_t begin_sequence = 0;  // the record's, that must be durable before anything is applied
+    bool undo_given_up = false;   // ... and the undo log removed
     uint64_t share_sequence = 0;  // ... before `end` is sent
     uint64_t adopt_sequence = 0;  // ... before `adopted` is sent
     uint64_t adopt_frame = 0;     // the sequence of the `end` frame
@@ -191,8 +193,9 @@ struct NodeAction {
         extents,       // source
         target_write,  // of the incoming frame with sequence id
         target_flush,
-        start_flush,  // what a former life of the process wrote and did not flush
-        log_flush,    // before extents leave the activity log
+        start_flush,    // what a former life of the process wrote and did not flush
+        log_flush,      // before extents leave the activity log
+        closing_flush,  // the last thing that a primary does
         target_digests,
         old_block,    // for the undo log
         served_read,  // for a primary without a disk

@@ -40,6 +40,8 @@ void Node::on_begin(const SyncFrame& frame) {
         return protocol_error("a begin that nobody waits for");
     }
     disk.bitmap_complete = true;
+    // Both sides have come to it that nothing is newer than the peer's copy.
+    if (disk.peer.state == DiskState::consistent) disk.peer.state = DiskState::up_to_date;
     if (begin.size_bytes > disk.record.superblock().size_bytes) {
         return halt(fmt::format("disk {}: the peer's has {} bytes, this one only {}",
                                 disk.record.superblock().disk, begin.size_bytes,
@@ -533,9 +535,10 @@ void Node::abandon_undo(uint16_t index, const std::string& why) {
     disk.undo = NodeUndo();
     Superblock next = disk.record.superblock();
     next.undo_kept = false;
-    // Nothing is overwritten before that is on record: half an undo log would undo wrongly.
+    // Nothing is overwritten before that is on record: half an undo log would undo wrongly. Nor is
+    // it removed before: until then the record says that there is one.
     disk.begin_sequence = change_record(index, next);
-    undo_io(index, {}, true);
+    disk.undo_given_up = true;
 }
 
 // ---- failures

@@ -64,6 +64,8 @@ struct NodeConfig {
     Duration durable_interval =
         std::chrono::milliseconds(100);           // a target flushes at least this often
     uint64_t durable_bytes = uint64_t{16} << 20;  // or after so much
+    // How long writes wait for a peer that was in sync, where a promotion has to part from it.
+    Duration promotion_wait = std::chrono::seconds(3);
     // A silent peer: pinged after half of this, given up after it.
     Duration silence_max = std::chrono::seconds(10);
 };
@@ -193,6 +195,7 @@ struct NodeStatus {
     Mode mode = Mode::async;
     uint64_t backlog_bytes = 0;
     uint64_t changes_in_flight = 0;
+    Duration waits_for_peer{};  // since a promotion: so much longer at most; 0: does not
     std::vector<DiskStatus> disks;
 };
 

@@ -78,6 +78,7 @@ Result<> read_replication(TomlSection section, NodeConfig& node) {
     FT_TRY_VOID(section.word("disk_error", node.local_error, {"detach", "report"}));
     FT_TRY_VOID(section.number("backlog_bytes_max", node.backlog_bytes_max, 65536, kBytesMax));
     FT_TRY_VOID(section.milliseconds("durable_interval_ms", node.durable_interval, 1, 60'000));
+    FT_TRY_VOID(section.milliseconds("promotion_wait_ms", node.promotion_wait, 100, 60'000));
     return section.nothing_else();
 }
 

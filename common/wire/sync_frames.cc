@@ -84,12 +84,12 @@ struct DigestsLayout {
     little_uint32_buf_t count;
     std::array<std::byte, 4> reserved;
 };
-struct CodedLayout {  // read_answer, failed, goodbye
+struct CodedLayout {  // read_answer, failed, goodbye, turned
     little_uint64_buf_t request;
     little_uint16_buf_t code;
     std::array<std::byte, 6> reserved;
 };
-struct OneLayout {  // adopted, ping
+struct OneLayout {  // adopted, ping, turn
     little_uint64_buf_t value;
 };
 
@@ -192,6 +192,8 @@ struct Shape {
     size_t payload_bytes_max;
     uint16_t flags;
     bool changes;  // has a sequence and a barrier
+    // The first version that has it as it is: who reads that can read it.
+    uint8_t since = 2;
 };
 
 constexpr std::array<Shape, kSyncTypeCount> kShapes{{
@@ -218,6 +220,9 @@ constexpr std::array<Shape, kSyncTypeCount> kShapes{{
     {"goodbye", sizeof(CodedLayout), kSyncTextBytesMax, 0, false},
     {"ping", sizeof(OneLayout), 0, 0, false},
     {"pong", sizeof(OneLayout), 0, 0, false},
+    {"turn", sizeof(OneLayout), 0, 0, false, 3},
+    {"turned", sizeof(CodedLayout), 0, 0, false, 3},
+    {"demoted", 0, 0, 0, false, 3},
 }};
 
 const Shape& shape_of(SyncType type) {
@@ -318,18 +323,24 @@ Result<SyncBody> read_body(SyncType type, std::span<const std::byte> fixed) {
         }
         case SyncType::read_answer:
         case SyncType::failed:
-        case SyncType::goodbye: {
+        case SyncType::goodbye:
+        case SyncType::turned: {
             const auto layout = layout_at<CodedLayout>(fixed);
             if (!all_zero(layout.reserved)) break;
             const uint16_t code = layout.code.value();
             if (type == SyncType::read_answer) return SyncReadAnswer{layout.request.value(), code};
             if (layout.request.value() != 0) break;
             if (type == SyncType::failed) return SyncFailed{code};
+            if (type == SyncType::turned) return SyncTurned{code};
             return SyncGoodbye{code};
         }
         case SyncType::ping:
         case SyncType::pong:
             return SyncPing{layout_at<OneLayout>(fixed).value.value()};
+        case SyncType::turn:
+            return SyncTurn{layout_at<OneLayout>(fixed).value.value()};
+        case SyncType::demoted:
+            return SyncDemoted{};
     }
     return fail(Errc::protocol, "sync frame {}: reserved bytes are not zero", to_string(type));
 }
@@ -400,6 +411,9 @@ struct Writer {
     void operator()(const SyncFailed& failed) { coded(0, failed.code); }
     void operator()(const SyncGoodbye& goodbye) { coded(0, goodbye.code); }
     void operator()(const SyncPing& ping) { one(ping.token); }
+    void operator()(const SyncTurn& turn) { one(turn.generations); }
+    void operator()(const SyncTurned& turned) { coded(0, turned.code); }
+    void operator()(const SyncDemoted&) {}
 };
 
 uint64_t header_checksum_of(HeaderLayout layout) {
@@ -451,6 +465,8 @@ std::vector<std::byte> encode_head(const SyncFrame& frame) {
     FT_CHECK(rule == nullptr, "sync frame {}: {}", shape.name, rule ? rule : "");
     FT_CHECK(frame.payload.size() <= shape.payload_bytes_max, "sync frame {}: {} bytes", shape.name,
              frame.payload.size());
+    FT_CHECK(frame.version >= shape.since, "sync frame {}: of version {}", shape.name,
+             frame.version);
     std::vector<std::byte> head(kSyncHeaderBytes);
     head.reserve(kSyncHeaderBytes + shape.fixed_bytes + frame.payload.size());
     std::visit(Writer{head}, frame.body);
@@ -461,8 +477,8 @@ std::vector<std::byte> encode_head(const SyncFrame& frame) {
     layout.magic = kSyncMagic;
     layout.protocol = kSyncProtocol;
     layout.type = static_cast<uint8_t>(frame.type);
-    layout.version = kSyncVersion;
-    layout.compat = kSyncVersion;
+    layout.version = frame.version;
+    layout.compat = shape.since;
     layout.flags = frame.flags;
     layout.disk = frame.disk;
     layout.body_bytes = static_cast<uint32_t>(fixed.size() + frame.payload.size());
@@ -493,14 +509,20 @@ Result<SyncHeader> decode_sync_header(std::span<const std::byte, kSyncHeaderByte
         return fail(Errc::protocol, "sync frame: protocol {}, expected {}", layout.protocol.value(),
                     kSyncProtocol);
     }
-    if (layout.compat.value() > kSyncVersion || layout.version.value() < kSyncVersion) {
+    if (layout.compat.value() > kSyncVersion || layout.version.value() < kSyncVersionMin) {
         return fail(Errc::version,
-                    "sync frame: version {} (readable from {}), this program speaks {}",
-                    layout.version.value(), layout.compat.value(), kSyncVersion);
+                    "sync frame: version {} (readable from {}), this program speaks {} to {}",
+                    layout.version.value(), layout.compat.value(), kSyncVersionMin, kSyncVersion);
     }
     const uint8_t type = layout.type.value();
     if (type < 1 || type > kSyncTypeCount) return fail(Errc::protocol, "sync frame: type {}", type);
     const Shape& shape = shape_of(static_cast<SyncType>(type));
+    const uint8_t version = layout.version.value();
+    if (version < shape.since ||
+        (version <= kSyncVersion && layout.compat.value() != shape.since)) {
+        return fail(Errc::protocol, "sync frame {}: version {}, readable from {}", shape.name,
+                    version, layout.compat.value());
+    }
     if ((layout.flags.value() & ~shape.flags) != 0) {
         return fail(Errc::protocol, "sync frame {}: flags {:#x}", shape.name, layout.flags.value());
     }
@@ -535,6 +557,7 @@ Result<SyncFrame> decode_sync_frame(std::span<const std::byte, kSyncHeaderBytes>
     }
     SyncFrame frame;
     frame.type = checked.type;
+    frame.version = layout.version.value();
     frame.flags = layout.flags.value();
     frame.disk = layout.disk.value();
     frame.pair = PairId(layout.pair.value());

@@ -44,7 +44,10 @@ namespace antipode::wire {
 
 constexpr uint32_t kSyncMagic = 0x31735041;  // "APs1"
 constexpr uint8_t kSyncProtocol = 2;
-constexpr uint8_t kSyncVersion = 2;  // 2: compressed data
+// 2: compressed data. 3: roles change within a connection (turn, turned, demoted); everything else
+// reads as in 2, so the two understand each other, and a hello's version says what its sender can.
+constexpr uint8_t kSyncVersion = 3;
+constexpr uint8_t kSyncVersionMin = 2;
 constexpr size_t kSyncHeaderBytes = 64;
 constexpr size_t kSyncDataBytesMax = size_t{1} << 20;
 constexpr size_t kSyncTextBytesMax = 512;
@@ -97,8 +100,11 @@ enum class SyncType : uint8_t {
     goodbye,        // the connection ends on purpose; payload: why
     ping,
     pong,
+    turn,     // the sender becomes primary: from your answer on you get its changes
+    turned,   // so be it, durably; or why not
+    demoted,  // the sender is primary no more
 };
-constexpr size_t kSyncTypeCount = 20;
+constexpr size_t kSyncTypeCount = 23;
 std::string_view to_string(SyncType type);
 
 namespace sync_flags {
@@ -205,13 +211,25 @@ struct SyncPing {
     uint64_t token = 0;
     friend bool operator==(const SyncPing&, const SyncPing&) = default;
 };
+struct SyncTurn {
+    uint64_t generations = 0;  // XXH3-64 of the current ones of all disks, in their order
+    friend bool operator==(const SyncTurn&, const SyncTurn&) = default;
+};
+struct SyncTurned {
+    uint16_t code = 0;  // 0, or an Errc
+    friend bool operator==(const SyncTurned&, const SyncTurned&) = default;
+};
+struct SyncDemoted {
+    friend bool operator==(const SyncDemoted&, const SyncDemoted&) = default;
+};
 
-using SyncBody =
-    std::variant<SyncHello, SyncBitmap, SyncBegin, SyncRange, SyncFlush, SyncAck, SyncDigests,
-                 SyncEnd, SyncAdopted, SyncRead, SyncReadAnswer, SyncFailed, SyncGoodbye, SyncPing>;
+using SyncBody = std::variant<SyncHello, SyncBitmap, SyncBegin, SyncRange, SyncFlush, SyncAck,
+                              SyncDigests, SyncEnd, SyncAdopted, SyncRead, SyncReadAnswer,
+                              SyncFailed, SyncGoodbye, SyncPing, SyncTurn, SyncTurned, SyncDemoted>;
 
 struct SyncFrame {
     SyncType type = SyncType::ping;
+    uint8_t version = kSyncVersion;
     uint16_t flags = 0;
     uint16_t disk = 0;
     PairId pair;

@@ -172,11 +172,14 @@ void Node::file_done(Ticket ticket, const Result<>& result) {
              disk.record.superblock().disk, result ? "" : result.error().context);
     disk.writing_files = false;
     disk.record.done();
+    // Alone, an answer may wait for what is on record.
+    all_touched_ |= !streaming_out();
     pump();
 }
 
 void Node::pump() {
     records_changed();
+    answer_turn();
     greet_if_drained();
     pump_changes();
     finish_changes();
@@ -213,6 +216,7 @@ void Node::records_changed() {
         }
         if (disk.begin_sequence != 0 && durable >= disk.begin_sequence) {
             disk.begin_sequence = 0;
+            if (std::exchange(disk.undo_given_up, false)) undo_io(index, {}, true);
             if (!disk.undo.log || disk.record.superblock().undo_kept) continue;
             disk.undo = NodeUndo();
             undo_io(index, {}, true);
@@ -235,148 +239,21 @@ bool Node::is_primary() const {
 
 bool Node::idle() const {
     return actions_.empty() && file_tickets_.empty() && undo_tickets_.empty() && changes_.empty() &&
-           incoming_.empty() && std::all_of(disks_.begin(), disks_.end(), [](const Disk& disk) {
-               return disk.record.idle();
-           });
+           incoming_.empty() && !promoting_ &&
+           std::all_of(disks_.begin(), disks_.end(),
+                       [](const Disk& disk) { return disk.record.idle(); });
 }
 
 // ---- commands
 
-Result<> Node::promote(Force force, Epoch epoch) {
-    if (is_primary()) return {};
-    if (streaming_in() && disks_.front().peer.role == DiskRole::primary) {
-        return fail(Errc::busy, "the peer is primary; demote it first");
-    }
-    for (const Disk& disk : disks_) {
-        const Superblock& superblock = disk.record.superblock();
-        switch (superblock.state) {
-            case DiskState::up_to_date:
-            case DiskState::consistent:
-                break;
-            case DiskState::outdated:
-                if (force == Force::yes) break;
-                return fail(Errc::denied, "disk {} is Outdated: the peer has newer data",
-                            superblock.disk);
-            case DiskState::inconsistent:
-                if (force == Force::yes && superblock.generations.current == Generation()) break;
-                return fail(
-                    Errc::denied,
-                    "disk {} is Inconsistent: a resync has not ended; undo it first, or say "
-                    "that its contents are to be taken as they are when it is created",
-                    superblock.disk);
-            case DiskState::failed:
-            case DiskState::diskless:
-                return fail(Errc::denied, "disk {} is {}", superblock.disk,
-                            to_string(superblock.state));
-        }
-    }
-    Epoch granted = epoch;
-    for (const Disk& disk : disks_) {
-        const Epoch seen = disk.record.superblock().epoch;
-        if (epoch == Epoch()) granted = std::max(granted, seen.next());
-        if (epoch != Epoch() && epoch < seen) {
-            return fail(Errc::stale_epoch, "promote with epoch {}, but epoch {} has been seen",
-                        epoch, seen);
-        }
-    }
-    promoting_ = true;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        Superblock next = disks_[index].record.superblock();
-        next.epoch = granted;
-        change_record(index, next);
-    }
-    pump();
-    return {};
-}
-
-// Once everything that the former primary sent has been applied.
-void Node::finish_promotion() {
-    if (!promoting_ || !incoming_.empty() || running_ != 0 || flushing_) return;
-    promoting_ = false;
-    fenced_ = false;
-    const bool had_peer = link_ == LinkState::streaming;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        Disk& disk = disks_[index];
-        Superblock next = disk.record.superblock();
-        next.role = DiskRole::primary;
-        next.open_for_writing = true;
-        next.state = DiskState::up_to_date;
-        // Alone: nobody else has what will be written here. Together: the meeting again will tell.
-        if ((!had_peer && next.generation_shared) || next.generations.current == Generation()) {
-            start_generation(next.generations, Generation(random_.next() | 2));
-            next.generation_shared = false;
-            next.generation_time_seconds = wall_seconds_;
-        }
-        change_record(index, next);
-        event(NodeEvent::Weight::info, index, "role",
-              fmt::format("secondary -> primary epoch={}", next.epoch));
-    }
-    if (link_ != LinkState::down) drop_link("promoted");
-}
-
-Result<> Node::demote() {
-    if (!is_primary()) return {};
-    demoting_ = true;
-    // What counts as closed has to be on the disk; and the peer gets a last flush as well.
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        Change flush;
-        flush.id = next_change_++;
-        flush.disk = index;
-        flush.operation = StoreOperation::flush;
-        flush.came = now_;
-        changes_.emplace(flush.id, std::move(flush));
-    }
-    pump();
-    return {};
-}
-
-// A change is gone when it is done here and durable at the peer, or marked.
-void Node::finish_demotion() {
-    if (!demoting_ || !changes_.empty() || !is_primary()) return;
-    demoting_ = false;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        Superblock next = disks_[index].record.superblock();
-        next.role = DiskRole::secondary;
-        next.open_for_writing = false;
-        disks_[index].record.crash_dealt_with();
-        disks_[index].record.write_bitmap();
-        change_record(index, next, DiskRecord::Order::after_bitmap);
-        event(NodeEvent::Weight::info, index, "role", "primary -> secondary");
-    }
-    if (link_ != LinkState::down) drop_link("demoted");
-}
-
-void Node::fence(Epoch epoch) {
-    raise_epoch(epoch);
-    pump();
-}
-
-void Node::raise_epoch(Epoch epoch) {
-    bool raised = false;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        Superblock next = disks_[index].record.superblock();
-        if (next.epoch >= epoch) continue;
-        raised = true;
-        next.epoch = epoch;
-        change_record(index, next);
-    }
-    if (raised && is_primary() && !fenced_) {
-        fenced_ = true;
-        demoting_ = true;
-        event(NodeEvent::Weight::error, 0, "fenced",
-              fmt::format("epoch {} has been granted elsewhere: this site stops writing", epoch));
-        // What waits has not begun, and never will.
-        for (auto& [id, change] : changes_) {
-            if (change.started || change.answered) continue;
-            change.error =
-                Error{Errc::stale_epoch, "the disk has been taken over by the other site"};
-            change.local_done = change.started = change.settled = true;
-        }
-    }
-}
-
 void Node::pause_resync(bool paused) {
     for (Disk& disk : disks_) disk.source.paused = paused;
+    pump();
+}
+
+void Node::set_mode(Mode mode) {
+    config_.mode = mode;
+    all_touched_ = true;
     pump();
 }
 
@@ -596,7 +473,11 @@ NodeStatus Node::status() const {
     status.reason = link_reason_;
     status.mode = config_.mode;
     status.backlog_bytes = backlog_bytes_;
-    status.changes_in_flight = changes_.size();
+    status.changes_in_flight = waiting_.size() + unanswered_.size();
+    status.changes_undurable = unsettled_;
+    if (waits_for_peer_until_ && link_ != LinkState::streaming) {
+        status.waits_for_peer = std::max(*waits_for_peer_until_ - now_, Duration::zero());
+    }
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         status.disks.push_back(disk_status(index));
     }

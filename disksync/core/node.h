@@ -30,10 +30,12 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/base/random.h"
@@ -81,7 +83,7 @@ class Node {
     Result<> verify(uint16_t disk, uint64_t first_block, uint64_t block_count);
     void pause_resync(bool paused);
     void set_resync_rate_max(uint64_t bytes_per_second);
-    void set_mode(Mode mode) { config_.mode = mode; }
+    void set_mode(Mode mode);
     // In a split brain: this side gives way at the next meeting.
     Result<> discard_mine();
     // This copy is not to be trusted: a full resync from the peer.
@@ -124,14 +126,32 @@ class Node {
                            DiskRecord::Order order = DiskRecord::Order::any);
     void set_state(uint16_t disk, DiskState state, const std::string& why);
     void records_changed();
-    void finish_promotion();
-    void finish_demotion();
     DiskStatus disk_status(uint16_t index) const;
     bool streaming_out() const { return link_ == LinkState::streaming && sending_; }
     bool streaming_in() const { return link_ == LinkState::streaming && !sending_; }
     void halt(const std::string& reason);
     void drop_link(const std::string& reason);
     void link_down(const std::string& reason);
+
+    // ---- node_role.cc: who is primary
+    void finish_promotion();
+    void become_primary();
+    uint64_t checksum_of_generations() const;
+    bool is_at_rest() const;
+    bool may_turn() const;
+    void ask_for_turn();
+    void part_from_peer(const std::string& why);
+    std::optional<Errc> why_not_turn(const SyncFrame& frame) const;
+    void on_turn(const SyncFrame& frame);
+    void answer_turn();
+    void on_turned(const SyncFrame& frame);
+    void turn_stream(bool sending);
+    void on_demoted();
+    bool role_is_recorded() const;
+    bool together() const;
+    bool waits_for_peer();
+    void finish_demotion();
+    void close_stores();
     void raise_epoch(Epoch epoch);
 
     // ---- node_client.cc: what the VM wants
@@ -139,15 +159,19 @@ class Node {
     void client_read(NodeRequest&& request);
     void client_read_done(LocalAction&& action, Result<> result);
     void forward_read(uint64_t id, uint16_t disk, uint64_t offset, uint64_t length);
+    void add_change(Change&& change);
+    bool has_enough_changes() const;
     void pump_changes();
     bool may_start_changes();
     bool start_change(Change& change);
     bool is_reserved(const Disk& disk, const Change& change) const;
     void send_change(Change& change);
+    void settle(Change& change);
     void change_local_done(uint64_t id, Result<> result);
     void local_write_failed(Change& change, Error error);
     bool may_answer(const Change& change) const;
     void finish_changes();
+    void finish_change(uint64_t id);
     void detach(uint16_t disk, const Error& error);
     bool start_generation_if_shared();
     bool alone_is_recorded() const;
@@ -164,11 +188,13 @@ class Node {
     bool hello_fits(const SyncFrame& frame);
     void greet_done();
     SyncDecision decide_disk(Disk& disk);
+    SyncDirection direction_of_equals() const;
     void begin_comparing();
     void on_bitmap(const SyncFrame& frame);
     void begin_streaming();
     void send_own_bitmap(uint16_t disk);
     void on_ack(const wire::SyncAck& ack);
+    void look_at_sent(uint64_t after, uint64_t last, const std::function<void(Sent&)>& look);
     void settle_window();
     void settle_sent(const Sent& sent);
     void on_adopted(const SyncFrame& frame);
@@ -251,12 +277,27 @@ class Node {
     std::map<Ticket, UndoTicket> undo_tickets_;
 
     // The VM.
-    std::map<uint64_t, Change> changes_;  // in the order in which they came
+    std::map<uint64_t, Change> changes_;
+    std::set<uint64_t> waiting_;  // of these, what has not begun; in the order in which they came
+    std::set<uint64_t> unanswered_;  // and what has
+    // To what something has happened, so that it may be answered or forgotten. There may be many
+    // changes that only wait to be durable at the peer: nothing walks over them.
+    std::vector<uint64_t> touched_;
+    bool all_touched_ = false;  // of unanswered_
+    uint64_t unsettled_ = 0;
+    uint64_t unsettled_bytes_ = 0;
     uint64_t next_change_ = 1;
     std::map<uint64_t, NodeRequest> forwarded_reads_;
     uint64_t next_forwarded_ = 1;
     bool demoting_ = false;
+    std::optional<uint32_t> closing_flushes_left_;  // of a demotion, once everything is done
     bool promoting_ = false;
+    // A promotion within a connection: the peer agrees, or it is parted from and met again.
+    bool turn_asked_ = false;
+    Instant turn_until_{};
+    bool turn_owed_ = false;        // to the peer that asked, once the record is durable
+    bool parted_together_ = false;  // by this promotion
+    std::optional<Instant> waits_for_peer_until_;  // since a promotion that parted the two
     bool fenced_ = false;
     uint32_t start_flushes_left_ = 0;
 
@@ -267,7 +308,8 @@ class Node {
     uint64_t link_queue_bytes_ = 0;
     Instant heard_{};
     bool pinged_ = false;
-    uint64_t link_life_ = 0;  // counts connections
+    uint8_t peer_version_ = 0;  // of its frames
+    uint64_t link_life_ = 0;    // counts connections
     bool greet_when_drained_ = false;
 
     // The sender.
@@ -275,6 +317,9 @@ class Node {
     uint64_t barrier_ = 0;
     bool answered_since_frame_ = false;
     std::deque<Sent> window_;
+    // Where the digests of a disk's run of blocks are in the window: by disk, whether of a verify,
+    // and first block.
+    std::map<std::tuple<uint16_t, bool, uint64_t>, uint64_t> digests_asked_;
     wire::SyncAck peer_;  // how far the peer is
     uint64_t backlog_bytes_ = 0;
     uint64_t data_in_flight_ = 0;  // of resync; sent and not applied
@@ -292,6 +337,7 @@ class Node {
     bool flushing_ = false;
     bool flush_again_ = false;  // someone waits for what is applied by now
     bool flush_soon_ = false;
+    bool flush_expected_ = false;  // by its habits, the client's next
     uint32_t flushes_left_ = 0;
     uint64_t flush_covers_ = 0;
     uint64_t undurable_bytes_ = 0;

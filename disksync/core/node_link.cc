@@ -39,6 +39,23 @@ SyncDirection mirrored(SyncDirection direction) {
     return SyncDirection::none;
 }
 
+// Not of an epoch that has passed. The others only say how it stands between the two.
+bool is_of_data(SyncType type) {
+    switch (type) {
+        case SyncType::hello:
+        case SyncType::failed:
+        case SyncType::goodbye:
+        case SyncType::ping:
+        case SyncType::pong:
+        case SyncType::turn:
+        case SyncType::turned:
+        case SyncType::demoted:
+            return false;
+        default:
+            return true;
+    }
+}
+
 }  // namespace
 
 Generations generations_of(const wire::SyncGenerations& generations) {
@@ -201,6 +218,7 @@ void Node::on_hello(const SyncFrame& frame) {
     peer.generation_time_seconds = hello.generation_time_seconds;
     disk.peer_known = true;
     peer_mode_ = static_cast<Mode>(hello.mode);
+    peer_version_ = frame.version;
     greet_done();
 }
 
@@ -268,6 +286,23 @@ SyncDecision Node::decide_disk(Disk& disk) {
     return decision;
 }
 
+// Who sends where nothing is to be sent: a primary, or else whoever does not stand right before the
+// end of a resync. Both sides come to the same.
+SyncDirection Node::direction_of_equals() const {
+    const CopyView own = own_view(disks_.front());
+    const CopyView& peer = disks_.front().peer;
+    bool we_send = own.id > peer.id;
+    const bool own_ends = std::any_of(disks_.begin(), disks_.end(), [](const Disk& disk) {
+        return disk.record.superblock().state == DiskState::inconsistent;
+    });
+    const bool peer_ends = std::any_of(disks_.begin(), disks_.end(), [](const Disk& disk) {
+        return disk.peer.state == DiskState::inconsistent;
+    });
+    if (own_ends != peer_ends) we_send = peer_ends;
+    if (own.role != peer.role) we_send = own.role == DiskRole::primary;
+    return we_send ? SyncDirection::we_send : SyncDirection::peer_sends;
+}
+
 void Node::begin_comparing() {
     SyncDirection direction = SyncDirection::none;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
@@ -297,18 +332,11 @@ void Node::begin_comparing() {
         }
         direction = decision.direction;
     }
+    if (direction == SyncDirection::none) direction = direction_of_equals();
     const CopyView own = own_view(disks_.front());
     const CopyView& peer = disks_.front().peer;
     if (own.role == DiskRole::primary && peer.role == DiskRole::primary) {
         return halt("both sites are primary in the same epoch");
-    }
-    if (direction == SyncDirection::none) {
-        if (own.role != peer.role) {
-            direction =
-                own.role == DiskRole::primary ? SyncDirection::we_send : SyncDirection::peer_sends;
-        } else {
-            direction = own.id > peer.id ? SyncDirection::we_send : SyncDirection::peer_sends;
-        }
     }
     sending_ = direction == SyncDirection::we_send;
     if (!sending_ && own.role == DiskRole::primary) {
@@ -374,6 +402,8 @@ void Node::on_bitmap(const SyncFrame& frame) {
 // From here on the peer gets every change.
 void Node::begin_streaming() {
     link_ = LinkState::streaming;
+    all_touched_ = true;
+    waits_for_peer_until_.reset();
     barrier_ = 0;
     answered_since_frame_ = false;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
@@ -436,9 +466,12 @@ void Node::received(SyncFrame&& frame) {
         return protocol_error(
             fmt::format("a frame of disk {}, there are {}", frame.disk, disks_.size()));
     }
-    const bool raises = frame.type == SyncType::hello;
-    if (!raises && frame.epoch < disks_[frame.disk].record.superblock().epoch &&
+    if (is_of_data(frame.type) && frame.epoch < disks_[frame.disk].record.superblock().epoch &&
         link_ == LinkState::streaming && !sending_) {
+        if (promoting_) {
+            part_from_peer("it is sending");
+            return pump();
+        }
         const std::string text =
             fmt::format("a frame of epoch {}, but epoch {} has been seen", frame.epoch,
                         disks_[frame.disk].record.superblock().epoch);
@@ -500,6 +533,15 @@ void Node::dispatch(SyncFrame&& frame) {
             break;
         case SyncType::pong:
             break;
+        case SyncType::turn:
+            on_turn(frame);
+            break;
+        case SyncType::turned:
+            on_turned(frame);
+            break;
+        case SyncType::demoted:
+            on_demoted();
+            break;
     }
 }
 
@@ -510,14 +552,30 @@ void Node::on_ack(const wire::SyncAck& ack) {
         ack.durable > ack.applied) {
         return protocol_error("an acknowledgement that goes back, or of what was not sent");
     }
-    peer_ = ack;
-    for (Sent& sent : window_) {
-        if (sent.sequence > ack.received) break;
-        if (!std::exchange(sent.received, true)) backlog_bytes_ -= sent.bytes;
-        if (sent.sequence > ack.applied || std::exchange(sent.applied, true)) continue;
+    const wire::SyncAck before = std::exchange(peer_, ack);
+    look_at_sent(before.received, ack.received, [&](Sent& sent) { backlog_bytes_ -= sent.bytes; });
+    look_at_sent(before.applied, ack.applied, [&](Sent& sent) {
         if (sent.kind == Sent::Kind::data) data_in_flight_ -= sent.bytes;
-    }
+    });
+    // Which of the three an answer waits for is the mode's matter. A flush waits for what was sent
+    // before it: it is the next after what it waits for.
+    const auto touch = [&](Sent& sent) {
+        if (sent.change != 0) touched_.push_back(sent.change);
+    };
+    look_at_sent(before.received, ack.received + 1, touch);
+    look_at_sent(before.applied, ack.applied + 1, touch);
+    look_at_sent(before.durable, ack.durable + 1, touch);
     settle_window();
+}
+
+// Those with a sequence after `after`, up to `last`. The window has every number in a row.
+void Node::look_at_sent(uint64_t after, uint64_t last, const std::function<void(Sent&)>& look) {
+    if (window_.empty()) return;
+    const uint64_t first = window_.front().sequence;
+    const uint64_t end = std::min(last, window_.back().sequence);
+    for (uint64_t sequence = std::max(after + 1, first); sequence <= end; ++sequence) {
+        look(window_[sequence - first]);
+    }
 }
 
 void Node::settle_window() {
@@ -543,12 +601,14 @@ void Node::settle_sent(const Sent& sent) {
             }
             disk.record.bitmap().clear({block, 1});
         }
+        // With peer_lost = "wait", answers may wait for this.
+        all_touched_ |= disk.record.bitmap().count() == 0;
     };
     switch (sent.kind) {
         case Sent::Kind::change:
         case Sent::Kind::flush:
             if (const auto found = changes_.find(sent.change); found != changes_.end()) {
-                found->second.settled = true;
+                settle(found->second);
             }
             return;
         case Sent::Kind::data:
@@ -634,9 +694,12 @@ void Node::window_lost() {
             lacking = true;
         }
         if (found == changes_.end() || sent.change == 0) continue;
-        found->second.marked = found->second.settled = true;
+        found->second.marked = true;
+        settle(found->second);
     }
     window_.clear();
+    digests_asked_.clear();
+    all_touched_ = true;
     backlog_bytes_ = data_in_flight_ = 0;
     if (lacking) start_generation_if_shared();
     for (auto& [number, request] : forwarded_reads_) {
@@ -662,7 +725,7 @@ void Node::link_down(const std::string& reason) {
     link_ = LinkState::down;
     ++link_life_;
     link_reason_ = reason;
-    greet_when_drained_ = false;
+    greet_when_drained_ = turn_owed_ = turn_asked_ = false;
     if (before == LinkState::streaming || before == LinkState::comparing) {
         event(NodeEvent::Weight::warn, 0, "link", "disconnected: " + reason);
     }

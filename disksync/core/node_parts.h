@@ -49,7 +49,8 @@ struct NodeSource {
     uint64_t blocks_total = 0;
     uint64_t bytes_sent = 0;
     uint64_t bytes_skipped = 0;
-    uint64_t digests_asked = 0;
+    uint64_t digests_asked = 0;  // blocks
+    uint64_t digests_answered = 0;
     uint64_t digests_equal = 0;
     Instant began{};
 
@@ -109,7 +110,9 @@ struct NodeDisk {
     bool peer_known = false;
     SyncDecision decision;
     bool bitmap_complete = false;
+    uint64_t role_sequence = 0;   // the record's, that must be durable before a primary writes
     uint64_t begin_sequence = 0;  // the record's, that must be durable before anything is applied
+    bool undo_given_up = false;   // ... and the undo log removed
     uint64_t share_sequence = 0;  // ... before `end` is sent
     uint64_t adopt_sequence = 0;  // ... before `adopted` is sent
     uint64_t adopt_frame = 0;     // the sequence of the `end` frame
@@ -124,6 +127,7 @@ struct NodeChange {
     uint64_t offset_bytes = 0;
     uint64_t length_bytes = 0;
     SharedBytes data;
+    uint64_t data_bytes = 0;
     Fua fua = Fua::no;
     Instant came{};
 
@@ -156,8 +160,6 @@ struct NodeSent {
     uint64_t change = 0;
     BlockRange run;
     uint64_t bytes = 0;  // of payload
-    bool received = false;
-    bool applied = false;
     // digests: the answer
     bool verify = false;
     bool answered = false;
@@ -191,8 +193,9 @@ struct NodeAction {
         extents,       // source
         target_write,  // of the incoming frame with sequence id
         target_flush,
-        start_flush,  // what a former life of the process wrote and did not flush
-        log_flush,    // before extents leave the activity log
+        start_flush,    // what a former life of the process wrote and did not flush
+        log_flush,      // before extents leave the activity log
+        closing_flush,  // the last thing that a primary does
         target_digests,
         old_block,    // for the undo log
         served_read,  // for a primary without a disk

@@ -14,6 +14,7 @@ constexpr size_t kLookAhead = 128;                          // frames
 constexpr uint64_t kIncomingBytesMax = uint64_t{64} << 20;  // then the connection has to wait
 constexpr uint64_t kIncomingFramesMax = 16384;
 constexpr int64_t kResyncPatience = 8;
+constexpr uint64_t kUndurableFramesMax = 4096;  // the sender remembers them
 
 BlockDigest digest_of(std::span<const std::byte> block) {
     const XXH128_hash_t hash = XXH3_128bits(block.data(), block.size());
@@ -40,6 +41,8 @@ void Node::on_begin(const SyncFrame& frame) {
         return protocol_error("a begin that nobody waits for");
     }
     disk.bitmap_complete = true;
+    // Both sides have come to it that nothing is newer than the peer's copy.
+    if (disk.peer.state == DiskState::consistent) disk.peer.state = DiskState::up_to_date;
     if (begin.size_bytes > disk.record.superblock().size_bytes) {
         return halt(fmt::format("disk {}: the peer's has {} bytes, this one only {}",
                                 disk.record.superblock().disk, begin.size_bytes,
@@ -186,6 +189,7 @@ Node::Start Node::start_incoming(size_t index) {
                 return Start::waits;
             }
             incoming.state = Incoming::State::done;
+            flush_expected_ = true;
             return Start::started;
         case SyncType::end:
             if (index != 0 || running_ != 0) return Start::waits;
@@ -330,11 +334,14 @@ void Node::pop_done() {
 
 void Node::maybe_flush_target() {
     if (!undurable_since_) return;
-    const bool eager =
-        undurable_changes_ && peer_mode_ == Mode::sync && own_.applied == own_.received;
+    // A client that flushes after each write or two will want the next one as well: it is begun
+    // while the answer is on its way. One that does not costs no flush at each write.
+    const bool eager = flush_expected_ && !flushing_ && undurable_changes_ &&
+                       peer_mode_ == Mode::sync && own_.applied == own_.received;
+    if (eager) flush_expected_ = false;
     // Nobody waits for blocks of a resync: fewer flushes let the disk do more between them.
     const int64_t patience = undurable_changes_ ? 1 : kResyncPatience;
-    if (eager || flush_soon_ ||
+    if (eager || flush_soon_ || own_.applied - own_.durable >= kUndurableFramesMax ||
         undurable_bytes_ >= config_.durable_bytes * static_cast<uint64_t>(patience) ||
         now_ - *undurable_since_ >= config_.durable_interval * patience) {
         flush_target(false);
@@ -533,9 +540,10 @@ void Node::abandon_undo(uint16_t index, const std::string& why) {
     disk.undo = NodeUndo();
     Superblock next = disk.record.superblock();
     next.undo_kept = false;
-    // Nothing is overwritten before that is on record: half an undo log would undo wrongly.
+    // Nothing is overwritten before that is on record: half an undo log would undo wrongly. Nor is
+    // it removed before: until then the record says that there is one.
     disk.begin_sequence = change_record(index, next);
-    undo_io(index, {}, true);
+    disk.undo_given_up = true;
 }
 
 // ---- failures

@@ -125,6 +125,10 @@ std::string Group::status_text() {
                       {"changes_in_flight", status.changes_in_flight},
                       {"resync_rate_max", rate_max_},
                       {"policies", policies_json()}};
+    if (status.waits_for_peer > Duration::zero()) {
+        made["waits_for_peer_ms"] =
+            std::chrono::duration_cast<std::chrono::milliseconds>(status.waits_for_peer).count();
+    }
     if (link_) {
         const SyncLink::Counts counts = link_->counts();
         made["line"] = json::object{{"sent_bytes", counts.sent_bytes},

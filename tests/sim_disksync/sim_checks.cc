@@ -152,8 +152,10 @@ void SimWorld::heal() {
     const size_t sender =
         sites_[0]->node().status().disks[0].direction == SyncDirection::we_send ? 0 : 1;
     for (uint16_t disk = 0; disk < sites_[sender]->disk_count(); ++disk) {
-        input(sender,
-              [&](Node& node) { EXPECT_TRUE(node.verify(disk, 0, ~uint64_t{0}).has_value()); });
+        input(sender, [&](Node& node) {
+            const auto begun = node.verify(disk, 0, ~uint64_t{0});
+            EXPECT_TRUE(begun.has_value()) << begun.error().context << "\n" << log_;
+        });
     }
     const Instant verified = clock_.now() + std::chrono::seconds(60);
     while (!settled() && clock_.now() < verified) ASSERT_TRUE(clock_.step());

@@ -40,13 +40,15 @@ SimCounts run_seeds(const SimWorld::Faults& faults, uint64_t seeds) {
         all.promised_checks += counts.promised_checks;
         all.pulled_ahead += counts.pulled_ahead;
         all.detached += counts.detached;
+        all.turns += counts.turns;
     }
     std::printf(
-        "writes %lu crashes %lu power %lu cuts %lu promotions %lu split brains %lu resyncs %lu "
+        "writes %lu crashes %lu power %lu cuts %lu promotions %lu (connected %lu) split brains %lu "
+        "resyncs %lu "
         "(full %lu) pulled ahead %lu; checks: prefix %lu undo %lu promised %lu\n",
-        all.writes, all.crashes, all.power_failures, all.cuts, all.promotions, all.split_brains,
-        all.resyncs, all.full_resyncs, all.pulled_ahead, all.prefix_checks, all.undo_checks,
-        all.promised_checks);
+        all.writes, all.crashes, all.power_failures, all.cuts, all.promotions, all.turns,
+        all.split_brains, all.resyncs, all.full_resyncs, all.pulled_ahead, all.prefix_checks,
+        all.undo_checks, all.promised_checks);
     return all;
 }
 
@@ -75,6 +77,18 @@ TEST(SimDisksync, PowerFailures) {
 TEST(SimDisksync, ThePeerTakesOver) {
     const SimCounts counts = run_seeds({true, true, true, true, false, false}, 200);
     EXPECT_GT(counts.promotions, 200u / kShare);
+}
+
+TEST(SimDisksync, SwitchOvers) {
+    const SimCounts counts = run_seeds({false, false, false, false, false, false, true}, 60);
+    EXPECT_GT(counts.turns, 40u / kShare);
+    EXPECT_EQ(counts.split_brains, 0u);
+}
+
+TEST(SimDisksync, SwitchOversWithFaults) {
+    const SimCounts counts = run_seeds({true, true, true, false, false, false, true}, 300);
+    EXPECT_GT(counts.turns, 100u / kShare);
+    EXPECT_EQ(counts.split_brains, 0u);
 }
 
 TEST(SimDisksync, SplitBrains) {

@@ -141,6 +141,7 @@ SimDisk::Sectors SimSite::undone(size_t index) {
     auto storage = undo_[index]->attach();
     auto log = UndoLog::load(*storage, record_on_disk(index).id);
     EXPECT_TRUE(log.has_value()) << log.error().to_string();
+    if (!log) return {};
     for (const uint64_t block : log->blocks()) {
         auto bytes = log->read(*storage, block);
         EXPECT_TRUE(bytes.has_value()) << bytes.error().to_string();

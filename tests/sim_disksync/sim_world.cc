@@ -33,6 +33,8 @@ void SimWorld::setup() {
     node.durable_bytes = random_.chance(0.5) ? 128 * 1024 : 4 << 20;
     node.silence_max = std::chrono::seconds(1000);
     node.changes_in_flight_max = static_cast<uint32_t>(random_.between(1, 16));
+    node.promotion_wait = milliseconds(random_.between(3, 40));
+    old_version_ = random_.chance(0.2);
     SimSiteConfig config;
     config.node = node;
     // Ten extents and a short last block; the log holds four.
@@ -92,6 +94,8 @@ void SimWorld::send(size_t from, SyncFrame&& frame) {
     if (!line_.up || !line_.open[from]) return;
     const size_t to = 1 - from;
     const uint64_t life = line_.life;
+    // A frame that such a version does not have would be a failed check here.
+    if (old_version_) frame.version = wire::kSyncVersionMin;
     const std::vector<std::byte> bytes = wire::encode(frame);
     line_.next[to] =
         std::max(line_.next[to], clock_.now() + microseconds(random_.between(200, 3000)));
@@ -157,6 +161,7 @@ void SimWorld::promote(size_t site, Node::Force force) {
     input(site, [&](Node& node) {
         const auto promoted = node.promote(force);
         if (!promoted) say(fmt::format("{} is not promoted: {}", site, promoted.error().context));
+        if (promoted) wanted_ = site;
     });
 }
 
@@ -202,12 +207,33 @@ void SimWorld::vm_step() {
     input(primary_, [&](Node& node) { node.request(std::move(request)); });
 }
 
+bool SimWorld::peer_is_whole(size_t site) {
+    const NodeStatus status = sites_[site]->node().status();
+    return status.link == LinkState::streaming &&
+           std::all_of(status.disks.begin(), status.disks.end(), [](const DiskStatus& disk) {
+               return disk.state == DiskState::up_to_date &&
+                      disk.peer_state == DiskState::up_to_date;
+           });
+}
+
+// Step by step: the primary gives way, and later one of the two, which are together, is promoted.
+void SimWorld::switch_over() {
+    if (sites_[primary_]->alive() && sites_[primary_]->node().is_primary()) {
+        if (!random_.chance(0.6)) return;
+        say(fmt::format("{} is demoted", primary_));
+        wanted_.reset();
+        return input(primary_, [](Node& node) { (void)node.demote(); });
+    }
+    for (const auto& site : sites_) {
+        if (!site->alive() || site->node().is_primary()) return;
+        if (site->node().status().link != LinkState::streaming) return;
+    }
+    if (!wanted_) promote(random_.below(2));
+}
+
 void SimWorld::vm_answer(size_t site, const NodeAnswer& answer) {
     if (!session_ || site != primary_) return;
-    const NodeStatus status = sites_[site]->node().status();
-    bool peer_whole = status.link == LinkState::streaming;
-    for (const DiskStatus& disk : status.disks)
-        peer_whole &= disk.peer_state == DiskState::up_to_date;
+    const bool peer_whole = peer_is_whole(site);
     const bool sync = sites_[site]->node_config().mode == Mode::sync;
     const auto write = session_->writes.find(answer.id);
     const auto flush = session_->flushes.find(answer.id);
@@ -216,6 +242,11 @@ void SimWorld::vm_answer(size_t site, const NodeAnswer& answer) {
         if (!answer.result) return;
         write->second.answered = order_++;
         write->second.promised = sync && peer_whole;
+        const bool one_connection =
+            line_.up && line_.life == session_->line_life && line_.open[0] && line_.open[1];
+        EXPECT_TRUE(!sync || !one_connection || peer_whole)
+            << "write " << answer.id << " was answered without the peer\n"
+            << log_;
     } else if (flush != session_->flushes.end()) {
         --in_flight_;
         if (!answer.result) return;
@@ -238,13 +269,22 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
         event.disk == 0) {
         ++counts_.promotions;
         begin_session(site);
-        // With a peer that stays connected or was in sync, its contents belong to this session only
-        // if nothing is marked; the first resync or agreement will tell.
+        // A peer that was in sync and is parted from belongs to this session only if nothing is
+        // marked; the first resync or agreement will tell.
         replica_of_ = {0, 0};
+        if (peer_is_whole(site)) {
+            ++counts_.turns;
+            session_->line_life = line_.life;
+            replica_of_[1 - site] = session_->number;
+        }
     }
     if (event.key == "resync" && event.text.rfind("to generation", 0) == 0) {
         ++counts_.resyncs;
         counts_.full_resyncs += event.text.find("all") != std::string::npos ? 1 : 0;
+        // A copy that is whole begins anew, also if nobody saw how the former resync ended.
+        const bool whole =
+            sites_[site]->node().status().disks[event.disk].state != DiskState::inconsistent;
+        if (whole) before_resync_[site].erase(event.disk);
         before_resync_[site].emplace(event.disk, sites_[site]->disk(event.disk).contents());
         replica_of_[site] = 0;
     }
@@ -318,7 +358,7 @@ void SimWorld::restart(size_t site) {
         input(1 - site, [](Node& node) { node.disconnected("the peer restarted"); });
     }
     sites_[site]->start();
-    if (site == primary_ && !(sites_[1 - site]->alive() && sites_[1 - site]->node().is_primary())) {
+    if (site == wanted_ && !(sites_[1 - site]->alive() && sites_[1 - site]->node().is_primary())) {
         promote(site);
     }
     connect_later();
@@ -354,6 +394,10 @@ void SimWorld::act() {
             input(site, [&](Node& node) { node.pause_resync(random_.chance(0.3)); });
             return;
         }
+        case 7:
+        case 8:
+            if (faults_.switchovers) switch_over();
+            return;
         case 6:
             if (sites_[primary_]->alive() && random_.chance(0.5)) {
                 input(primary_, [](Node& node) { (void)node.verify(0, 0, 700); });

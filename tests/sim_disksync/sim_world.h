@@ -7,6 +7,8 @@
 //     failure: everything answered before the last flush that was answered before it)
 //   - in sync mode, what was answered while the peer was up to date is on the peer; what a flush
 //     covered, also after a power failure there
+//   - after a promotion within a connection, in sync mode, nothing is answered without the peer for
+//     as long as that connection lasts
 //   - what was answered before a flush that was answered is on the local disk, after any crash
 //   - a resync that breaks off can be undone to exactly the copy that was there before
 //   - in the end, with everything healed, the copies are equal, and nothing is marked
@@ -36,6 +38,7 @@ struct SimCounts {
     uint64_t pulled_ahead = 0;
     uint64_t verify_differences = 0;
     uint64_t detached = 0;
+    uint64_t turns = 0;  // promotions that kept the connection
 };
 
 class SimWorld {
@@ -47,6 +50,7 @@ class SimWorld {
         bool promote_peer = false;  // while the primary is dead
         bool split_brain = false;   // both become primary
         bool store_errors = false;
+        bool switchovers = false;  // the primary is demoted, and one of the two promoted again
     };
     SimWorld(uint64_t seed, const Faults& faults);
 
@@ -77,6 +81,7 @@ class SimWorld {
     struct Session {
         uint64_t number = 0;
         std::vector<SimDisk::Sectors> baseline;
+        uint64_t line_life = 0;  // of the connection that it began in, with a peer that was whole
         std::map<uint64_t, Write> writes;
         std::map<uint64_t, Flush> flushes;
     };
@@ -100,6 +105,8 @@ class SimWorld {
     void vm_step();
     void vm_answer(size_t site, const NodeAnswer& answer);
     void begin_session(size_t site);
+    void switch_over();
+    bool peer_is_whole(size_t site);
     void promote(size_t site, Node::Force force = Node::Force::no);
     void on_event(size_t site, const NodeEvent& event);
 
@@ -127,6 +134,9 @@ class SimWorld {
     std::vector<std::unique_ptr<SimSite>> sites_;
     Line line_;
     size_t primary_ = 0;
+    // Who was promoted last, and so is promoted again after a crash.
+    std::optional<size_t> wanted_;
+    bool old_version_ = false;
     bool healing_ = false;
     bool connect_scheduled_ = false;
     uint64_t order_ = 1;

@@ -156,6 +156,45 @@ class ReplicatedDisk(case.Case):
             self.assertEqual(image.read(1), b"a")
         self.assertTrue([name for name in os.listdir(self.b.folder) if ".undo." in name], "the loser's blocks were not kept")
 
+    def test_what_a_promoted_site_answers_first_is_at_the_peer(self):
+        """A promotion keeps the connection: killed right after its first answered write, a site has lost nothing."""
+        self.started("--both-empty")
+        primary, peer = self.a, self.b
+        for number in range(1, ROUNDS + 1):
+            seen = {site: len(site.events()) for site in self.pair.sites}
+            writer = subprocess.Popen(
+                [*replicated_disk.NBDSH, "-u", primary.uri, "-c", f"h.pwrite(bytes([{number}]) * 4096, {number} << 16)\n"
+                 "print('answered', flush=True)\nimport time\ntime.sleep(60)"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self.assertEqual(writer.stdout.readline(), "answered\n")  # the client promoted the site
+            parted = [event["text"] for site in self.pair.sites for event in site.events()[seen[site]:]
+                      if event["event"] == "link" and "disconnected" in event["text"]]
+            primary.process.kill()
+            writer.kill()
+            writer.communicate()
+            self.assertEqual(parted, [])
+            peer.command("promote")
+            with open(peer.image, "rb") as image:
+                image.seek(number << 16)
+                self.assertEqual(image.read(4096), bytes([number]) * 4096, f"round {number}")
+            peer.process.stop()
+            primary.start(serve=False)
+            peer.start(serve=True)
+            self.pair.wait_in_sync()
+            primary, peer = peer, primary
+        self.assert_equal_images()
+
+    def test_a_planned_move_keeps_the_connection(self):
+        self.started("--both-empty")
+        seen = {site: len(site.events()) for site in self.pair.sites}
+        for site in (self.a, self.b, self.a):
+            site.command("promote")
+            wait.until(f"site {site.letter} is primary", lambda site=site: site.disk()["role"] == "primary")
+            site.command("demote")
+        texts = [event["text"] for site in self.pair.sites for event in site.events()[seen[site]:]]
+        self.assertEqual([text for text in texts if "disconnected" in text], [])
+        self.assertTrue([text for text in texts if "turned round" in text])
+        self.assert_equal_images()
+
     def write_until_killed(self, seed):
         stop = self.path(f"stop{seed}")
         writer = process.Process("writer", [*replicated_disk.NBDSH, "-u", self.a.uri, "-c", WRITER], self.path(f"writer{seed}.log"),

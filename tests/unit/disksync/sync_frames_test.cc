@@ -82,6 +82,10 @@ std::vector<SyncFrame> examples() {
         frame_of(SyncType::goodbye, SyncGoodbye{14}, bytes_of(10)),
         frame_of(SyncType::ping, SyncPing{99}),
         frame_of(SyncType::pong, SyncPing{99}),
+        frame_of(SyncType::turn, SyncTurn{77}),
+        frame_of(SyncType::turned, SyncTurned{}),
+        frame_of(SyncType::turned, SyncTurned{4}),
+        frame_of(SyncType::demoted, SyncDemoted{}),
     };
 }
 
@@ -96,14 +100,22 @@ TEST(SyncFrames, ComeBackAsTheyWere) {
     }
 }
 
-TEST(SyncFrames, GoldenBytes) {
-    // Of all examples together: a change of any byte of the format changes this number.
+// Of all examples together: a change of any byte of the format changes this number.
+uint64_t checksum_of_all(uint8_t version) {
     std::vector<std::byte> all;
-    for (const SyncFrame& frame : examples()) {
+    for (SyncFrame& frame : examples()) {
+        if (frame.type >= SyncType::turn && version < 3) continue;
+        frame.version = version;
         const auto bytes = encode(frame);
+        EXPECT_EQ(decode_sync_message(bytes)->version, version);
         all.insert(all.end(), bytes.begin(), bytes.end());
     }
-    EXPECT_EQ(checksum64(all), uint64_t{8607188284017078027u});
+    return checksum64(all);
+}
+
+TEST(SyncFrames, GoldenBytes) {
+    EXPECT_EQ(checksum_of_all(2), uint64_t{8607188284017078027u});
+    EXPECT_EQ(checksum_of_all(3), uint64_t{792000496981279425u});
     const auto flush = encode(change_of(SyncType::flush, SyncFlush{}));
     const auto expect = [&](size_t at, std::vector<int> values) {
         for (size_t index = 0; index < values.size(); ++index) {
@@ -111,7 +123,7 @@ TEST(SyncFrames, GoldenBytes) {
         }
     };
     ASSERT_EQ(flush.size(), kSyncHeaderBytes);
-    expect(0, {'A', 'P', 's', '1', 2, 7, 2, 2, 0, 0, 1, 0, 0, 0, 0, 0});
+    expect(0, {'A', 'P', 's', '1', 2, 7, 3, 2, 0, 0, 1, 0, 0, 0, 0, 0});
     expect(16, {0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 7, 0, 0, 0, 0, 0, 0, 0});
     expect(32, {5, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0});
 }
@@ -162,8 +174,13 @@ TEST(SyncFrames, BrokenRulesAreNamed) {
     EXPECT_ERROR(Forger(write).set(0, uint32_t{1}).decoded(), Errc::protocol);
     EXPECT_ERROR(Forger(write).set(4, uint8_t{1}).decoded(), Errc::protocol);
     EXPECT_ERROR(Forger(write).set(5, uint8_t{0}).decoded(), Errc::protocol);
-    EXPECT_ERROR(Forger(write).set(5, uint8_t{21}).decoded(), Errc::protocol);
-    EXPECT_ERROR(Forger(write).set(7, uint8_t{3}).decoded(), Errc::version);
+    EXPECT_ERROR(Forger(write).set(5, uint8_t{24}).decoded(), Errc::protocol);
+    EXPECT_ERROR(Forger(write).set(7, uint8_t{4}).decoded(), Errc::version);
+    EXPECT_ERROR(Forger(write).set(6, uint8_t{1}).decoded(), Errc::version);
+    EXPECT_ERROR(Forger(write).set(7, uint8_t{3}).decoded(), Errc::protocol);
+    const SyncFrame turn = frame_of(SyncType::turn, SyncTurn{77});
+    EXPECT_ERROR(Forger(turn).set(6, uint8_t{2}).decoded(), Errc::protocol);
+    EXPECT_ERROR(Forger(turn).set(7, uint8_t{2}).decoded(), Errc::protocol);
     // Compressed: the range says how much it is afterwards.
     const auto packed = [&] { return Forger(write).set(8, uint16_t{64}); };
     EXPECT_OK(packed().set(72, uint64_t{65536}).decoded());

@@ -172,6 +172,8 @@ void Node::file_done(Ticket ticket, const Result<>& result) {
              disk.record.superblock().disk, result ? "" : result.error().context);
     disk.writing_files = false;
     disk.record.done();
+    // Alone, an answer may wait for what is on record.
+    all_touched_ |= !streaming_out();
     pump();
 }
 
@@ -246,6 +248,12 @@ bool Node::idle() const {
 
 void Node::pause_resync(bool paused) {
     for (Disk& disk : disks_) disk.source.paused = paused;
+    pump();
+}
+
+void Node::set_mode(Mode mode) {
+    config_.mode = mode;
+    all_touched_ = true;
     pump();
 }
 
@@ -465,7 +473,8 @@ NodeStatus Node::status() const {
     status.reason = link_reason_;
     status.mode = config_.mode;
     status.backlog_bytes = backlog_bytes_;
-    status.changes_in_flight = changes_.size();
+    status.changes_in_flight = waiting_.size() + unanswered_.size();
+    status.changes_undurable = unsettled_;
     if (waits_for_peer_until_ && link_ != LinkState::streaming) {
         status.waits_for_peer = std::max(*waits_for_peer_until_ - now_, Duration::zero());
     }

@@ -30,10 +30,12 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/base/random.h"
@@ -81,7 +83,7 @@ class Node {
     Result<> verify(uint16_t disk, uint64_t first_block, uint64_t block_count);
     void pause_resync(bool paused);
     void set_resync_rate_max(uint64_t bytes_per_second);
-    void set_mode(Mode mode) { config_.mode = mode; }
+    void set_mode(Mode mode);
     // In a split brain: this side gives way at the next meeting.
     Result<> discard_mine();
     // This copy is not to be trusted: a full resync from the peer.
@@ -157,15 +159,19 @@ class Node {
     void client_read(NodeRequest&& request);
     void client_read_done(LocalAction&& action, Result<> result);
     void forward_read(uint64_t id, uint16_t disk, uint64_t offset, uint64_t length);
+    void add_change(Change&& change);
+    bool has_enough_changes() const;
     void pump_changes();
     bool may_start_changes();
     bool start_change(Change& change);
     bool is_reserved(const Disk& disk, const Change& change) const;
     void send_change(Change& change);
+    void settle(Change& change);
     void change_local_done(uint64_t id, Result<> result);
     void local_write_failed(Change& change, Error error);
     bool may_answer(const Change& change) const;
     void finish_changes();
+    void finish_change(uint64_t id);
     void detach(uint16_t disk, const Error& error);
     bool start_generation_if_shared();
     bool alone_is_recorded() const;
@@ -188,6 +194,7 @@ class Node {
     void begin_streaming();
     void send_own_bitmap(uint16_t disk);
     void on_ack(const wire::SyncAck& ack);
+    void look_at_sent(uint64_t after, uint64_t last, const std::function<void(Sent&)>& look);
     void settle_window();
     void settle_sent(const Sent& sent);
     void on_adopted(const SyncFrame& frame);
@@ -270,7 +277,15 @@ class Node {
     std::map<Ticket, UndoTicket> undo_tickets_;
 
     // The VM.
-    std::map<uint64_t, Change> changes_;  // in the order in which they came
+    std::map<uint64_t, Change> changes_;
+    std::set<uint64_t> waiting_;  // of these, what has not begun; in the order in which they came
+    std::set<uint64_t> unanswered_;  // and what has
+    // To what something has happened, so that it may be answered or forgotten. There may be many
+    // changes that only wait to be durable at the peer: nothing walks over them.
+    std::vector<uint64_t> touched_;
+    bool all_touched_ = false;  // of unanswered_
+    uint64_t unsettled_ = 0;
+    uint64_t unsettled_bytes_ = 0;
     uint64_t next_change_ = 1;
     std::map<uint64_t, NodeRequest> forwarded_reads_;
     uint64_t next_forwarded_ = 1;
@@ -302,6 +317,9 @@ class Node {
     uint64_t barrier_ = 0;
     bool answered_since_frame_ = false;
     std::deque<Sent> window_;
+    // Where the digests of a disk's run of blocks are in the window: by disk, whether of a verify,
+    // and first block.
+    std::map<std::tuple<uint16_t, bool, uint64_t>, uint64_t> digests_asked_;
     wire::SyncAck peer_;  // how far the peer is
     uint64_t backlog_bytes_ = 0;
     uint64_t data_in_flight_ = 0;  // of resync; sent and not applied

@@ -52,11 +52,17 @@ void Node::request(NodeRequest&& request) {
         change.offset_bytes = request.offset_bytes;
         change.length_bytes = ranged ? request.length_bytes : 0;
         change.data = std::move(request.data);
+        change.data_bytes = change.data.size();
         change.fua = request.fua;
         change.came = now_;
-        changes_.emplace(change.id, std::move(change));
+        add_change(std::move(change));
     }
     pump();
+}
+
+void Node::add_change(Change&& change) {
+    waiting_.insert(waiting_.end(), change.id);
+    changes_.emplace_hint(changes_.end(), change.id, std::move(change));
 }
 
 // ---- reads
@@ -145,22 +151,22 @@ bool Node::may_start_changes() {
     return alone_is_recorded();
 }
 
+// What is answered and not durable at the peer is remembered until it is: of that there may be
+// more.
+bool Node::has_enough_changes() const {
+    return unanswered_.size() >= config_.changes_in_flight_max ||
+           unsettled_ >= config_.changes_undurable_max ||
+           unsettled_bytes_ >= config_.undurable_bytes_max;
+}
+
 void Node::pump_changes() {
-    bool checked = false;
+    if (waiting_.empty() || has_enough_changes() || !may_start_changes()) return;
     std::vector<std::pair<uint64_t, uint64_t>> passed;  // ranges of earlier ones that wait
     std::vector<uint16_t> passed_disks;
-    size_t in_flight = 0;
-    for (auto& [id, change] : changes_) {
-        if (change.started) {
-            ++in_flight;
-            continue;
-        }
-        if (in_flight >= config_.changes_in_flight_max) return;
-        if (!checked) {
-            if (!may_start_changes()) return;
-            checked = true;
-        }
+    for (auto at = waiting_.begin(); at != waiting_.end();) {
+        if (has_enough_changes()) return;
         if (streaming_out() && backlog_bytes_ >= config_.backlog_bytes_max) return;
+        Change& change = changes_.at(*at);
         bool overlaps = false;
         for (size_t index = 0; index < passed.size(); ++index) {
             overlaps |= passed_disks[index] == change.disk &&
@@ -168,12 +174,14 @@ void Node::pump_changes() {
                         passed[index].first < change.offset_bytes + change.length_bytes;
         }
         if (!overlaps && start_change(change)) {
-            ++in_flight;
+            unanswered_.insert(change.id);
+            at = waiting_.erase(at);
             continue;
         }
         passed.push_back({change.offset_bytes, change.offset_bytes + change.length_bytes});
         passed_disks.push_back(change.disk);
         if (passed.size() > config_.changes_in_flight_max) return;
+        ++at;
     }
 }
 
@@ -193,6 +201,7 @@ bool Node::start_change(Change& change) {
         change.error =
             error_of(Errc::unreachable, "the disk has failed here, and the peer is away");
         change.started = change.local_done = change.settled = true;
+        touched_.push_back(change.id);
         return true;
     }
     if (!change.is_flush() && !disk.detached()) {
@@ -210,16 +219,19 @@ bool Node::start_change(Change& change) {
         change.locked = true;
     }
     change.started = true;
+    ++unsettled_;
+    unsettled_bytes_ += change.data_bytes;
     if (!alone) {
         send_change(change);
-    } else if (!change.is_flush()) {
-        mark(disk, blocks_of(change.offset_bytes, change.length_bytes));
-        change.marked = change.settled = true;
     } else {
-        change.settled = true;
+        if (!change.is_flush()) mark(disk, blocks_of(change.offset_bytes, change.length_bytes));
+        change.marked = !change.is_flush();
+        settle(change);
     }
     if (disk.detached()) {
         change.local_done = true;
+        change.data = {};
+        touched_.push_back(change.id);
         return true;
     }
     LocalAction action;
@@ -230,7 +242,7 @@ bool Node::start_change(Change& change) {
     io.operation = change.operation;
     io.offset_bytes = change.offset_bytes;
     io.length_bytes = change.length_bytes;
-    io.data = change.data;
+    io.data = std::exchange(change.data, {});
     io.fua = change.fua;
     change.local_left = 1;
     local(std::move(action), std::move(io));
@@ -262,12 +274,21 @@ void Node::send_change(Change& change) {
     change.sequence = send_change_frame(std::move(frame), std::move(sent));
 }
 
+// Durable at the peer, or marked.
+void Node::settle(Change& change) {
+    if (std::exchange(change.settled, true)) return;
+    --unsettled_;
+    unsettled_bytes_ -= change.data_bytes;
+    touched_.push_back(change.id);
+}
+
 void Node::change_local_done(uint64_t id, Result<> result) {
     const auto found = changes_.find(id);
     FT_CHECK(found != changes_.end(), "change {} is not under way", id);
     Change& change = found->second;
     --change.local_left;
     change.local_done = true;
+    touched_.push_back(id);
     if (change.locked) {
         disks_[change.disk].lock.unlock(change.holder());
         change.locked = false;
@@ -332,26 +353,33 @@ bool Node::may_answer(const Change& change) const {
 }
 
 void Node::finish_changes() {
-    for (auto entry = changes_.begin(); entry != changes_.end();) {
-        Change& change = entry->second;
-        if (!change.answered && may_answer(change)) {
-            change.answered = true;
-            answered_since_frame_ = true;
-            if (!change.is_flush()) rate_.foreground(now_, now_ - change.came);
-            if (change.client_id) {
-                answer(*change.client_id,
-                       change.error ? Result<>(fail(*change.error)) : Result<>());
-            }
-        }
-        if (!change.answered || !change.settled || !change.local_done) {
-            ++entry;
-            continue;
-        }
-        if (change.log_held) {
-            disks_[change.disk].record.log().release(change.first_extent(), change.extents());
-        }
-        entry = changes_.erase(entry);
+    if (std::exchange(all_touched_, false)) {
+        touched_.insert(touched_.end(), unanswered_.begin(), unanswered_.end());
     }
+    std::vector<uint64_t> touched = std::exchange(touched_, {});
+    std::sort(touched.begin(), touched.end());
+    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+    for (const uint64_t id : touched) finish_change(id);
+}
+
+void Node::finish_change(uint64_t id) {
+    const auto entry = changes_.find(id);
+    if (entry == changes_.end()) return;
+    Change& change = entry->second;
+    if (!change.answered && may_answer(change)) {
+        change.answered = true;
+        unanswered_.erase(id);
+        answered_since_frame_ = true;
+        if (!change.is_flush()) rate_.foreground(now_, now_ - change.came);
+        if (change.client_id) {
+            answer(*change.client_id, change.error ? Result<>(fail(*change.error)) : Result<>());
+        }
+    }
+    if (!change.answered || !change.settled || !change.local_done) return;
+    if (change.log_held) {
+        disks_[change.disk].record.log().release(change.first_extent(), change.extents());
+    }
+    changes_.erase(entry);
 }
 
 void Node::local_done(LocalDone&& done) {

@@ -402,6 +402,7 @@ void Node::on_bitmap(const SyncFrame& frame) {
 // From here on the peer gets every change.
 void Node::begin_streaming() {
     link_ = LinkState::streaming;
+    all_touched_ = true;
     waits_for_peer_until_.reset();
     barrier_ = 0;
     answered_since_frame_ = false;
@@ -551,14 +552,30 @@ void Node::on_ack(const wire::SyncAck& ack) {
         ack.durable > ack.applied) {
         return protocol_error("an acknowledgement that goes back, or of what was not sent");
     }
-    peer_ = ack;
-    for (Sent& sent : window_) {
-        if (sent.sequence > ack.received) break;
-        if (!std::exchange(sent.received, true)) backlog_bytes_ -= sent.bytes;
-        if (sent.sequence > ack.applied || std::exchange(sent.applied, true)) continue;
+    const wire::SyncAck before = std::exchange(peer_, ack);
+    look_at_sent(before.received, ack.received, [&](Sent& sent) { backlog_bytes_ -= sent.bytes; });
+    look_at_sent(before.applied, ack.applied, [&](Sent& sent) {
         if (sent.kind == Sent::Kind::data) data_in_flight_ -= sent.bytes;
-    }
+    });
+    // Which of the three an answer waits for is the mode's matter. A flush waits for what was sent
+    // before it: it is the next after what it waits for.
+    const auto touch = [&](Sent& sent) {
+        if (sent.change != 0) touched_.push_back(sent.change);
+    };
+    look_at_sent(before.received, ack.received + 1, touch);
+    look_at_sent(before.applied, ack.applied + 1, touch);
+    look_at_sent(before.durable, ack.durable + 1, touch);
     settle_window();
+}
+
+// Those with a sequence after `after`, up to `last`. The window has every number in a row.
+void Node::look_at_sent(uint64_t after, uint64_t last, const std::function<void(Sent&)>& look) {
+    if (window_.empty()) return;
+    const uint64_t first = window_.front().sequence;
+    const uint64_t end = std::min(last, window_.back().sequence);
+    for (uint64_t sequence = std::max(after + 1, first); sequence <= end; ++sequence) {
+        look(window_[sequence - first]);
+    }
 }
 
 void Node::settle_window() {
@@ -584,12 +601,14 @@ void Node::settle_sent(const Sent& sent) {
             }
             disk.record.bitmap().clear({block, 1});
         }
+        // With peer_lost = "wait", answers may wait for this.
+        all_touched_ |= disk.record.bitmap().count() == 0;
     };
     switch (sent.kind) {
         case Sent::Kind::change:
         case Sent::Kind::flush:
             if (const auto found = changes_.find(sent.change); found != changes_.end()) {
-                found->second.settled = true;
+                settle(found->second);
             }
             return;
         case Sent::Kind::data:
@@ -675,9 +694,12 @@ void Node::window_lost() {
             lacking = true;
         }
         if (found == changes_.end() || sent.change == 0) continue;
-        found->second.marked = found->second.settled = true;
+        found->second.marked = true;
+        settle(found->second);
     }
     window_.clear();
+    digests_asked_.clear();
+    all_touched_ = true;
     backlog_bytes_ = data_in_flight_ = 0;
     if (lacking) start_generation_if_shared();
     for (auto& [number, request] : forwarded_reads_) {

@@ -126,6 +126,7 @@ struct NodeChange {
     uint64_t offset_bytes = 0;
     uint64_t length_bytes = 0;
     SharedBytes data;
+    uint64_t data_bytes = 0;
     Fua fua = Fua::no;
     Instant came{};
 
@@ -158,8 +159,6 @@ struct NodeSent {
     uint64_t change = 0;
     BlockRange run;
     uint64_t bytes = 0;  // of payload
-    bool received = false;
-    bool applied = false;
     // digests: the answer
     bool verify = false;
     bool answered = false;

@@ -208,6 +208,7 @@ void Node::turn_stream(bool sending) {
     sequence_ = barrier_ = 0;
     peer_ = own_ = acknowledged_ = {};
     answered_since_frame_ = false;
+    digests_asked_.clear();
     for (Disk& disk : disks_) {
         const bool paused = disk.source.paused;
         disk.source = NodeSource();
@@ -270,7 +271,7 @@ Result<> Node::demote() {
         flush.disk = index;
         flush.operation = StoreOperation::flush;
         flush.came = now_;
-        changes_.emplace(flush.id, std::move(flush));
+        add_change(std::move(flush));
     }
     pump();
     return {};
@@ -344,12 +345,14 @@ void Node::raise_epoch(Epoch epoch) {
         event(NodeEvent::Weight::error, 0, "fenced",
               fmt::format("epoch {} has been granted elsewhere: this site stops writing", epoch));
         // What waits has not begun, and never will.
-        for (auto& [id, change] : changes_) {
-            if (change.started || change.answered) continue;
+        for (const uint64_t id : waiting_) {
+            Change& change = changes_.at(id);
             change.error =
                 Error{Errc::stale_epoch, "the disk has been taken over by the other site"};
             change.local_done = change.started = change.settled = true;
         }
+        unanswered_.merge(waiting_);
+        all_touched_ = true;
     }
 }
 

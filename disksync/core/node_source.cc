@@ -324,23 +324,26 @@ void Node::send_digests(uint16_t index, BlockRange run, const SharedBytes& data,
     // Verify reads as much as it would send: the rate is for both disks as well.
     rate_.sent(verify ? data.size() / 4 : frame.payload.size());
     if (!verify) disk.source.digests_asked += run.count;
-    send_change_frame(std::move(frame), std::move(sent));
+    digests_asked_[{index, verify, run.first}] =
+        send_change_frame(std::move(frame), std::move(sent));
 }
 
 void Node::on_digest_answer(const SyncFrame& frame) {
     if (!streaming_out()) return protocol_error("digests answered to a side that does not send");
     const auto& range = std::get<wire::SyncDigests>(frame.body);
     const bool verify = (frame.flags & wire::sync_flags::kVerify) != 0;
-    const auto found = std::find_if(window_.begin(), window_.end(), [&](const Sent& sent) {
-        return sent.kind == Sent::Kind::digests && !sent.answered && sent.disk == frame.disk &&
-               sent.verify == verify && sent.run == BlockRange{range.first_block, range.count};
-    });
-    if (found == window_.end()) return protocol_error("an answer to digests that were not sent");
-    found->answered = true;
+    const auto asked = digests_asked_.find({frame.disk, verify, range.first_block});
+    if (asked == digests_asked_.end()) {
+        return protocol_error("an answer to digests that were not sent");
+    }
+    Sent& sent = window_[asked->second - window_.front().sequence];
+    if (sent.run.count != range.count) return protocol_error("an answer to other digests");
+    digests_asked_.erase(asked);
+    sent.answered = true;
     if (verify) {
-        verify_answer(frame.disk, *found, frame);
+        verify_answer(frame.disk, sent, frame);
     } else {
-        resync_answer(frame.disk, *found, frame);
+        resync_answer(frame.disk, sent, frame);
     }
     settle_window();
 }

@@ -14,6 +14,7 @@ constexpr size_t kLookAhead = 128;                          // frames
 constexpr uint64_t kIncomingBytesMax = uint64_t{64} << 20;  // then the connection has to wait
 constexpr uint64_t kIncomingFramesMax = 16384;
 constexpr int64_t kResyncPatience = 8;
+constexpr uint64_t kUndurableFramesMax = 4096;  // the sender remembers them
 
 BlockDigest digest_of(std::span<const std::byte> block) {
     const XXH128_hash_t hash = XXH3_128bits(block.data(), block.size());
@@ -336,7 +337,7 @@ void Node::maybe_flush_target() {
         undurable_changes_ && peer_mode_ == Mode::sync && own_.applied == own_.received;
     // Nobody waits for blocks of a resync: fewer flushes let the disk do more between them.
     const int64_t patience = undurable_changes_ ? 1 : kResyncPatience;
-    if (eager || flush_soon_ ||
+    if (eager || flush_soon_ || own_.applied - own_.durable >= kUndurableFramesMax ||
         undurable_bytes_ >= config_.durable_bytes * static_cast<uint64_t>(patience) ||
         now_ - *undurable_since_ >= config_.durable_interval * patience) {
         flush_target(false);

@@ -60,7 +60,10 @@ struct NodeConfig {
     bool keep_undo = true;
     uint64_t undo_bytes_max = uint64_t{64} << 30;
     bool verify_repairs = true;
-    uint32_t changes_in_flight_max = 256;
+    uint32_t changes_in_flight_max = 256;  // begun and not answered
+    // Begun and not durable at the peer, and the data of those.
+    uint32_t changes_undurable_max = 16384;
+    uint64_t undurable_bytes_max = uint64_t{128} << 20;
     Duration durable_interval =
         std::chrono::milliseconds(100);           // a target flushes at least this often
     uint64_t durable_bytes = uint64_t{16} << 20;  // or after so much
@@ -194,8 +197,9 @@ struct NodeStatus {
     std::string reason;
     Mode mode = Mode::async;
     uint64_t backlog_bytes = 0;
-    uint64_t changes_in_flight = 0;
-    Duration waits_for_peer{};  // since a promotion: so much longer at most; 0: does not
+    uint64_t changes_in_flight = 0;  // not answered
+    uint64_t changes_undurable = 0;  // begun and not durable at the peer
+    Duration waits_for_peer{};       // since a promotion: so much longer at most; 0: does not
     std::vector<DiskStatus> disks;
 };
 

@@ -12,7 +12,7 @@ namespace antipode::disksync {
 
 class NodePair {
   public:
-    static constexpr uint64_t kSize = 4 * kExtentBytes;
+    static constexpr uint64_t kSize = 12 * kExtentBytes;
     static constexpr Duration kLineDelay = std::chrono::microseconds(300);
     static constexpr Duration kReconnect = std::chrono::milliseconds(20);
 

@@ -49,7 +49,8 @@ struct NodeSource {
     uint64_t blocks_total = 0;
     uint64_t bytes_sent = 0;
     uint64_t bytes_skipped = 0;
-    uint64_t digests_asked = 0;
+    uint64_t digests_asked = 0;  // blocks
+    uint64_t digests_answered = 0;
     uint64_t digests_equal = 0;
     Instant began{};
 

@@ -16,6 +16,7 @@ constexpr uint64_t kReadBytesMax = uint64_t{16}
                                    << 20;  // of a disk, under way for resync and verify
 constexpr uint64_t kLinkQueueBytesMax = uint64_t{4} << 20;  // more would delay the VM's writes
 constexpr uint64_t kVerifyInFlightMax = 4096;               // blocks
+constexpr uint64_t kDigestsInFlightMax = 4096;              // blocks of a resync
 constexpr uint64_t kProbeBlocks = 256;
 
 BlockDigest digest_of(std::span<const std::byte> block) {
@@ -87,7 +88,9 @@ bool Node::use_digests(const Disk& disk) const {
     if (disk.peer.generations.current == Generation())
         return false;  // a new disk has nothing equal
     const NodeSource& source = disk.source;
-    return source.digests_asked < kProbeBlocks || source.digests_equal * 5 >= source.digests_asked;
+    // What has not been answered yet says nothing.
+    return source.digests_answered < kProbeBlocks ||
+           source.digests_equal * 5 >= source.digests_answered;
 }
 
 // True: something was begun, and more may be.
@@ -124,9 +127,14 @@ bool Node::pump_resync(uint16_t index) {
             return true;
         }
     }
+    const bool digests = use_digests(disk);
+    if (digests && source.digests_asked - source.digests_answered >= kDigestsInFlightMax) {
+        return false;
+    }
     const BlockRange run = bitmap.run_at(*next, std::min(free, kRunBlocks));
     source.cursor = run.first + run.count;
-    return read_run(index, run, false, use_digests(disk));
+    if (digests) source.digests_asked += run.count;
+    return read_run(index, run, false, digests);
 }
 
 // A run that writes of the VM kept us from: none of them begins there before we have read it.
@@ -243,6 +251,7 @@ void Node::run_read(LocalAction&& action, Result<> result) {
     source.read_bytes -= action.data.size();
     if (!result) {
         if (!action.verify) source.busy.remove(action.run);
+        if (!action.verify && action.digests) source.digests_asked -= action.run.count;
         source.paused = true;
         disk.reason = "paused: " + result.error().context;
         event(NodeEvent::Weight::error, action.disk, "source-error", result.error().context);
@@ -323,7 +332,6 @@ void Node::send_digests(uint16_t index, BlockRange run, const SharedBytes& data,
     sent.verify = verify;
     // Verify reads as much as it would send: the rate is for both disks as well.
     rate_.sent(verify ? data.size() / 4 : frame.payload.size());
-    if (!verify) disk.source.digests_asked += run.count;
     digests_asked_[{index, verify, run.first}] =
         send_change_frame(std::move(frame), std::move(sent));
 }
@@ -352,6 +360,7 @@ void Node::resync_answer(uint16_t index, Sent& sent, const SyncFrame& frame) {
     Disk& disk = disks_[index];
     NodeSource& source = disk.source;
     source.busy.remove(sent.run);
+    source.digests_answered += sent.run.count;
     for (uint64_t at = 0; at < sent.run.count;) {
         const bool differs = bit_of(frame.payload, at);
         uint64_t count = 1;

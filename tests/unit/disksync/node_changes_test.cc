@@ -145,5 +145,38 @@ TEST(Changes, AFlushWaitsForWhatCameBeforeIt) {
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
 }
 
+// ---- digests
+
+// What has been asked and not answered yet must not look as if it differed.
+TEST(Digests, EqualBlocksAreNotSentHoweverLateTheAnswersCome) {
+    NodeConfig config;
+    config.checksum = ChecksumResync::automatic;
+    NodePair pair(config);
+    ASSERT_TRUE(pair.promote(0));
+    pair.reconnects = false;
+    pair.cut();
+    constexpr uint64_t kBlocks = 700;
+    for (uint64_t block = 0; block < kBlocks; ++block) {
+        const uint64_t sector = block * kBlockBytes / kSimSectorBytes;
+        pair.write(0, sector, block + 1);
+        pair.disk(1).set(sector, block + 1);
+    }
+    ASSERT_TRUE(pair.run_until([&] { return pair.node(0).idle(); }));
+    ASSERT_EQ(pair.node(0).status().disks[0].marked_blocks, kBlocks);
+    uint64_t data = 0;
+    uint64_t digests = 0;
+    pair.tamper = [&](size_t, const SyncFrame& frame) {
+        data += frame.type == SyncType::resync_data ? 1 : 0;
+        if (frame.type == SyncType::digests) {
+            digests += std::get<wire::SyncDigests>(frame.body).count;
+        }
+        return true;
+    };
+    pair.connect();
+    ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
+    EXPECT_EQ(data, 0u);
+    EXPECT_EQ(digests, kBlocks);
+}
+
 }  // namespace
 }  // namespace antipode::disksync

@@ -337,6 +337,7 @@ class Node {
     bool flushing_ = false;
     bool flush_again_ = false;  // someone waits for what is applied by now
     bool flush_soon_ = false;
+    bool flush_expected_ = false;  // by its habits, the client's next
     uint32_t flushes_left_ = 0;
     uint64_t flush_covers_ = 0;
     uint64_t undurable_bytes_ = 0;

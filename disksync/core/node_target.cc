@@ -189,6 +189,7 @@ Node::Start Node::start_incoming(size_t index) {
                 return Start::waits;
             }
             incoming.state = Incoming::State::done;
+            flush_expected_ = true;
             return Start::started;
         case SyncType::end:
             if (index != 0 || running_ != 0) return Start::waits;
@@ -333,8 +334,11 @@ void Node::pop_done() {
 
 void Node::maybe_flush_target() {
     if (!undurable_since_) return;
-    const bool eager =
-        undurable_changes_ && peer_mode_ == Mode::sync && own_.applied == own_.received;
+    // A client that flushes after each write or two will want the next one as well: it is begun
+    // while the answer is on its way. One that does not costs no flush at each write.
+    const bool eager = flush_expected_ && !flushing_ && undurable_changes_ &&
+                       peer_mode_ == Mode::sync && own_.applied == own_.received;
+    if (eager) flush_expected_ = false;
     // Nobody waits for blocks of a resync: fewer flushes let the disk do more between them.
     const int64_t patience = undurable_changes_ ? 1 : kResyncPatience;
     if (eager || flush_soon_ || own_.applied - own_.durable >= kUndurableFramesMax ||

@@ -89,6 +89,7 @@ LocalDone SimDisk::complete(LocalIo& io) {
             for (uint64_t sector = 0; sector < count; ++sector) write(first + sector, 0);
             break;
         case StoreOperation::flush: {
+            ++flushes_;
             const uint64_t mark = flush_marks_[io.ticket];
             flush_marks_.erase(io.ticket);
             size_t synced = 0;

@@ -50,6 +50,7 @@ class SimDisk {
     void set(uint64_t sector, Stamp stamp);
     const Sectors& contents() const { return cache_; }
     uint64_t size_bytes() const { return size_bytes_; }
+    uint64_t flushes() const { return flushes_; }
 
   private:
     struct Unsynced {
@@ -67,6 +68,7 @@ class SimDisk {
     Sectors durable_;
     std::vector<Unsynced> unsynced_;
     uint64_t next_number_ = 1;
+    uint64_t flushes_ = 0;
     std::map<Ticket, LocalIo> under_way_;
     std::map<Ticket, uint64_t> flush_marks_;
     std::map<StoreOperation, Errc> failing_;

@@ -145,6 +145,49 @@ TEST(Changes, AFlushWaitsForWhatCameBeforeIt) {
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
 }
 
+// ---- how often the peer flushes
+
+TEST(TargetFlushes, ManySyncWritesShareOne) {
+    NodeConfig config;
+    config.mode = Mode::sync;
+    NodePair pair(config);
+    ASSERT_TRUE(pair.promote(0));
+    const uint64_t before = pair.disk(1).flushes();
+    for (Stamp stamp = 1; stamp <= 50; ++stamp) {
+        const uint64_t id = pair.write(0, stamp, stamp);
+        ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }));
+    }
+    EXPECT_LE(pair.disk(1).flushes() - before, 2u);
+}
+
+// A client that flushes will do so again: the flush is under way when it asks.
+TEST(TargetFlushes, AfterAFlushTheNextIsNotWaitedFor) {
+    NodeConfig config;
+    config.mode = Mode::sync;
+    NodePair pair(config);
+    ASSERT_TRUE(pair.promote(0));
+    const auto write = [&](Stamp stamp) {
+        const uint64_t id = pair.write(0, stamp, stamp);
+        ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }));
+    };
+    write(1);
+    const uint64_t id = pair.flush(0);
+    ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }));
+    const uint64_t before = pair.disk(1).flushes();
+    for (Stamp stamp = 2; stamp < 12; ++stamp) write(stamp);
+    pair.run_for(milliseconds(5));
+    EXPECT_EQ(pair.disk(1).flushes() - before, 1u);
+}
+
+TEST(TargetFlushes, AWriteWithFuaNeedsOne) {
+    NodePair pair(lazy_peer(Mode::sync));
+    ASSERT_TRUE(pair.promote(0));
+    const uint64_t id = pair.write(0, 3, 33, Fua::yes);
+    ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }, milliseconds(20)));
+    pair.crash(1, SimSite::Crash::power);
+    EXPECT_EQ(pair.disk(1).at(3), 33u);
+}
+
 // ---- digests
 
 // What has been asked and not answered yet must not look as if it differed.

@@ -228,7 +228,8 @@ void Group::follow_schedule() {
     schedule_followed_ = now;
     std::tm local{};
     ::localtime_r(&now, &local);
-    const uint64_t rate = config_.schedule.at(local.tm_wday, local.tm_hour * 60 + local.tm_min)
+    const int weekday = (local.tm_wday + 6) % 7;  // from Monday
+    const uint64_t rate = config_.schedule.rule_at(weekday, local.tm_hour * 60 + local.tm_min)
                               .value_or(config_.node.resync_rate_max);
     if (scheduled_rate_ == rate) return;
     scheduled_rate_ = rate;

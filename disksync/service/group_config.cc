@@ -24,17 +24,6 @@ Result<> read_policy(TomlSection& section, const char* key, SplitPolicy& out) {
     return {};
 }
 
-Result<> read_schedule(TomlSection& section, const char* key, RateSchedule& out) {
-    std::vector<std::string> entries;
-    FT_TRY_VOID(section.texts(key, entries));
-    for (const std::string& entry : entries) {
-        if (const auto added = out.add(entry); !added) {
-            return section.bad(key, "has an entry that is none: " + added.error().context);
-        }
-    }
-    return {};
-}
-
 Result<> read_address(TomlSection& section, const char* key, LinkAddress& out) {
     std::string given;
     FT_TRY_VOID(section.text(key, given, Need::required));
@@ -91,7 +80,9 @@ Result<> read_resync(TomlSection section, GroupConfig& config) {
     FT_TRY_VOID(section.flag("keep_undo", node.keep_undo));
     FT_TRY_VOID(section.number("undo_bytes_max", node.undo_bytes_max, 1 << 20, kBytesMax));
     FT_TRY_VOID(section.flag("verify_repairs", node.verify_repairs));
-    FT_TRY_VOID(read_schedule(section, "schedule", config.schedule));
+    std::string schedule;
+    FT_TRY_VOID(section.text("schedule", schedule));
+    FT_TRY(config.schedule, BandwidthSchedule::parse(schedule, section.where("schedule")));
     return section.nothing_else();
 }
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "common/base/bandwidth_schedule.h"
 #include "common/env/posix/tls.h"
 #include "disksync/core/node_types.h"
-#include "disksync/core/rate_schedule.h"
 #include "disksync/service/compression.h"
 
 namespace antipode::disksync {
@@ -38,7 +38,7 @@ struct GroupConfig {
     std::string control_socket;  // default: /run/antipode/disks/<group>.sock
     std::string journal;         // events, one JSON line each; default: beside the first metadata
     Compression compression = Compression::automatic;
-    RateSchedule schedule;  // of node.resync_rate_max
+    BandwidthSchedule schedule;  // of node.resync_rate_max
     bool promote_on_open =
         true;                    // a client makes this site primary, if the peer is known not to be
     uint32_t store_threads = 4;  // for each disk

@@ -4,7 +4,7 @@
 //                 state_directory; rejoin = "automatic" | "wait": whether a halted or restarted
 //                 site becomes the backup by itself, or waits for an operator
 //   [channel]     listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key;
-//                 bulk_schedule = "" (stream/bandwidth_schedule.h), capture = FILE,
+//                 bulk_schedule = "" (common/base/bandwidth_schedule.h), capture = FILE,
 //                 capture_mib = 1024
 //   [heartbeat]   listen, peer = "ADDRESS:PORT", key, interval_ms = 20;
 //                 second_listen, second_peer: another path
@@ -24,10 +24,10 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/bandwidth_schedule.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
-#include "replicator/stream/bandwidth_schedule.h"
 
 namespace antipode::control {
 
@@ -46,7 +46,7 @@ struct PairConfig {
     std::string channel_peer;
     std::string channel_own_key;
     std::string channel_peer_key;
-    stream::BandwidthSchedule bulk_schedule;
+    BandwidthSchedule bulk_schedule;
     std::string capture_path;  // empty: nothing is captured
     uint64_t capture_bytes_max = uint64_t{1} << 30;
 

@@ -2,8 +2,8 @@
 // of key files.
 #include <cstdint>
 
+#include "common/base/bandwidth_schedule.h"
 #include "common/base/check.h"
-#include "replicator/stream/bandwidth_schedule.h"
 #include "replicator/stream/capture.h"
 #include "replicator/stream/capture_dump.h"
 #include "replicator/stream/heartbeat.h"
@@ -26,13 +26,13 @@ void capture(std::span<const std::byte> bytes) {
 }
 
 void schedule(std::string_view text) {
-    const auto parsed = stream::BandwidthSchedule::parse(text, "fuzz");
+    const auto parsed = BandwidthSchedule::parse(text, "fuzz");
     if (!parsed) {
         FT_CHECK(parsed.error().context.rfind("fuzz", 0) == 0, "an error that names no setting");
         return;
     }
     for (int day = 0; day < 7; ++day) {
-        for (int minute = 0; minute < stream::BandwidthSchedule::kMinutesOfDay; minute += 59) {
+        for (int minute = 0; minute < BandwidthSchedule::kMinutesOfDay; minute += 59) {
             FT_CHECK(parsed->cap_at(day, minute) <= 1'000'000'000'000, "a cap out of bounds");
         }
     }

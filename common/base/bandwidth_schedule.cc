@@ -1,11 +1,11 @@
-#include "replicator/stream/bandwidth_schedule.h"
+#include "common/base/bandwidth_schedule.h"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 
-namespace antipode::stream {
+namespace antipode {
 namespace {
 
 constexpr std::array<std::string_view, 7> kDays{"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
@@ -153,12 +153,12 @@ bool BandwidthSchedule::Rule::covers(int weekday, int minute) const {
     return (on(weekday) && minute >= from) || (on((weekday + 6) % 7) && minute < until);
 }
 
-uint64_t BandwidthSchedule::cap_at(int weekday, int minute_of_day) const {
-    uint64_t cap = 0;
+std::optional<uint64_t> BandwidthSchedule::rule_at(int weekday, int minute_of_day) const {
+    std::optional<uint64_t> cap;
     for (const Rule& rule : rules_) {
         if (rule.covers(weekday, minute_of_day)) cap = rule.bytes_per_second;
     }
     return cap;
 }
 
-}  // namespace antipode::stream
+}  // namespace antipode

@@ -1,4 +1,5 @@
-// BandwidthSchedule: how much of the line bulk (resync, seeding) may use, by weekday and hour.
+// BandwidthSchedule: how much of the line bulk (resync, seeding) may use, by weekday and hour: of a
+// protected VM's channel as well as of replicated disks.
 // Text, one rule a line or separated by ';', the last that fits a moment counts:
 //
 //     always 50MB                  MB, kB, GB a second (powers of ten); 0 or "none": no cap
@@ -10,13 +11,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/base/result.h"
 
-namespace antipode::stream {
+namespace antipode {
 
 class BandwidthSchedule {
   public:
@@ -26,8 +28,11 @@ class BandwidthSchedule {
     // `origin` names the setting or file in errors.
     static Result<BandwidthSchedule> parse(std::string_view text, const std::string& origin);
 
-    // Bytes a second; 0: no cap. weekday: 0 = Monday.
-    uint64_t cap_at(int weekday, int minute_of_day) const;
+    // Bytes a second, 0: no cap; nothing: no rule covers that moment. weekday: 0 = Monday.
+    std::optional<uint64_t> rule_at(int weekday, int minute_of_day) const;
+    uint64_t cap_at(int weekday, int minute_of_day) const {
+        return rule_at(weekday, minute_of_day).value_or(0);
+    }
     bool empty() const { return rules_.empty(); }
 
   private:
@@ -43,4 +48,4 @@ class BandwidthSchedule {
     std::vector<Rule> rules_;
 };
 
-}  // namespace antipode::stream
+}  // namespace antipode

@@ -119,6 +119,8 @@ bool Node::drained() const {
 
 void Node::greet_if_drained() {
     if (!greet_when_drained_ || !drained()) return;
+    // What a resync could be undone to has to be there after a power failure, too.
+    if (undurable_since_) return flush_target(true);
     greet_when_drained_ = false;
     own_ = acknowledged_ = {};
     send_hellos();

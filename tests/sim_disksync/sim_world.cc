@@ -294,7 +294,7 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
         for (const DiskStatus& disk : sites_[site]->node().status().disks) {
             whole &= disk.state == DiskState::up_to_date && disk.phase == SyncPhase::idle;
         }
-        if (whole && session_) replica_of_[site] = session_->number;
+        if (whole && session_ && !session_->lost_power) replica_of_[site] = session_->number;
         if (whole) before_resync_[site].clear();
     }
     if (event.key == "resync-done" && event.text.rfind("up to date", 0) == 0) {
@@ -302,7 +302,7 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
         for (const DiskStatus& disk : sites_[site]->node().status().disks) {
             whole &= disk.state == DiskState::up_to_date && disk.phase == SyncPhase::idle;
         }
-        if (whole && session_) replica_of_[site] = session_->number;
+        if (whole && session_ && !session_->lost_power) replica_of_[site] = session_->number;
         before_resync_[site].erase(event.disk);
     }
     if (event.key == "halted" && event.text.find("split-brain") != std::string::npos) {
@@ -333,6 +333,7 @@ void SimWorld::crash(size_t site, SimSite::Crash how) {
     }
     if (session_ && site == primary_) {
         check_local(site, *session_);
+        session_->lost_power |= how == SimSite::Crash::power;
     } else {
         check_replica(site, how);
         // From here on it is what the power failure left, until it has met the primary again.

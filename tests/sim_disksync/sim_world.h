@@ -81,6 +81,8 @@ class SimWorld {
     struct Session {
         uint64_t number = 0;
         std::vector<SimDisk::Sectors> baseline;
+        bool lost_power =
+            false;               // of its primary: what it then sends may be older than what it had
         uint64_t line_life = 0;  // of the connection that it began in, with a peer that was whole
         std::map<uint64_t, Write> writes;
         std::map<uint64_t, Flush> flushes;

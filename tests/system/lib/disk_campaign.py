@@ -223,17 +223,9 @@ class Campaign:
         disks = self.primary.status()["disks"]
         return any(disk["phase"] == "resync" for disk in disks) or self.primary.settled()
 
-    def together(self):
-        statuses = [site.try_status() for site in self.pair.sites]
-        return all(status and status["link"] == "connected" and all(
-            disk["state"] == "UpToDate" and disk["phase"] == "idle" for disk in status["disks"]) for status in statuses)
-
     def failover(self, plan, writer):
-        """The primary dies; the other site is promoted, writes on its own, and the first comes back as its secondary.
-
-        Not before the two are together again: the writer's first write promotes its site, which parts them for a moment, and a
-        forced promotion of the other one in that moment is a split-brain, for an operator to resolve."""
-        wait.until("the promotion's resync is over", self.together, seconds=30)
+        """The primary dies; the other site is promoted, writes on its own, and the first comes back as its secondary. That the
+        writer's first write promoted its site has not parted the two: they need no time to be together again."""
         self.primary.process.kill()
         self.note(writer.ended_by_itself())
         self.end_secondary()

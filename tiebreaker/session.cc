@@ -86,7 +86,7 @@ void Session::read() {
         }
         if (moved->needs != Needs::nothing) {
             if (turn == 0 && !fruitless_.take(MonotonicClock::now())) {
-                close("sends records without contents");
+                refuse(Errc::limit, "sends records that hold nothing");
                 break;
             }
             stream_->wait(moved->needs,

@@ -51,6 +51,8 @@ void Side::drained(ExitNumber exit, LogIndex) {
 void Side::live(ExitNumber) {
     const std::lock_guard lock(mutex);
     is_live = true;
+    console_replayed_bytes = console.size();
+    if (!output_numbers.empty()) last_replayed = output_numbers.back();
     changed.notify_all();
 }
 

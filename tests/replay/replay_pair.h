@@ -48,6 +48,9 @@ class Side final : public LogPort, public OwnerPort {
     std::string stop_text;
     std::optional<ExitNumber> drained_at;
     bool is_live = false;
+    // Of what it had replayed when it went live; by itself it makes more at once.
+    size_t console_replayed_bytes = 0;
+    OutputNumber last_replayed;
     size_t standing_count = 0;
     std::unique_ptr<VmState> state;  // of the last time it stood
     LogIndex state_at;               // replaying: the entry that was applied last, then

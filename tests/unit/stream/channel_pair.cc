@@ -17,6 +17,11 @@ uint16_t two_free_ports() {
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         const UniqueFd one(::socket(AF_INET, SOCK_STREAM, 0));
         const UniqueFd two(::socket(AF_INET, SOCK_STREAM, 0));
+        // What has been closed lately does not count, nor will it for those who listen.
+        const int yes = 1;
+        for (const UniqueFd* fd : {&one, &two}) {
+            (void)::setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        }
         auto* generic = reinterpret_cast<sockaddr*>(&address);
         if (::bind(one.get(), generic, sizeof address) != 0) continue;
         socklen_t length = sizeof address;

@@ -69,12 +69,14 @@ size_t Direction::piece_bytes_max() const {
     return std::clamp(bytes, kSegmentBytes, kPieceBytesMax);
 }
 
+Duration Direction::transmission(size_t bytes) const {
+    if (settings_.rate_bytes_per_second <= 0) return {};
+    const double seconds = static_cast<double>(bytes) / settings_.rate_bytes_per_second;
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
 Instant Direction::transmitted(Instant now, size_t bytes) {
-    line_free_ = std::max(line_free_, now);
-    if (settings_.rate_bytes_per_second > 0) {
-        const double seconds = static_cast<double>(bytes) / settings_.rate_bytes_per_second;
-        line_free_ += std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-    }
+    line_free_ = std::max(line_free_, now) + transmission(bytes);
     return line_free_;
 }
 
@@ -106,7 +108,9 @@ Direction::Arrivals Direction::datagram(Instant now, size_t bytes, Instant floor
         ++stats_.datagrams_cut;
         return arrivals;
     }
-    if (settings_.rate_bytes_per_second > 0 && room_at() > now) {
+    // As full as a stream fills it, it still takes a datagram: a stream is held back here, where a
+    // real one would lose a segment and yield.
+    if (room_at() - transmission(piece_bytes_max()) > now) {
         ++stats_.datagrams_overflow;
         return arrivals;
     }

@@ -94,6 +94,7 @@ class Direction {
     void delivered(Instant planned, Instant now);
 
   private:
+    Duration transmission(size_t bytes) const;
     Instant transmitted(Instant now, size_t bytes);
     Duration travel();
 

@@ -39,6 +39,8 @@ class Operate(WorldCase):
         with self.assertRaises(control.Refused):
             self.act(pair.a, "pause")
         exits = [site.status()["execution"]["exits"] for site in (pair.a, pair.b)]
+        wait.until("what was made before has left", lambda: pair.a.status()["output"]["held"] == 0, 10)
+        time.sleep(OBSERVED_SECONDS)  # and has arrived
         before = client.acknowledged()
         time.sleep(OBSERVED_SECONDS)
         self.assertEqual([site.status()["execution"]["exits"] for site in (pair.a, pair.b)], exits)

@@ -84,16 +84,22 @@ Node::Node(const NodeConfig& config, std::vector<DiskConfig> disks, uint64_t see
 // What was written before a crash of the process and not flushed is still only in a cache: no mark
 // may be taken away, and nothing called durable, on the strength of it.
 void Node::flush_former_life() {
+    start_flushes_left_ += flush_stores(LocalAction::Kind::start_flush);
+}
+
+uint32_t Node::flush_stores(LocalAction::Kind kind) {
+    uint32_t begun = 0;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         if (disks_[index].detached()) continue;
         LocalAction action;
-        action.kind = LocalAction::Kind::start_flush;
+        action.kind = kind;
         action.disk = index;
         LocalIo io;
         io.operation = StoreOperation::flush;
-        ++start_flushes_left_;
         local(std::move(action), std::move(io));
+        ++begun;
     }
+    return begun;
 }
 
 Node::~Node() = default;

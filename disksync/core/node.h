@@ -117,6 +117,8 @@ class Node {
     // ---- node.cc: outputs, files, state
     void event(NodeEvent::Weight weight, uint16_t disk, std::string key, std::string text);
     Ticket local(LocalAction&& action, LocalIo&& io);
+    // Of each disk that has its store; how many, each of which tells that it is done.
+    uint32_t flush_stores(LocalAction::Kind kind);
     void flush_former_life();
     void pump_files();
     void flush_for_log(uint16_t disk);
@@ -151,7 +153,6 @@ class Node {
     bool together() const;
     bool waits_for_peer();
     void finish_demotion();
-    void close_stores();
     void raise_epoch(Epoch epoch);
 
     // ---- node_client.cc: what the VM wants

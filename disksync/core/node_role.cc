@@ -281,7 +281,10 @@ Result<> Node::demote() {
 // with the demotion covers only what had been done by then.
 void Node::finish_demotion() {
     if (!demoting_ || !changes_.empty() || !is_primary()) return;
-    if (!closing_flushes_left_) close_stores();
+    // From here on the activity log does not count: a power failure must not take anything away.
+    if (!closing_flushes_left_) {
+        closing_flushes_left_ = flush_stores(LocalAction::Kind::closing_flush);
+    }
     if (*closing_flushes_left_ != 0) return;
     closing_flushes_left_.reset();
     demoting_ = false;
@@ -302,21 +305,6 @@ void Node::finish_demotion() {
         send(frame_of(SyncType::demoted, 0, wire::SyncDemoted{}));
     } else if (link_ != LinkState::down) {
         drop_link("demoted");
-    }
-}
-
-// From here on the activity log does not count: a power failure must not take anything away.
-void Node::close_stores() {
-    closing_flushes_left_ = 0;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        if (disks_[index].detached()) continue;
-        LocalAction action;
-        action.kind = LocalAction::Kind::closing_flush;
-        action.disk = index;
-        LocalIo io;
-        io.operation = StoreOperation::flush;
-        ++*closing_flushes_left_;
-        local(std::move(action), std::move(io));
     }
 }
 

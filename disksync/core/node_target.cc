@@ -360,17 +360,7 @@ void Node::flush_target(bool again) {
     undurable_bytes_ = 0;
     undurable_changes_ = false;
     undurable_since_.reset();
-    flushes_left_ = 0;
-    for (uint16_t index = 0; index < disks_.size(); ++index) {
-        if (disks_[index].detached()) continue;
-        LocalAction action;
-        action.kind = LocalAction::Kind::target_flush;
-        action.disk = index;
-        LocalIo io;
-        io.operation = StoreOperation::flush;
-        ++flushes_left_;
-        local(std::move(action), std::move(io));
-    }
+    flushes_left_ = flush_stores(LocalAction::Kind::target_flush);
     if (flushes_left_ == 0) flushing_ = false;
 }
 

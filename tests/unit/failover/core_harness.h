@@ -161,6 +161,16 @@ class Core {
         ASSERT_EQ(state(), State::paired_backup);
         clear();
     }
+    // A backup, by an operator's word and without the tiebreaker. Outputs are kept.
+    void to_forced() {
+        to_paired_backup();
+        step(TiebreakerDown{});
+        step(PeerSuspected{});
+        step(SessionDown{});
+        step(Command{CommandKind::force, "web1"});
+        step(LogDrained{LogIndex(0)});
+        ASSERT_EQ(state(), State::forced);
+    }
     void begin(uint64_t epoch, uint64_t previous) {
         wire::PeerMessage message = from_peer(wire::PeerMessageKind::begin, epoch);
         message.previous_epoch = Epoch(previous);

@@ -491,13 +491,7 @@ TEST(Force, ThatTheTiebreakerNeverAnsweredMakesRoomForRejoiningAVmThatRuns) {
 
 TEST(Force, WithoutTheTiebreakerItIsToldLater) {
     Core b(site_b(), site_a());
-    b.to_paired_backup();
-    b.step(TiebreakerDown{});
-    b.step(PeerSuspected{});
-    b.step(SessionDown{});
-    b.step(Command{CommandKind::force, "web1"});
-    b.step(LogDrained{LogIndex(0)});
-    EXPECT_EQ(b.state(), State::forced);
+    b.to_forced();
     EXPECT_EQ(b.core.alarms().count(AlarmCode::forced_unconfirmed), 1u);
     b.clear();
     b.step(TiebreakerUp{kStore});
@@ -512,13 +506,7 @@ TEST(Force, WithoutTheTiebreakerItIsToldLater) {
 TEST(Force, InAnEpochThatADeadProcessHasGoesOnInTheNextBlock) {
     for (const bool with_partner : {false, true}) {
         Core b(site_b(), site_a());
-        b.to_paired_backup();
-        b.step(TiebreakerDown{});
-        b.step(PeerSuspected{});
-        b.step(SessionDown{});
-        b.step(Command{CommandKind::force, "web1"});
-        b.step(LogDrained{LogIndex(0)});
-        ASSERT_EQ(b.state(), State::forced);
+        b.to_forced();
         const Epoch first = b.core.epoch();
         b.step(TiebreakerUp{kStore});
         b.clear();
@@ -540,12 +528,7 @@ TEST(Force, InAnEpochThatADeadProcessHasGoesOnInTheNextBlock) {
 // What the tiebreaker's administrator has forgotten is not brought back by a site's own doing.
 TEST(Force, InTheEpochOfAForgottenRecordStands) {
     Core b(site_b(), site_a());
-    b.to_paired_backup();
-    b.step(TiebreakerDown{});
-    b.step(PeerSuspected{});
-    b.step(SessionDown{});
-    b.step(Command{CommandKind::force, "web1"});
-    b.step(LogDrained{LogIndex(0)});
+    b.to_forced();
     const Epoch forced = b.core.epoch();
     b.step(TiebreakerUp{kStore});
     wire::Record forgotten = b.solo(forced.value(), Member{});

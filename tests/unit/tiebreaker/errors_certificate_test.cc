@@ -43,6 +43,12 @@ class CertificateErrors : public ::testing::Test {
         RawClient client(daemon_->port(), context.get());
         client.hello(name.c_str());
     }
+    void expect_revoked(const std::string& name) {
+        const auto context = raw_context(certificates_.files(name));
+        RawClient client(daemon_->port(), context.get());
+        EXPECT_TRUE(client.hung_up());
+        EXPECT_NE(client.error().find("revoked"), std::string::npos) << client.error();
+    }
     TempDirectory directory_;
     Certificates certificates_{directory_};
     std::optional<RunningDaemon> daemon_;
@@ -148,10 +154,7 @@ TEST_F(CertificateErrors, ABrokenCrlLeavesTheOldOneInUse) {
         write_file(certificates_.authority().crl_path(), "half a f", 0644, Existing::replace));
     daemon_->on_core([](Daemon& d) { d.reload(); });
     expect_welcome("site-a");
-    const auto context = raw_context(certificates_.files("site-b"));
-    RawClient revoked(daemon_->port(), context.get());
-    EXPECT_TRUE(revoked.hung_up());
-    EXPECT_NE(revoked.error().find("revoked"), std::string::npos) << revoked.error();
+    expect_revoked("site-b");
 }
 
 // A list of another authority, or one that is out of date, would let nobody in.
@@ -171,10 +174,7 @@ TEST_F(CertificateErrors, ACrlThatCannotHoldLeavesTheOldOneInUse) {
         << refused.error().context;
     daemon_->on_core([](Daemon& d) { d.reload(); });
     expect_welcome("site-a");
-    const auto context = raw_context(certificates_.files("site-b"));
-    RawClient revoked(daemon_->port(), context.get());
-    EXPECT_TRUE(revoked.hung_up());
-    EXPECT_NE(revoked.error().find("revoked"), std::string::npos) << revoked.error();
+    expect_revoked("site-b");
 }
 
 TEST_F(CertificateErrors, Plaintext) {

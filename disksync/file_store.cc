@@ -182,7 +182,8 @@ void FileStore::worker() {
         queue_.pop_front();
         ++running_;
         lock.unlock();
-        Result<> result = execute(request);
+        Result<> result = last_look(*this, request);
+        if (result) result = execute(request);
         // Given back before the completion runs, so that it may submit the next one.
         lock.lock();
         --running_;

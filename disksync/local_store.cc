@@ -46,6 +46,12 @@ Result<> LocalStore::run_here(const StoreRequest& request) {
                 to_string(request.operation));
 }
 
+Result<> last_look(const LocalStore& store, const StoreRequest& request) {
+    if (!request.may_begin || !changes_data(request.operation) || request.may_begin()) return {};
+    return fail(Errc::stale_epoch, "disk {}: {} at {} came too late to begin", store.name(),
+                to_string(request.operation), request.offset_bytes);
+}
+
 Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request) {
     const auto refuse = [&](const std::string& why) {
         return fail(Errc::invalid_argument, "disk {}: {} at {} of {} bytes: {}", store.name(),

@@ -56,6 +56,9 @@ struct StoreRequest {
     Fua fua = Fua::no;  // write, discard and write_zeroes
     KeepAllocated keep_allocated = KeepAllocated::no;
     Epoch epoch;  // of the VM that issues it; FencedStore looks at it
+    // A last look, on the store's thread, right before a disk is changed: false: it is not, and the
+    // request ends with Errc::stale_epoch. What waited in a queue may have been overtaken.
+    std::function<bool()> may_begin;
     StoreCompletion done;
 };
 
@@ -130,6 +133,8 @@ Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
 bool is_nbd_uri(const std::string& path_or_uri);
 
 // The rules that every store applies in submit(). Errc::invalid_argument names the broken one.
+// Errc::stale_epoch if the request changes data and its may_begin says no. For the stores.
+Result<> last_look(const LocalStore& store, const StoreRequest& request);
 Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request);
 
 // Submits and waits: for tools, tests and start-up. Not from a completion.

@@ -82,6 +82,7 @@ class NbdStore final : public LocalStore {
         uint32_t commands_left = 0;
         bool flush_follows = false;  // FUA with a server that has none
         int error_number = 0;
+        Result<> looked;            // no command of it was sent if this is an error
         uint64_t flush_covers = 0;  // a flush: sequence of the newest kept write at its issue
         std::vector<StoreExtent> extents;
         std::function<void(Result<std::vector<StoreExtent>>)> extents_done;

@@ -92,6 +92,8 @@ void NbdStore::split(const std::shared_ptr<Job>& job) {
         ready_.push_back({job, StoreOperation::flush});
         return;
     }
+    job->looked = last_look(*this, request);
+    if (!job->looked) return finish(*job);
     job->flush_follows =
         request.fua == Fua::yes && changes_data(request.operation) && !export_.can_fua;
     if (request.operation == StoreOperation::discard && !export_.can_trim) return finish(*job);
@@ -261,6 +263,7 @@ void NbdStore::flush_by_itself() {
 }
 
 Result<> NbdStore::outcome(Job& job) {
+    if (!job.looked) return job.looked;
     if (job.request.operation == StoreOperation::flush && flush_failed_ && job.error_number == 0) {
         return fail(Errc::io, "disk {}: an earlier flush failed, so written data may be lost",
                     uri_);

@@ -91,6 +91,7 @@ void DiskSet::attach(replay::VmEngine* engine) {
         const std::lock_guard lock(drive->mutex);
         drive->waiting.clear();
         drive->parked.clear();
+        drive->first_token = drive->next_token;
     }
 }
 
@@ -176,14 +177,24 @@ void DiskSet::submit(vmm::BlockRequest&& request) {
     start(drive, std::move(request));
 }
 
-bool DiskSet::must_wait(const vmm::BlockRequest& request) const {
-    return stall_guard_ != nullptr && disksync::changes_data(operation_of(request.operation)) &&
-           !stall_guard_->may_act(MonotonicClock::now());
+// Any thread.
+bool DiskSet::may_change() const {
+    return !held_.load(std::memory_order_acquire) &&
+           (stall_guard_ == nullptr || stall_guard_->may_act(MonotonicClock::now()));
+}
+
+void DiskSet::hold() {
+    held_.store(true, std::memory_order_release);
+}
+
+void DiskSet::release() {
+    held_.store(false, std::memory_order_release);
+    retry_parked();
 }
 
 // With the drive's mutex held.
 void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
-    if (must_wait(request)) {
+    if (disksync::changes_data(operation_of(request.operation)) && !may_change()) {
         drive.parked.push_back(std::move(request));
         return;
     }
@@ -203,6 +214,7 @@ void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
     // and the request is parked until fence() is over.
     order.epoch =
         std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->recorded_epoch());
+    order.may_begin = [this] { return may_change(); };
     order.done = [this, &drive, token](Result<> result) { completed(drive, token, result); };
     const auto submitted = drive.store->submit(std::move(order));
     if (submitted) return;
@@ -223,18 +235,28 @@ void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
 
 void DiskSet::completed(Drive& drive, uint64_t token, const Result<>& result) {
     vmm::BlockRequest request;
+    bool overtaken = false;
     {
         const std::lock_guard lock(drive.mutex);
         const auto found = drive.in_flight.find(token);
         request = std::move(found->second);
         drive.in_flight.erase(found);
-        if (!result) drive.error = result.error().to_string();
+        overtaken = !result && result.error().code == Errc::stale_epoch;
+        if (!result && !overtaken) drive.error = result.error().to_string();
+        if (overtaken && token >= drive.first_token) {
+            start(drive, std::move(request));  // it is parked, or its time has come again
+        }
         if (!drive.waiting.empty()) {
             vmm::BlockRequest next = std::move(drive.waiting.front());
             drive.waiting.pop_front();
             start(drive, std::move(next));
         }
+        start_waiting_seeds(drive);
     }
+    if (idle_awaited_.load(std::memory_order_acquire)) {
+        boost::asio::post(core_, [this] { tell_idle(); });
+    }
+    if (overtaken) return;
     if (result && request.operation == vmm::BlockOperation::read) {
         drive.read_bytes->add(request.length_bytes);
     } else if (result && request.operation == vmm::BlockOperation::write) {
@@ -265,6 +287,8 @@ void DiskSet::start_tracking() {
         const std::lock_guard lock(drive->mutex);
         drive->tracking = true;
         drive->written.clear();
+        // What is with the disk already may land after its chunk is read.
+        for (const auto& [token, request] : drive->in_flight) track(*drive, request);
     }
 }
 
@@ -290,34 +314,67 @@ std::vector<std::pair<uint32_t, uint64_t>> DiskSet::take_written(uint64_t chunk_
     return all;
 }
 
-// Seeding yields to the guest: it takes at most a few of the store's places.
 void DiskSet::start_seed(Drive& drive, disksync::StoreRequest&& order) {
-    constexpr size_t kSeedInFlightMax = 16;
     const std::lock_guard lock(drive.mutex);
     drive.seed_waiting.push_back(std::move(order));
+    start_waiting_seeds(drive);
+}
+
+// Seeding yields to the guest: it takes at most a few of the store's places. With the drive's mutex
+// held.
+void DiskSet::start_waiting_seeds(Drive& drive) {
+    constexpr size_t kSeedInFlightMax = 16;
     while (!drive.seed_waiting.empty() && drive.seed_in_flight < kSeedInFlightMax) {
         disksync::StoreRequest next = std::move(drive.seed_waiting.front());
         drive.seed_waiting.pop_front();
-        auto done = next.done;
-        ++drive.seed_in_flight;
-        if (const auto submitted = drive.store->submit(std::move(next)); !submitted) {
-            --drive.seed_in_flight;
-            boost::asio::post(core_,
-                              [done, error = submitted.error()] { done(antipode::fail(error)); });
+        const auto submitted = drive.store->submit(std::move(next));
+        if (!submitted && submitted.error().code == Errc::busy &&
+            drive.in_flight.size() + drive.seed_in_flight > 0) {
+            drive.seed_waiting.push_front(std::move(next));  // goes on with the next completion
+            return;
         }
+        ++drive.seed_in_flight;
+        if (!submitted) next.done(antipode::fail(submitted.error()));  // posts
     }
 }
 
 void DiskSet::seed_done(Drive& drive) {
-    disksync::StoreRequest next;
     {
         const std::lock_guard lock(drive.mutex);
         --drive.seed_in_flight;
-        if (drive.seed_waiting.empty()) return;
-        next = std::move(drive.seed_waiting.front());
-        drive.seed_waiting.pop_front();
+        start_waiting_seeds(drive);
     }
-    start_seed(drive, std::move(next));
+    if (idle_awaited_.load(std::memory_order_acquire)) {
+        boost::asio::post(core_, [this] { tell_idle(); });
+    }
+}
+
+bool DiskSet::guest_waits() const {
+    return std::any_of(drives_.begin(), drives_.end(), [](const auto& drive) {
+        const std::lock_guard lock(drive->mutex);
+        return !drive->in_flight.empty();
+    });
+}
+
+bool DiskSet::idle() const {
+    return std::all_of(drives_.begin(), drives_.end(), [](const auto& drive) {
+        const std::lock_guard lock(drive->mutex);
+        return drive->in_flight.empty() && drive->waiting.empty() && drive->seed_in_flight == 0 &&
+               drive->seed_waiting.empty();
+    });
+}
+
+void DiskSet::when_idle(std::function<void()> done) {
+    idle_waiters_.push_back(std::move(done));
+    idle_awaited_.store(true, std::memory_order_release);
+    // After the store: a request that ends from here on tells.
+    boost::asio::post(core_, [this] { tell_idle(); });
+}
+
+void DiskSet::tell_idle() {
+    if (idle_waiters_.empty() || !idle()) return;
+    idle_awaited_.store(false, std::memory_order_release);
+    for (const auto& done : std::exchange(idle_waiters_, {})) done();
 }
 
 void DiskSet::read_chunk(uint32_t index, uint64_t offset_bytes, uint64_t length_bytes,

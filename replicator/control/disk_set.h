@@ -64,6 +64,11 @@ class DiskSet final : public replay::DiskPort {
     // What was parked is tried again: after fence(), set_epoch() by themselves, after a doubt's end
     // by its owner.
     void retry_parked();
+    // Core thread. While the VM is halted, nothing that it asked for changes a disk any more,
+    // neither what comes nor what waits in a store's queue: it is parked, for whoever lets the VM
+    // go on.
+    void hold();
+    void release();
     void set_epoch(Epoch epoch);
     Result<void> fence(Epoch epoch);
     Result<void> flush();
@@ -83,6 +88,12 @@ class DiskSet final : public replay::DiskPort {
     void write_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
                      std::vector<std::byte> bytes, std::function<void(Result<void>)> done);
 
+    // The guest has requests at its disks.
+    bool guest_waits() const;
+    // Calls `done` on the core thread, at once or when everything that was asked of the disks
+    // before has ended, whoever asked.
+    void when_idle(std::function<void()> done);
+
     // While they are set, what a write changes is kept in its drive's overlay first. Any thread.
     void set_overlays(std::vector<std::shared_ptr<DrillOverlay>> overlays);
 
@@ -101,6 +112,7 @@ class DiskSet final : public replay::DiskPort {
         std::deque<disksync::StoreRequest> seed_waiting;
         size_t seed_in_flight = 0;
         uint64_t next_token = 1;
+        uint64_t first_token = 1;  // of the engine attached now
         std::string error;
         Counter* read_bytes = nullptr;
         Counter* written_bytes = nullptr;
@@ -111,16 +123,22 @@ class DiskSet final : public replay::DiskPort {
     Result<void> read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data);
     void track(Drive& drive, const vmm::BlockRequest& request);
     void start_seed(Drive& drive, disksync::StoreRequest&& order);
+    void start_waiting_seeds(Drive& drive);
     void seed_done(Drive& drive);
+    bool idle() const;
+    void tell_idle();
     void start(Drive& drive, vmm::BlockRequest&& request);
-    bool must_wait(const vmm::BlockRequest& request) const;
+    bool may_change() const;
     void completed(Drive& drive, uint64_t token, const Result<>& result);
     void deliver(vmm::BlockRequest&& request, vmm::BlockStatus status);
 
     boost::asio::io_context& core_;
+    std::vector<std::function<void()>> idle_waiters_;  // core thread
+    std::atomic<bool> idle_awaited_{false};            // there are some
     const StallGuard* stall_guard_ = nullptr;
     std::vector<std::unique_ptr<Drive>> drives_;
     std::atomic<uint64_t> epoch_{0};
+    std::atomic<bool> held_{false};
     std::mutex overlays_mutex_;
     std::vector<std::shared_ptr<DrillOverlay>> overlays_;
     std::mutex engine_mutex_;

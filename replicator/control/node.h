@@ -101,6 +101,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         lag_report = 4,
         seed_piece = 5,
         seed_progress = 6,
+        seed_digests = 7,
         switch_wanted = 24,  // from the backup: an operator there asks for a switchover
         switch_refused = 25,
         resend = 20,  // from the backup: entries were dropped here that are wanted now
@@ -181,6 +182,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void seed_loaded(SeedEnd end);
     void start_loaded(const SeedEnd& end);
     void receive_seed_progress(std::span<const std::byte> payload);
+    void receive_seed_digests(std::span<const std::byte> payload);
     bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
 
     // node_operate.cc: what operators do to the VM.

@@ -150,6 +150,7 @@ void Node::run_vm(const failover::RunVm& order) {
     end_drill("this site goes live");
     if (order.from == RunFrom::disk) drop_vm();
     recording_ = true;
+    disks_->release();
     switch (order.from) {
         case RunFrom::image:
         case RunFrom::disk:
@@ -189,6 +190,7 @@ void Node::follow_vm(const failover::FollowVm& order) {
     recording_ = false;
     open_ports(NetPort::State::closed);
     consuming_ = false;
+    disks_->release();
     switch (order.from) {
         case failover::FollowFrom::image:
             make_engine();
@@ -217,6 +219,7 @@ void Node::halt_vm() {
     end_drill("this site halts");
     end_snapshot("this site halts");
     open_ports(NetPort::State::closed);
+    disks_->hold();
     if (!engine_ || engine_stopped_) return feed(failover::VmHalted{});
     engine_->pause();
 }

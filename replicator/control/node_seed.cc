@@ -23,9 +23,11 @@ void Node::begin_seed(const failover::BeginSeed& order) {
     hooks.on_ready = [this, attempt] { feed(failover::SeedReady{attempt}); };
     hooks.on_cut = [this, attempt](LogIndex position, Duration stood) {
         const std::chrono::duration<double, std::milli> pause = stood;
+        const auto disks = seed_out_->disk_figures();
         event(EventCode::seed_finished,
-              fmt::format("the copy is cut; what is left is on its way. pause_ms={:.1f}",
-                          pause.count()));
+              fmt::format("the copy is cut; what is left is on its way. pause_ms={:.1f} "
+                          "disk_sent_bytes={} disk_equal_bytes={}",
+                          pause.count(), disks.sent_bytes, disks.equal_bytes));
         feed(failover::SeedCut{attempt, position});
     };
     hooks.on_failed = [this, attempt](const std::string& text) {
@@ -74,6 +76,17 @@ void Node::receive_seed_progress(std::span<const std::byte> payload) {
     if (attempt == seed_out_->attempt()) seed_out_->progress(bytes);
 }
 
+void Node::receive_seed_digests(std::span<const std::byte> payload) {
+    auto answer = decode_seed_digests(payload);
+    if (!answer) {
+        logger("stream").error("{}: {}", config_.pair.peer_site, answer.error().to_string());
+        return;
+    }
+    if (seed_out_ && answer->attempt == seed_out_->attempt()) {
+        seed_out_->digests(std::move(*answer));
+    }
+}
+
 void Node::receive_seed(const failover::ReceiveSeed& order) {
     const uint64_t attempt = order.attempt;
     drop_vm();
@@ -91,6 +104,10 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
         (void)channel_->send(wire::MessageClass::control,
                              static_cast<uint8_t>(Message::seed_progress), epoch_, out.bytes());
     };
+    hooks.answer = [this](const SeedDigests& answer) {
+        (void)channel_->send(wire::MessageClass::control,
+                             static_cast<uint8_t>(Message::seed_digests), epoch_, encode(answer));
+    };
     hooks.on_loaded = [this](SeedEnd end) { seed_loaded(std::move(end)); };
     hooks.on_failed = [this, attempt](const std::string& text) {
         event(EventCode::disk_failed, "being seeded: " + text);
@@ -98,7 +115,12 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
     };
     event(EventCode::seed_started, fmt::format("from {}", order.from.site));
     seed_in_ = std::make_unique<SeedReceiver>(attempt, *built_, *disks_, std::move(hooks));
-    channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::flowing);
+    // What the VM before, or the attempt before, still had under way could land on top of this one.
+    channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
+    disks_->when_idle([this, attempt] {
+        if (!seed_in_ || seed_in_->attempt() != attempt) return;
+        channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::flowing);
+    });
 }
 
 // Everything is in place; the disks are made durable before anybody hears of it.

@@ -117,7 +117,9 @@ class Restored {
         FT_TRY(auto vm, vmm::build_vm(*kvm_, config_, disks_->sizes()));
         std::optional<std::string> failed;
         SeedReceiver receiver(0, *vm, *disks_,
-                              {[](uint64_t) {}, [this](SeedEnd end) { end_ = std::move(end); },
+                              {[](uint64_t) {},
+                               {},
+                               [this](SeedEnd end) { end_ = std::move(end); },
                                [&failed](const std::string& text) { failed = text; }});
         const auto work = boost::asio::make_work_guard(context_);
         for (;;) {

@@ -11,7 +11,7 @@ using vmm::StateWriter;
 
 constexpr uint8_t kVersion = 2;
 
-enum class Kind : uint8_t { pages = 1, chunk = 2, end = 3 };
+enum class Kind : uint8_t { pages = 1, chunk = 2, end = 3, ask = 4 };
 
 struct Encoder {
     StateWriter& out;
@@ -32,6 +32,12 @@ struct Encoder {
         out.put(piece.length_bytes);
         out.put_bytes(piece.bytes);
     }
+    void operator()(const SeedAsk& piece) const {
+        header(Kind::ask, piece.attempt);
+        out.put(piece.drive);
+        out.put(piece.first_chunk);
+        out.put(piece.chunk_count);
+    }
     void operator()(const SeedEnd& piece) const {
         header(Kind::end, piece.attempt);
         out.put(piece.piece_count);
@@ -51,6 +57,18 @@ SeedChunk decode_chunk(StateReader& in, uint64_t attempt) {
     piece.bytes = in.get_bytes(SeedChunk::kBytes);
     if (!piece.bytes.empty() && piece.bytes.size() != piece.length_bytes) {
         in.reject("has a chunk whose bytes do not match its length");
+    }
+    return piece;
+}
+
+SeedAsk decode_ask(StateReader& in, uint64_t attempt) {
+    SeedAsk piece;
+    piece.attempt = attempt;
+    in.get(piece.drive);
+    in.get(piece.first_chunk);
+    in.get(piece.chunk_count);
+    if (piece.chunk_count == 0 || piece.chunk_count > SeedAsk::kChunksMax) {
+        in.reject("asks about no or too many chunks");
     }
     return piece;
 }
@@ -92,6 +110,9 @@ Result<SeedPiece> decode_seed_piece(std::span<const std::byte> bytes) {
             break;
         case Kind::end:
             piece = decode_end(in, attempt);
+            break;
+        case Kind::ask:
+            piece = decode_ask(in, attempt);
             break;
         default:
             in.reject("is of no known kind");

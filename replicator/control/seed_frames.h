@@ -1,11 +1,12 @@
 // The pieces of a seed: what is copied to a new backup, in the bulk class of the channel, in order.
 //
-//   SeedPages*  SeedChunk*  ...rounds, while the VM runs...  SeedPages*  SeedChunk*  SeedEnd
+//   (SeedAsk | SeedPages | SeedChunk)*  ...rounds, while the VM runs...
+//   (SeedPages | SeedChunk)*  SeedEnd
 //
 // Every piece names its attempt; a piece of another attempt is dropped. SeedEnd says how many
 // pieces came before it: a receiver that has fewer refuses the seed. A snapshot file holds the same
-// pieces. Encoding: a version byte, a kind byte, the attempt, then what docs/PROTOCOL-snapshot.md
-// lays out; canonical.
+// pieces, but no SeedAsk (seed_digests.h). Encoding: a version byte, a kind byte, the attempt, then
+// what docs/PROTOCOL-snapshot.md lays out; canonical.
 //
 // Pure values.
 #pragma once
@@ -37,6 +38,16 @@ struct SeedChunk {
     bool operator==(const SeedChunk&) const = default;
 };
 
+// What do you hold in these chunks? Answered in the order of the questions.
+struct SeedAsk {
+    static constexpr uint32_t kChunksMax = 1024;
+    uint64_t attempt = 0;
+    uint32_t drive = 0;
+    uint64_t first_chunk = 0;
+    uint32_t chunk_count = 0;  // 1 to kChunksMax
+    bool operator==(const SeedAsk&) const = default;
+};
+
 struct SeedEnd {
     uint64_t attempt = 0;
     uint64_t piece_count = 0;                  // before this one
@@ -46,7 +57,7 @@ struct SeedEnd {
     replay::VmState state;
 };
 
-using SeedPiece = std::variant<SeedPages, SeedChunk, SeedEnd>;
+using SeedPiece = std::variant<SeedPages, SeedChunk, SeedEnd, SeedAsk>;
 
 std::vector<std::byte> encode(const SeedPiece& piece);
 Result<SeedPiece> decode_seed_piece(std::span<const std::byte> bytes);

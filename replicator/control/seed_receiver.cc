@@ -14,7 +14,12 @@ bool all_zero(std::span<const std::byte> bytes) {
 }  // namespace
 
 SeedReceiver::SeedReceiver(uint64_t attempt, vmm::VirtualMachine& vm, DiskSet& disks, Hooks hooks)
-    : attempt_(attempt), vm_(vm), disks_(disks), hooks_(std::move(hooks)) {}
+    : attempt_(attempt),
+      vm_(vm),
+      disks_(disks),
+      hooks_(std::move(hooks)),
+      digester_(disks, {[this](SeedDigests answer) { hooks_.answer(std::move(answer)); },
+                        [this](const std::string& text) { fail(text); }}) {}
 
 void SeedReceiver::receive(std::span<const std::byte> bytes) {
     if (failed_ || loaded_) return;
@@ -27,6 +32,9 @@ void SeedReceiver::receive(std::span<const std::byte> bytes) {
     if (auto* pages = std::get_if<SeedPages>(&*piece)) {
         take(std::move(*pages));
         taken(bytes.size());
+    } else if (auto* ask = std::get_if<SeedAsk>(&*piece)) {
+        taken(bytes.size());
+        take(*ask);
     } else {
         take(std::move(std::get<SeedChunk>(*piece)), bytes.size());
     }
@@ -62,6 +70,11 @@ void SeedReceiver::take(SeedChunk piece, size_t bytes) {
                            taken(bytes);
                            finish_if_complete();
                        });
+}
+
+void SeedReceiver::take(const SeedAsk& piece) {
+    if (!hooks_.answer) return fail("a snapshot asks what is on the disks");
+    digester_.ask(piece);
 }
 
 void SeedReceiver::take(SeedEnd piece) {

@@ -2,7 +2,7 @@
 // disks, and at the end the state, from which the engine begins to follow.
 //
 // Core thread. Chunk writes are asynchronous; the seed is loaded when the last of them is done and
-// the disks are flushed.
+// the disks are flushed. The sender's questions are answered from the disks (disk_digester.h).
 //
 // INVARIANTS
 //   - Nothing of another attempt is applied.
@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 
+#include "replicator/control/disk_digester.h"
 #include "replicator/control/disk_set.h"
 #include "replicator/control/seed_frames.h"
 #include "replicator/vmm/builder.h"
@@ -26,6 +27,8 @@ class SeedReceiver {
   public:
     struct Hooks {
         std::function<void(uint64_t bytes)> progress;  // taken so far, to be told to the sender
+        std::function<void(SeedDigests answer)>
+            answer;  // to the sender; none: a file, no questions
         std::function<void(SeedEnd end)> on_loaded;
         std::function<void(const std::string&)> on_failed;
     };
@@ -41,6 +44,7 @@ class SeedReceiver {
     void take(SeedPages piece);
     void take(SeedChunk piece, size_t bytes);
     void take(SeedEnd piece);
+    void take(const SeedAsk& piece);
     void taken(uint64_t bytes);
     void finish_if_complete();
     void fail(const std::string& text);
@@ -49,6 +53,7 @@ class SeedReceiver {
     vmm::VirtualMachine& vm_;
     DiskSet& disks_;
     Hooks hooks_;
+    DiskDigester digester_;
     uint64_t piece_count_ = 0;
     uint64_t taken_bytes_ = 0;
     uint64_t reported_bytes_ = 0;

@@ -8,7 +8,7 @@
 namespace antipode::control {
 namespace {
 
-constexpr size_t kReadsMax = 8;
+constexpr uint64_t kPagesPerChunk = 16;
 
 bool all_zero(std::span<const std::byte> bytes) {
     return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
@@ -18,11 +18,15 @@ bool all_zero(std::span<const std::byte> bytes) {
 
 SeedSender::SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Cut kind,
                        Hooks hooks)
-    : attempt_(attempt), engine_(engine), disks_(disks), kind_(kind), hooks_(std::move(hooks)) {}
+    : attempt_(attempt),
+      engine_(engine),
+      kind_(kind),
+      hooks_(std::move(hooks)),
+      disk_copy_(attempt, disks,
+                 kind == Cut::follow ? DiskCopy::FirstPass::what_differs : DiskCopy::FirstPass::all,
+                 {[this] { pump(); }, [this](const std::string& text) { fail(text); }}) {}
 
 SeedSender::~SeedSender() {
-    *alive_ = false;
-    disks_.stop_tracking();
     if (phase_ == Phase::standing || snapshot_ != 0) let_go();
 }
 
@@ -32,26 +36,15 @@ void SeedSender::let_go() {
 }
 
 void SeedSender::begin() {
-    disks_.start_tracking();
-    for (uint32_t drive = 0; drive < disks_.drive_count(); ++drive) {
-        const uint64_t count =
-            (disks_.size_bytes(drive) + SeedChunk::kBytes - 1) / SeedChunk::kBytes;
-        for (uint64_t i = 0; i < count; ++i) chunks_.insert(chunks_.end(), Chunk{drive, i});
-    }
+    disk_copy_.begin();
     dirty_asked_ = true;
     engine_.request_dirty_pages(replay::VmEngine::Since::ever);
     pump();
 }
 
 double SeedSender::ratio() const {
-    const double left = static_cast<double>(pages_.size() + chunks_.size() * 16);
+    const double left = static_cast<double>(pages_.size() + disk_copy_.unread() * kPagesPerChunk);
     return std::clamp(1.0 - left / static_cast<double>(total_units_), 0.0, 1.0);
-}
-
-void SeedSender::collect_chunks() {
-    for (const auto& [drive, index] : disks_.take_written(SeedChunk::kBytes)) {
-        chunks_.insert(Chunk{drive, index});
-    }
 }
 
 void SeedSender::dirty_pages(const std::vector<uint64_t>& bitmap) {
@@ -64,23 +57,27 @@ void SeedSender::dirty_pages(const std::vector<uint64_t>& bitmap) {
         }
     }
     round_pages_ = pages_.size();
-    if (round_ == 0) total_units_ = std::max<uint64_t>(1, pages_.size() + chunks_.size() * 16);
-    if (phase_ == Phase::standing) {
-        // The guest does not run: copy now, send later.
-        while (!pages_.empty()) {
-            SeedPages piece{attempt_, {}};
-            while (!pages_.empty() && piece.pages.pages.size() < replay::DeltaPages::kPagesMax) {
-                const auto bytes = engine_.vm().memory.page(pages_.front());
-                piece.pages.pages.push_back({pages_.front(), {}});
-                if (!all_zero(bytes))
-                    piece.pages.pages.back().bytes.assign(bytes.begin(), bytes.end());
-                pages_.pop_front();
-            }
-            pieces_.push_back(std::move(piece));
-        }
-        collect_chunks();
+    if (round_ == 0) {
+        total_units_ =
+            std::max<uint64_t>(1, pages_.size() + disk_copy_.chunk_count() * kPagesPerChunk);
     }
+    if (phase_ == Phase::standing) copy_standing_pages();
     pump();
+}
+
+// The guest does not run: copy now, send later.
+void SeedSender::copy_standing_pages() {
+    while (!pages_.empty()) {
+        SeedPages piece{attempt_, {}};
+        while (!pages_.empty() && piece.pages.pages.size() < replay::DeltaPages::kPagesMax) {
+            const auto bytes = engine_.vm().memory.page(pages_.front());
+            piece.pages.pages.push_back({pages_.front(), {}});
+            if (!all_zero(bytes)) piece.pages.pages.back().bytes.assign(bytes.begin(), bytes.end());
+            pages_.pop_front();
+        }
+        pieces_.push_back(std::move(piece));
+    }
+    disk_copy_.collect();
 }
 
 void SeedSender::cut() {
@@ -138,25 +135,16 @@ bool SeedSender::send_pages() {
     return true;
 }
 
-void SeedSender::read_chunks(size_t pieces_max) {
-    while (!chunks_.empty() && reading_ < kReadsMax && pieces_.size() < pieces_max) {
-        const Chunk chunk = *chunks_.begin();
-        chunks_.erase(chunks_.begin());
-        ++reading_;
-        disks_.read_chunk(chunk.drive, chunk.index * SeedChunk::kBytes, SeedChunk::kBytes,
-                          [this, alive = alive_, chunk](Result<std::vector<std::byte>> bytes) {
-                              if (*alive) chunk_read(chunk, std::move(bytes));
-                          });
+bool SeedSender::send_ready() {
+    while (!pieces_.empty()) {
+        if (!send_piece(pieces_.front())) return false;
+        pieces_.pop_front();
     }
-}
-
-void SeedSender::chunk_read(Chunk chunk, Result<std::vector<std::byte>> bytes) {
-    --reading_;
-    if (!bytes) return fail(bytes.error().to_string());
-    SeedChunk piece{attempt_, chunk.drive, chunk.index * SeedChunk::kBytes, bytes->size(), {}};
-    if (!all_zero(*bytes)) piece.bytes = std::move(*bytes);
-    pieces_.push_back(std::move(piece));
-    pump();
+    while (const SeedPiece* piece = disk_copy_.front()) {
+        if (!send_piece(*piece)) return false;
+        disk_copy_.pop();
+    }
+    return true;
 }
 
 void SeedSender::pump() {
@@ -164,29 +152,25 @@ void SeedSender::pump() {
     if (phase_ == Phase::standing) {
         // Disk chunks that were written are read while the guest stands; then it goes on.
         if (dirty_asked_) return;
-        read_chunks(kReadyChunksMax + chunks_.size());
-        if (!chunks_.empty() || reading_ > 0) return;
+        disk_copy_.read(kReadyChunksMax + disk_copy_.unread());
+        if (!disk_copy_.all_read()) return;
         leave_cut();
     }
-    while (!pieces_.empty()) {
-        if (!send_piece(pieces_.front())) return;
-        pieces_.pop_front();
-    }
     if (phase_ == Phase::finishing) {
+        if (!send_ready()) return;
         end_->piece_count = piece_count_;
         if (send_piece(*end_)) phase_ = Phase::done;
         return;
     }
-    if (!send_pages()) return;
-    read_chunks(kReadsMax);
-    if (pages_.empty() && chunks_.empty() && reading_ == 0 && pieces_.empty() && !dirty_asked_) {
-        next_round();
-    }
+    disk_copy_.read(DiskCopy::kReadsMax);
+    if (!send_ready() || !send_pages()) return;
+    disk_copy_.read(DiskCopy::kReadsMax);
+    if (pages_.empty() && pieces_.empty() && disk_copy_.all_sent() && !dirty_asked_) next_round();
 }
 
 void SeedSender::leave_cut() {
     phase_ = Phase::finishing;
-    disks_.stop_tracking();
+    disk_copy_.stop_tracking();
     const Duration stood = MonotonicClock::now() - stood_since_;
     let_go();
     hooks_.on_cut(end_->position, stood);
@@ -196,8 +180,8 @@ void SeedSender::leave_cut() {
 void SeedSender::next_round() {
     if (phase_ != Phase::copying || cut_wanted_) return;
     ++round_;
-    collect_chunks();
-    if (round_ > 1 && chunks_.size() <= kReadyChunksMax &&
+    disk_copy_.collect();
+    if (round_ > 1 && disk_copy_.unread() <= kReadyChunksMax &&
         (round_pages_ <= kReadyPagesMax || round_ >= kRoundsMax)) {
         phase_ = Phase::ready;
         return hooks_.on_ready();

@@ -10,6 +10,7 @@
 //
 // INVARIANTS
 //   - A page or chunk that changed after it was read is sent again before SeedEnd.
+//   - What of the disks the receiver has already is not sent (disk_copy.h); a snapshot has it all.
 //   - The guest stands only from the cut until what is left has been copied within this process.
 // On failure (a disk error) on_failed() is called once and nothing further.
 #pragma once
@@ -18,10 +19,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 
-#include "replicator/control/disk_set.h"
+#include "replicator/control/disk_copy.h"
 #include "replicator/control/output_gate.h"
 #include "replicator/control/seed_frames.h"
 #include "replicator/replay/vm_engine.h"
@@ -60,6 +60,7 @@ class SeedSender {
                   const OutputGate& gate);
     // The receiver has taken so many bytes of this attempt in all.
     void progress(uint64_t bytes);
+    void digests(SeedDigests answer) { disk_copy_.answer(std::move(answer)); }
     // Sends what can be sent now.
     void pump();
 
@@ -68,36 +69,29 @@ class SeedSender {
     // Of Cut::snapshot: the number of the state that it waits for; 0: none.
     uint64_t snapshot() const { return snapshot_; }
     double ratio() const;
+    DiskCopy::Figures disk_figures() const { return disk_copy_.figures(); }
 
   private:
     enum class Phase : uint8_t { copying, ready, standing, finishing, done, failed };
-    struct Chunk {
-        uint32_t drive;
-        uint64_t index;
-        friend auto operator<=>(const Chunk&, const Chunk&) = default;
-    };
     void next_round();
-    void collect_chunks();
     bool send_piece(const SeedPiece& piece);
     bool send_pages();
-    void read_chunks(size_t pieces_max);
-    void chunk_read(Chunk chunk, Result<std::vector<std::byte>> bytes);
+    bool send_ready();
+    void copy_standing_pages();
     void leave_cut();
     void let_go();
     void fail(const std::string& text);
 
     const uint64_t attempt_;
     replay::VmEngine& engine_;
-    DiskSet& disks_;
     const Cut kind_;
     Hooks hooks_;
     uint64_t snapshot_ = 0;
     Instant stood_since_{};
+    DiskCopy disk_copy_;
     Phase phase_ = Phase::copying;
     std::deque<uint64_t> pages_;    // to send, of the running VM's memory
     std::deque<SeedPiece> pieces_;  // ready to send, before anything else
-    std::set<Chunk> chunks_;        // to read and send
-    size_t reading_ = 0;
     bool dirty_asked_ = false;
     bool cut_wanted_ = false;
     uint32_t round_ = 0;
@@ -107,7 +101,6 @@ class SeedSender {
     uint64_t progress_bytes_ = 0;
     uint64_t total_units_ = 1;
     std::optional<SeedEnd> end_;
-    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace antipode::control

@@ -12,9 +12,9 @@
 // instant before it hears that.
 //
 // What it cannot see: a clock that stood still with the process (a suspended host, where
-// CLOCK_MONOTONIC stops), and a stop between the look and the write itself. Both leave writes that
-// the resync of this site repairs: they were made by its VM, and all of it is replaced by the
-// survivor's.
+// CLOCK_MONOTONIC stops), and a stop between the last look, on the store's thread, and the write.
+// Both leave writes that the resync of this site repairs: they were made by its VM, and all of it
+// is replaced by the survivor's.
 //
 // Threads: may_act() and doubtful() from any; the rest on the core thread.
 // INVARIANT: once a gap of `limit` lies behind it, may_act() is false until proved() with a later

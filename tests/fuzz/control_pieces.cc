@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "replicator/control/heal_frames.h"
+#include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
 #include "replicator/control/snapshot_file.h"
 
@@ -43,12 +44,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace antipode::control;
     if (size == 0) return 0;
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-    switch (data[0] % 3) {
+    switch (data[0] % 4) {
         case 0:
             check_canonical(decode_seed_piece(bytes), bytes);
             break;
         case 1:
             check_canonical(decode_heal_message(bytes), bytes);
+            break;
+        case 3:
+            check_canonical(decode_seed_digests(bytes), bytes);
             break;
         default:
             read_snapshot(bytes);

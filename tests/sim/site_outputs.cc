@@ -310,8 +310,9 @@ void Site::receive_seed(const LogFrame& seed) {
     });
 }
 
-// A seed brings every block of every disk (SeedSender), so whatever this site wrote is gone. With
-// the deliberate mistake it brings what the survivor has written since the two parted.
+// A seed compares all blocks of all disks and brings what differs (DiskCopy), so whatever this site
+// wrote is gone. With the deliberate mistake it brings what the survivor has written since the two
+// parted.
 void Site::resync_disk() {
     const NodeId before = std::exchange(disk_before_seed_, NodeId::none);
     if (!failover::bug(failover::Bug::resync_by_survivors_marks)) {

@@ -2,6 +2,7 @@
 #include "disksync/file_store.h"
 
 #include <condition_variable>
+#include <future>
 #include <gtest/gtest.h>
 #include <map>
 #include <mutex>
@@ -158,6 +159,30 @@ TEST(FileStore, RefusesRequestsThatMakeNoSense) {
     EXPECT_ERROR(range_at(*store, StoreOperation::flush, 0, 512), Errc::invalid_argument);
     StoreRequest no_completion;
     EXPECT_ERROR(store->submit(std::move(no_completion)), Errc::invalid_argument);
+}
+
+TEST(FileStore, WhatWasOvertakenInTheQueueChangesNothing) {
+    TemporaryDirectory directory;
+    auto store = open_ok(directory.image("disk.img", kMiB));
+    ASSERT_TRUE(store);
+    for (const bool may : {false, true}) {
+        auto bytes = pattern(512, 9);
+        StoreRequest request = write_request(0, bytes);
+        request.may_begin = [may] { return may; };
+        std::promise<Result<>> ended;
+        request.done = [&](Result<> result) { ended.set_value(std::move(result)); };
+        ASSERT_OK(store->submit(std::move(request)));
+        const Result<> result = ended.get_future().get();
+        const auto found = read_at(*store, 0, 512);
+        ASSERT_TRUE(found);
+        if (may) {
+            EXPECT_OK(result);
+            EXPECT_EQ(*found, pattern(512, 9));
+        } else {
+            EXPECT_ERROR(result, Errc::stale_epoch);
+            EXPECT_EQ(*found, std::vector<std::byte>(512));
+        }
+    }
 }
 
 TEST(FileStore, OpenNamesWhatIsWrong) {

@@ -121,6 +121,54 @@ TEST_F(DiskSetTest, AWriteThatCameWhileItsEpochWasRecordedGoesOn) {
     EXPECT_EQ(on_disk(0), 1);
 }
 
+TEST_F(DiskSetTest, AHaltedVmWritesNothingUntilItGoesOn) {
+    disks_->hold();
+    write(0, 1);
+    disks_->retry_parked();  // a doubt ends meanwhile
+    begin(Epoch(2));         // and the winner's epoch is recorded
+    ASSERT_TRUE(disks_->flush());
+    EXPECT_EQ(disks_->status()[0].written_bytes, 0u);
+    disks_->release();  // an operator lets it go on after all
+    ASSERT_TRUE(wait_for_written(1));
+    EXPECT_EQ(on_disk(0), 1);
+}
+
+TEST_F(DiskSetTest, NothingThatWasQueuedIsLostOrDoneTwiceByAHalt) {
+    constexpr size_t kWrites = 250;
+    for (size_t i = 0; i < kWrites; ++i) write(i, static_cast<uint8_t>(1 + i % 200));
+    disks_->hold();  // somewhere among them
+    bool idle = false;
+    disks_->when_idle([&] { idle = true; });
+    const auto until = std::chrono::steady_clock::now() + 20s;
+    while (!idle && std::chrono::steady_clock::now() < until) {
+        core_.restart();
+        core_.run_one_for(20ms);
+    }
+    ASSERT_TRUE(idle);
+    EXPECT_EQ(disks_->status()[0].error, "");
+    disks_->release();
+    ASSERT_TRUE(wait_for_written(kWrites));
+    EXPECT_EQ(disks_->status()[0].written_bytes, kWrites * kBlock);
+    disks_->close();
+    std::ifstream file(path_, std::ios::binary);
+    for (size_t i = 0; i < kWrites; ++i) {
+        file.seekg(static_cast<std::streamoff>(i * kBlock));
+        EXPECT_EQ(file.get(), static_cast<int>(1 + i % 200)) << i;
+    }
+}
+
+TEST_F(DiskSetTest, WhatIsUnderWayWhenTrackingBeginsCountsAsWrittenLater) {
+    std::vector<std::pair<uint32_t, uint64_t>> taken;
+    for (size_t attempt = 0; attempt < 50 && taken.empty(); ++attempt) {
+        for (uint64_t i = 0; i < 200; ++i) write(i, 1);
+        disks_->start_tracking();  // unless the disk has done them all by now
+        taken = disks_->take_written(64 << 10);
+        disks_->stop_tracking();
+        ASSERT_TRUE(wait_for_written((attempt + 1) * 200));
+    }
+    EXPECT_FALSE(taken.empty());
+}
+
 TEST_F(DiskSetTest, ReadsWaitForNobody) {
     stand_still();
     vmm::BlockRequest request;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "replicator/control/seed_digests.h"
+
 namespace antipode::control {
 namespace {
 
@@ -51,6 +53,55 @@ TEST(SeedFrames, TheEndCarriesTheStateAndWhatIsHeld) {
     EXPECT_EQ(got.state.machine, end.state.machine);
     EXPECT_TRUE(got.state.in_halt);
     EXPECT_EQ(got.state.digest_number, 77u);
+}
+
+std::string hex(std::span<const std::byte> bytes) {
+    std::string text;
+    for (const std::byte each : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(each));
+    return text;
+}
+
+TEST(SeedFrames, QuestionsAndAnswersHaveTheseBytes) {
+    const SeedAsk ask{7, 1, 0x1000, 3};
+    EXPECT_EQ(hex(encode(SeedPiece(ask))),
+              "02"
+              "04"
+              "0700000000000000"
+              "01000000"
+              "0010000000000000"
+              "03000000");
+    EXPECT_EQ(std::get<SeedAsk>(*decode_seed_piece(encode(SeedPiece(ask)))), ask);
+
+    SeedDigests answer{7, 1, 0x1000, 0x1122334455667788, {}};
+    answer.digests.push_back(digest_of(bytes_of(65536, 5), answer.seed));
+    answer.digests.push_back(digest_of(bytes_of(65536, 5), answer.seed + 1));
+    EXPECT_NE(answer.digests[0], answer.digests[1]) << "the seed counts";
+    const auto bytes = encode(answer);
+    EXPECT_EQ(hex(std::span(bytes).first(33)),
+              "01"
+              "0700000000000000"
+              "01000000"
+              "0010000000000000"
+              "8877665544332211"
+              "02000000");
+    EXPECT_EQ(*decode_seed_digests(bytes), answer);
+    EXPECT_EQ(bytes.size(), 33u + 32);
+}
+
+TEST(SeedFrames, QuestionsAndAnswersThatMakeNoSenseAreRefused) {
+    for (const uint32_t count : {0u, SeedAsk::kChunksMax + 1}) {
+        const auto bytes = encode(SeedPiece(SeedAsk{7, 1, 0, count}));
+        EXPECT_EQ(decode_seed_piece(bytes).error().context,
+                  "seed piece: asks about no or too many chunks");
+    }
+    const auto good = encode(SeedDigests{7, 1, 0, 1, std::vector<ChunkDigest>(2)});
+    for (size_t size = 0; size < good.size(); ++size) {
+        EXPECT_FALSE(decode_seed_digests(std::span(good).first(size)).has_value()) << size;
+    }
+    auto longer = good;
+    longer.push_back(std::byte{0});
+    EXPECT_FALSE(decode_seed_digests(longer).has_value());
+    EXPECT_FALSE(decode_seed_digests(encode(SeedDigests{7, 1, 0, 1, {}})).has_value());
 }
 
 TEST(SeedFrames, CutOffAnywhereIsRefused) {

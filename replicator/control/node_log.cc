@@ -14,7 +14,9 @@ namespace {
 constexpr Duration kBacklogRetry = std::chrono::milliseconds(2);
 constexpr Duration kLagReportInterval = std::chrono::milliseconds(50);
 constexpr Duration kLagRepeatInterval = std::chrono::seconds(1);
-constexpr size_t kItemsPerTurnMax = 4096;  // then heartbeats and timers get their turn
+// Then heartbeats and timers get their turn: an item can be a delta of hundreds of pages.
+constexpr size_t kItemsPerTurnMax = 4096;
+constexpr Duration kTurnMax = std::chrono::milliseconds(10);
 constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
 constexpr size_t kIndexBytes = 8;
@@ -52,7 +54,8 @@ bool Node::log_has_room() const {
 
 void Node::drain_vcpu() {
     bool output = false;
-    for (size_t i = 0; i < kItemsPerTurnMax; ++i) {
+    const Instant began = MonotonicClock::now();
+    for (size_t i = 0; i < kItemsPerTurnMax && MonotonicClock::now() - began < kTurnMax; ++i) {
         auto item = bridge_.take(log_has_room());
         if (!item) break;
         output |= take_item(std::move(*item));

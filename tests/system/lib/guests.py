@@ -83,8 +83,8 @@ def disk_writer():
                  disk_bytes=4 * MEBIBYTE, ready="disk_writer: round")
 
 
-def compute():
-    return Guest("compute", bare_metal_image("compute"), "antipode.every=500", memory_mib=16, disk_bytes=4 * MEBIBYTE,
+def compute(arguments="antipode.every=500"):
+    return Guest("compute", bare_metal_image("compute"), arguments, memory_mib=16, disk_bytes=4 * MEBIBYTE,
                  ready="compute: units")
 
 

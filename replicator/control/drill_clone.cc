@@ -331,6 +331,7 @@ void run_drill_clone(const DrillPlan& plan) {
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) (void)std::signal(number, SIG_DFL);
     (void)setpriority(PRIO_PROCESS, 0, kNice);
     std::vector<int> kept{plan.socket};
+    if (plan.source->boot) kept.push_back(plan.source->boot->fd());
     for (const auto& overlay : plan.overlays) {
         for (const int fd : overlay->files()) kept.push_back(fd);
     }

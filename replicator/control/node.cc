@@ -80,7 +80,7 @@ Result<void> check_files(const NodeConfig& config) {
     FT_TRY(const auto disks,
            DiskSet::open(config.vm.drives, pair.pair, pair.state_directory, context, metrics));
     FT_TRY(const auto kvm, vmm::Kvm::open());
-    FT_TRY_VOID(vmm::build_vm(kvm, config.vm, disks->sizes()));
+    FT_TRY_VOID(vmm::build_vm(kvm, config.vm, disks->sizes(), pair.state_directory));
     return {};
 }
 

@@ -110,7 +110,7 @@ void Node::persist(const failover::Persist& order) {
 
 Result<void> Node::build_vm() {
     if (built_) return {};
-    FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes()));
+    FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes(), config_.pair.state_directory));
     boot_digest_ = vmm::boot_image_digest(built_->memory);
     return {};
 }

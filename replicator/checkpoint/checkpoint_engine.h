@@ -48,6 +48,9 @@ struct CheckpointOptions {
     // Checkpoints that are logged and not acknowledged; more are not taken.
     size_t in_flight_max = 8;
     uint64_t in_flight_bytes_max = uint64_t{64} << 20;
+    // What is copied aside of a checkpoint's pages; for what is more, the guest stands until it is
+    // logged.
+    uint64_t copy_bytes_max = uint64_t{16} << 20;
     size_t frames_pending_max = 1024;
     size_t log_entries_pending_max = 256;
     enum class Reset : uint8_t { ends, reboots };
@@ -124,7 +127,8 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     };
     // A checkpoint, copied aside.
     struct Copy {
-        std::vector<uint64_t> pages;
+        uint64_t page_count = 0;            // written since the last one
+        std::vector<uint64_t> pages;        // those of them that are copied
         std::vector<std::byte> page_bytes;  // of each, in turn
         std::vector<vmm::Output> outputs;
         std::vector<std::byte> machine;
@@ -176,10 +180,12 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Instant due() const;
     Step take_checkpoint(Then then);
     Result<void> copy_aside();
-    void copy_pages();
+    uint64_t dirty_count();
+    Step copy_pages();
     void hold_writes();
     Step log_copy();
     Step log_pages();
+    Step log_page(uint64_t number, std::span<const std::byte> bytes);
     Step log_outputs(uint64_t first_number);
     Step log_part(decltype(Part::body) body);
 
@@ -221,6 +227,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     PageTable table_;
     PartEncoder encoder_;
     Copy copy_;
+    PagesPart pages_part_;     // not full yet
     uint64_t part_count_ = 0;  // of the checkpoint that is being logged
     uint64_t part_bytes_ = 0;
     std::vector<uint64_t> dirty_;                      // not sent yet

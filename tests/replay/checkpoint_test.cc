@@ -124,6 +124,17 @@ class Checkpoints : public testing::TestWithParam<Case> {
         expect_counts_go_on(side.console);
     }
 
+    // While both stand.
+    uint64_t differing_pages() const {
+        const auto& own = pair_->primary_engine->vm().memory;
+        const auto& other = pair_->backup_engine->vm().memory;
+        uint64_t count = 0;
+        for (uint64_t page = 0; page < own.page_count(); ++page) {
+            if (!std::ranges::equal(own.page(page), other.page(page))) ++count;
+        }
+        return count;
+    }
+
     void expect_disks_become_equal() {
         EXPECT_TRUE(pair_->primary.wait_until(
             [&] { return pair_->primary_disk->contents() == pair_->backup_disk->contents(); },
@@ -158,14 +169,30 @@ TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
     expect_disks_become_equal();
     auto& own = pair_->primary_engine->vm();
     auto& other = pair_->backup_engine->vm();
-    uint64_t differing = 0;
-    for (uint64_t page = 0; page < own.memory.page_count(); ++page) {
-        if (!std::ranges::equal(own.memory.page(page), other.memory.page(page))) ++differing;
-    }
-    EXPECT_EQ(differing, 0u);
+    EXPECT_EQ(differing_pages(), 0u);
     EXPECT_EQ(vmm::saved(*own.machine), vmm::saved(*other.machine));
     EXPECT_EQ(pair_->primary_engine->exit_number(), pair_->backup_engine->exit_number());
     // And both go on.
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// What does not fit into the copy is logged while the guest stands.
+TEST_P(Checkpoints, ASmallCopyIsNoSmallerCheckpoint) {
+    auto options = options_of(GetParam());
+    constexpr uint64_t kPages = 3;
+    options.engine.copy_bytes_max = kPages * vmm::layout::kPageBytes;
+    auto made = CheckpointPair::make(options);
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    pair_ = std::move(*made);
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
     run_primary();
     ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));

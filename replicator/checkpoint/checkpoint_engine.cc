@@ -114,6 +114,12 @@ void CheckpointEngine::protect(Protection protection) {
 
 void CheckpointEngine::acknowledged(ExitNumber checkpoint) {
     acknowledged_ = checkpoint.value();
+    {
+        const std::lock_guard lock(status_mutex_);
+        while (!on_the_way_.empty() && on_the_way_.front().first <= checkpoint.value()) {
+            on_the_way_.pop_front();
+        }
+    }
     wake();
 }
 
@@ -121,6 +127,8 @@ std::optional<replay::CheckpointStatus> CheckpointEngine::checkpoint_status() co
     const std::lock_guard lock(status_mutex_);
     auto status = status_;
     status.acknowledged = acknowledged_.load();
+    if (!on_the_way_.empty())
+        status.oldest_age = MonotonicClock::now() - on_the_way_.front().second;
     return status;
 }
 

@@ -85,7 +85,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void snapshot_taken(uint64_t) override {}
     Result<void> restore(const replay::VmState& state, LogIndex position) override;
     void request_dirty_pages(Since since) override;
-    void set_run_share(double) override {}
+    void set_run_share(double share) override { group_.set_share(share); }
     // A checkpoint's backup does not execute: it cannot diverge.
     void answer_heal(std::unique_ptr<replay::HealRequest>) override {}
     void heal_answer_taken() override {}
@@ -174,6 +174,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void submit(vmm::BlockRequest&& request);
     void take_requests();
     void submit_acknowledged();
+    void forget_unacknowledged();
 
     // take.cc: one checkpoint.
     bool may_take() const;
@@ -287,6 +288,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<bool> paused_seen_{false};
     mutable std::mutex status_mutex_;
     replay::CheckpointStatus status_;
+    std::deque<std::pair<uint64_t, Instant>> on_the_way_;  // checkpoints, and when they were taken
 
     Counter& exits_total_;
     Counter& checkpoints_total_;

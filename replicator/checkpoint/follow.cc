@@ -246,8 +246,7 @@ CheckpointEngine::Step CheckpointEngine::start_following() {
     }
     held_writes_.clear();
     new_writes_.clear();
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     mode_ = Mode::replaying;
     protected_ = false;
     protects_ = false;

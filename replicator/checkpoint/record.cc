@@ -183,8 +183,7 @@ void CheckpointEngine::begin_protection(Baseline baseline) {
         std::ranges::fill(dirty_, baseline == Baseline::same ? 0 : ~uint64_t{0});
     }
     table_.forget();
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     acknowledged_ = number_;
     acknowledged_handled_ = number_;
     last_taken_ = MonotonicClock::now();
@@ -195,8 +194,7 @@ void CheckpointEngine::end_protection() {
     const std::lock_guard lock(machine_mutex_);
     protected_ = false;
     protects_ = false;
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     for (auto& held : held_writes_) {
         for (auto& request : held.requests) submit(std::move(request));
     }
@@ -303,6 +301,13 @@ void CheckpointEngine::take_requests() {
             submit(std::move(request));
         }
     }
+}
+
+void CheckpointEngine::forget_unacknowledged() {
+    unacknowledged_.clear();
+    unacknowledged_bytes_ = 0;
+    const std::lock_guard lock(status_mutex_);
+    on_the_way_.clear();
 }
 
 void CheckpointEngine::submit_acknowledged() {

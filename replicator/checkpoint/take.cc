@@ -39,6 +39,10 @@ CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
         return finish(replay::StopReason::failed, vcpu_failure_);
     }
     ++number_;
+    {
+        const std::lock_guard lock(status_mutex_);
+        on_the_way_.emplace_back(number_, begin);
+    }
     part_count_ = 0;
     part_bytes_ = 0;
     const uint64_t first_output = output_number_ + 1;

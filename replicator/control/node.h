@@ -167,6 +167,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void send_lag_report();
     void control_lag();
     Duration round_trip() const;
+    Duration checkpoint_lag(const replay::CheckpointStatus& checkpoints) const;
     Duration execution_lag(Instant now) const;
     void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
     void on_session_down(const std::string& reason) override;

@@ -390,7 +390,14 @@ Duration Node::round_trip() const {
     return heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
 }
 
+// In checkpoint mode: how long the oldest checkpoint that the backup is not known to have is on its
+// way, but for what the line takes in any case.
+Duration Node::checkpoint_lag(const replay::CheckpointStatus& checkpoints) const {
+    return std::max(Duration::zero(), checkpoints.oldest_age - round_trip());
+}
+
 Duration Node::execution_lag(Instant now) const {
+    if (const auto checkpoints = engine_->checkpoint_status()) return checkpoint_lag(*checkpoints);
     const Duration waiting = flush_policy_.oldest() ? now - *flush_policy_.oldest() : Duration{};
     return std::max(lag_.seconds(now, round_trip()), waiting);
 }
@@ -400,9 +407,10 @@ void Node::control_lag() {
     const Instant now = MonotonicClock::now();
     if (!engine_ || now < next_lag_step_) return;
     next_lag_step_ = now + LagController::kStep;
-    const bool slows = config_.vm.mode == vmm::ProtectionMode::lockstep;
-    if (!recording_ || !log_needed() || !slows) {
+    if (!recording_ || !log_needed()) {
         lag_controller_.reset();
+    } else if (const auto checkpoints = engine_->checkpoint_status()) {
+        lag_controller_.step(checkpoint_lag(*checkpoints));
     } else if (!diverged_) {
         lag_controller_.step(lag_.since_sent(now, round_trip()));
     }

@@ -34,6 +34,7 @@ struct CheckpointStatus {
     uint64_t last_bytes = 0;    // on the line, of the last one
     uint64_t last_pages = 0;
     Duration last_pause{};  // how long the guest stood for it
+    Duration oldest_age{};  // since the oldest was taken that the backup is not known to have
 };
 
 class VmEngine {

@@ -3,6 +3,8 @@
 // disk, that it does not have.
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <random>
 
@@ -38,6 +40,20 @@ CheckpointPairOptions options_of(const Case& test) {
     options.config.mode = vmm::ProtectionMode::checkpoint;
     options.config.vcpu_count = test.vcpu_count;
     return options;
+}
+
+// What all vCPUs of this process have run for.
+Duration vcpu_time() {
+    Duration total{};
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+        std::string name;
+        std::ifstream(task.path() / "comm") >> name;
+        if (name.rfind("vcpu", 0) != 0) continue;
+        int64_t ran_ns = 0;
+        std::ifstream(task.path() / "schedstat") >> ran_ns;
+        total += Duration(ran_ns);
+    }
+    return total;
 }
 
 class Checkpoints : public testing::TestWithParam<Case> {
@@ -199,6 +215,45 @@ TEST_P(Checkpoints, ASmallCopyIsNoSmallerCheckpoint) {
     ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
     expect_a_prefix();
     expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, ASlowedGuestIsProtectedAllTheSame) {
+    pair_->start();
+    run_primary();
+    pair_->primary_engine->set_run_share(0.1);
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    pair_->primary_engine->set_run_share(1);
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// However long it takes: a machine that is slow takes longer, and runs it no more.
+TEST(RunShare, IsThatPartOfTheTime) {
+    const std::string missing = replay::guest_missing("compute");
+    if (!missing.empty()) GTEST_SKIP() << missing;
+    auto made =
+        CheckpointPair::make(options_of({"compute", "compute", 1, "antipode.every=5", "", "", 0}));
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    CheckpointPair& pair = **made;
+    constexpr double kShare = 0.2;
+    pair.primary_engine->set_run_share(kShare);
+    pair.start();
+    const auto lines = [&] { return std::ranges::count(pair.primary.console, '\n'); };
+    ASSERT_TRUE(pair.primary.wait_until([&] { return lines() >= 3; }, seconds(60)));
+    const Duration ran_before = vcpu_time();
+    const Instant began = MonotonicClock::now();
+    ASSERT_TRUE(pair.primary.wait_until(
+        [&] { return vcpu_time() - ran_before >= milliseconds(100); }, seconds(60)));
+    const Duration ran = vcpu_time() - ran_before;
+    const Duration took = MonotonicClock::now() - began;
+    // Beside its turns: what it is over the last one, and this look at it.
+    EXPECT_LT(ran, took * 2 / 5);
 }
 
 TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {

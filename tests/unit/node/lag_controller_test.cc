@@ -65,5 +65,63 @@ TEST(LagController, TheTimeIsGivenBack) {
     EXPECT_EQ(controller.share(), 1);
 }
 
+// Checkpoint mode: the guest writes `dirty` bytes a second of its time, the line takes `line`, and
+// the lag is the age of the oldest checkpoint on its way.
+Course run_checkpoints(double dirty, double line, double round_trip) {
+    constexpr double kTick = 0.001;
+    constexpr double kInterval = 0.1;
+    constexpr size_t kInFlightMax = 8;
+    constexpr size_t kSteps = 2400;
+    struct Checkpoint {
+        double taken;
+        double acknowledged;
+    };
+    LagController controller;
+    Course course;
+    std::deque<Checkpoint> on_the_way;
+    double written = 0;
+    double last_taken = 0;
+    double line_free = 0;
+    const auto step =
+        static_cast<size_t>(std::chrono::duration<double>(LagController::kStep).count() / kTick);
+    for (size_t i = 0; i < kSteps * step; ++i) {
+        const double now = static_cast<double>(i) * kTick;
+        written += controller.share() * dirty * kTick;
+        while (!on_the_way.empty() && on_the_way.front().acknowledged <= now)
+            on_the_way.pop_front();
+        if (on_the_way.size() < kInFlightMax && now - last_taken >= kInterval) {
+            line_free = std::max(now, line_free) + written / line;
+            on_the_way.push_back({now, line_free + round_trip});
+            written = 0;
+            last_taken = now;
+        }
+        if (i % step != 0) continue;
+        const double age = on_the_way.empty() ? 0 : now - on_the_way.front().taken;
+        const double lag = std::max(0.0, age - round_trip);
+        controller.step(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(lag)));
+        course.share_min = std::min(course.share_min, controller.share());
+        if (i < kSteps * step / 2) continue;
+        course.lag_seconds_max = std::max(course.lag_seconds_max, lag);
+        course.share_mean += controller.share() / double(kSteps - kSteps / 2);
+    }
+    return course;
+}
+
+TEST(LagController, CheckpointsThatFitTheLineCostNothing) {
+    for (const double round_trip : {0.0, 0.02, 0.15}) {
+        EXPECT_EQ(run_checkpoints(50e6, 60e6, round_trip).share_min, 1) << round_trip;
+    }
+}
+
+TEST(LagController, CheckpointsThatDoNotFitTheLineAreMadeToFit) {
+    for (const double part : {0.9, 0.5, 0.2, 0.1, 0.05}) {
+        for (const double round_trip : {0.0, 0.02, 0.15}) {
+            const Course course = run_checkpoints(50e6, 50e6 * part, round_trip);
+            EXPECT_LT(course.lag_seconds_max, 0.6) << part << " " << round_trip;
+            EXPECT_GT(course.share_mean, 0.6 * part) << part << " " << round_trip;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace antipode::control

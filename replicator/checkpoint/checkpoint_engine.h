@@ -80,9 +80,9 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void pause_at_exit(Capture capture) override;
     void resume() override;
     void follow() override;
-    // Drills copy a replaying VM between two exits; this one has none.
-    uint64_t request_snapshot() override { return 0; }
-    void snapshot_taken(uint64_t) override {}
+    // At a checkpoint: the next one that is taken, or the last one that was applied.
+    uint64_t request_snapshot() override;
+    void snapshot_taken(uint64_t number) override;
     Result<void> restore(const replay::VmState& state, LogIndex position) override;
     void request_dirty_pages(Since since) override;
     void set_run_share(double share) override { group_.set_share(share); }
@@ -142,7 +142,11 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Step obey_commands();
     bool command_waits() const;
     Step stand();
+    bool snapshot_wanted() const;
+    Step stand_for_snapshot();
+    Result<vmm::SmpState> capture_cpus();
     Result<std::unique_ptr<replay::VmState>> capture_state();
+    Result<void> take_up();
     void report_dirty_pages();
     Result<void> collect_dirty();
     Step finish(replay::StopReason reason, const std::string& text);
@@ -218,11 +222,14 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Mode mode_ = Mode::recording;
     bool standing_ = true;  // the vCPUs are
     bool protected_ = false;
-    bool held_ = false;           // paused by an operator
-    uint64_t number_ = 0;         // of the last checkpoint
-    uint64_t output_number_ = 0;  // of the last output
-    vmm::SmpState boot_state_;    // what a reset goes back to
-    vmm::SmpState state_;         // replaying: the vCPUs of the last whole checkpoint
+    bool held_ = false;            // paused by an operator
+    uint64_t number_ = 0;          // of the last checkpoint
+    uint64_t output_number_ = 0;   // of the last output
+    vmm::SmpState boot_state_;     // what a reset goes back to
+    vmm::SmpState state_;          // replaying: the vCPUs of the last whole checkpoint
+    uint64_t state_clock_ns_ = 0;  // and the guest's clock there
+    bool restored_ = false;        // state_ is where it begins
+    uint64_t snapshot_given_ = 0;
     Instant last_taken_{};
     IntervalController interval_;
     PageTable table_;
@@ -231,7 +238,9 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     PagesPart pages_part_;     // not full yet
     uint64_t part_count_ = 0;  // of the checkpoint that is being logged
     uint64_t part_bytes_ = 0;
-    std::vector<uint64_t> dirty_;                      // not sent yet
+    std::vector<uint64_t> dirty_;       // not sent yet
+    std::vector<uint64_t> unreported_;  // to whoever asks for dirty pages
+    std::vector<uint64_t> fresh_;
     std::deque<replay::PendingFrame> waiting_frames_;  // the guest has no buffer for the first
     std::deque<replay::VmControl::Kind> controls_;
     Assembler assembler_;
@@ -275,6 +284,8 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<bool> log_closed_{false};
     std::atomic<bool> dirty_wanted_{false};
     std::atomic<bool> dirty_from_start_{false};
+    std::atomic<uint64_t> snapshot_wanted_{0};  // its number; 0: none
+    uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<Protection> protection_wanted_{Protection::off};
     std::atomic<uint64_t> acknowledged_{0};
     std::atomic<int64_t> guest_clock_base_ns_{0};

@@ -179,9 +179,7 @@ void CheckpointEngine::begin_protection(Baseline baseline) {
     protects_ = true;
     const auto collected = collect_dirty();
     FT_CHECK(collected.has_value(), "{}", collected.error().to_string());
-    if (baseline != Baseline::being_sent) {
-        std::ranges::fill(dirty_, baseline == Baseline::same ? 0 : ~uint64_t{0});
-    }
+    std::ranges::fill(dirty_, baseline == Baseline::nothing ? ~uint64_t{0} : 0);
     table_.forget();
     forget_unacknowledged();
     acknowledged_ = number_;
@@ -261,7 +259,7 @@ CheckpointEngine::Step CheckpointEngine::drain_outputs() {
         }
     }
     number_seen_ = number_;
-    if (crowded_.exchange(false)) {
+    if (crowded_.exchange(false) && !standing_) {
         make_stand();  // it may not stand yet
         let_run();
     }

@@ -100,7 +100,7 @@ class Checkpoints : public testing::TestWithParam<Case> {
     }
 
     // Every line that counts goes on from the one before.
-    void expect_counts_go_on(const std::string& console) {
+    static void expect_counts_go_on(const std::string& console) {
         EXPECT_EQ(console.find("EXIT-FAILURE"), std::string::npos) << console;
         const std::string key = GetParam().counted;
         if (key.empty()) return;
@@ -120,8 +120,8 @@ class Checkpoints : public testing::TestWithParam<Case> {
         EXPECT_GT(count, 1u) << console;
     }
 
-    void expect_backup_goes_on() {
-        Side& side = pair_->backup;
+    void expect_backup_goes_on() { expect_goes_on(pair_->backup, *pair_->backup_engine); }
+    static void expect_goes_on(Side& side, CheckpointEngine& engine) {
         size_t before = 0;
         {
             const std::lock_guard lock(side.mutex);
@@ -134,7 +134,7 @@ class Checkpoints : public testing::TestWithParam<Case> {
                 [&] { return side.console.size() > before + 200 || side.stop_reason; },
                 seconds(30)));
         }
-        EXPECT_TRUE(pair_->backup_engine->frame_received(0, broadcast));
+        EXPECT_TRUE(engine.frame_received(0, broadcast));
         const std::lock_guard lock(side.mutex);
         EXPECT_FALSE(side.stop_reason) << side.stop_text << "\n" << side.console;
         expect_counts_go_on(side.console);
@@ -287,6 +287,41 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
     ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
     expect_a_prefix();
     expect_backup_goes_on();
+}
+
+// And whoever is copied does not notice.
+TEST_P(Checkpoints, ACopyOfEitherSiteGoesOnByItself) {
+    using Of = CheckpointPair::Of;
+    pair_->start();
+    for (const Of of : {Of::primary, Of::backup, Of::primary, Of::backup}) {
+        run_primary();
+        const auto copied = pair_->start_copy(of);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+    }
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+    expect_disks_become_equal();
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// Of a VM that nobody protects, twice.
+TEST_P(Checkpoints, AVmThatIsAloneIsCopiedToo) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    for (int round = 0; round < 2; ++round) {
+        const auto copied = pair_->start_copy(CheckpointPair::Of::backup);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+        expect_backup_goes_on();
+    }
 }
 
 TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {

@@ -52,8 +52,7 @@ class CheckpointMode(WorldCase):
         pair.b.wait_for_console(last)
         length = len(pair.b.console())
         wait.until("the console goes on", lambda: len(pair.b.console()) > length + 300, 20)
-        lines = [line for line in pair.b.console().splitlines() if "line=" in line and "second=" in line]
-        numbers = [int(line.split("line=")[1].split()[0]) for line in lines]
+        numbers = guests.counted_lines(pair.b.console())
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         self.assertNotIn("EXIT-FAILURE", pair.b.console())
 

@@ -289,6 +289,38 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
     expect_backup_goes_on();
 }
 
+// At any moment, in the middle of an access as well.
+TEST_P(Checkpoints, KicksChangeNothing) {
+    pair_->start();
+    std::atomic<bool> over{false};
+    std::thread kicker([&] {
+        Random random(std::random_device{}());
+        const auto vcpus = pair_->primary_engine->vm().vcpus();
+        while (!over) {
+            vcpus[random.below(vcpus.size())]->kick();
+            std::this_thread::sleep_for(std::chrono::microseconds(random.between(20, 2000)));
+        }
+    });
+    const auto protect = [&] {
+        run_primary();
+        ASSERT_TRUE(pair_->stand_still());
+        EXPECT_EQ(differing_pages(), 0u);
+        ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+        run_primary();
+        const auto copied = pair_->start_copy(CheckpointPair::Of::primary);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+    };
+    protect();
+    over = true;
+    kicker.join();
+    ASSERT_FALSE(HasFatalFailure());
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::in_a_checkpoint));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
 // And whoever is copied does not notice.
 TEST_P(Checkpoints, ACopyOfEitherSiteGoesOnByItself) {
     using Of = CheckpointPair::Of;

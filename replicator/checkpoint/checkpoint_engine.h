@@ -86,6 +86,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Result<void> restore(const replay::VmState& state, LogIndex position) override;
     void request_dirty_pages(Since since) override;
     void set_run_share(double share) override { group_.set_share(share); }
+    void set_round_trip(Duration round_trip) override { round_trip_ns_ = round_trip.count(); }
     // A checkpoint's backup does not execute: it cannot diverge.
     void answer_heal(std::unique_ptr<replay::HealRequest>) override {}
     void heal_answer_taken() override {}
@@ -120,6 +121,11 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     struct HeldWrites {
         uint64_t checkpoint;
         std::vector<vmm::BlockRequest> requests;
+    };
+    struct Unacknowledged {
+        uint64_t checkpoint;
+        uint64_t bytes;
+        Instant taken;
     };
     struct FailedWrite {
         Instant again;
@@ -248,7 +254,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     bool drained_reported_ = false;
     bool resetting_ = false;  // stands until the disks have ended what was begun
     uint64_t acknowledged_handled_ = 0;
-    std::deque<std::pair<uint64_t, uint64_t>> unacknowledged_;  // checkpoints and their bytes
+    std::deque<Unacknowledged> unacknowledged_;
     uint64_t unacknowledged_bytes_ = 0;
     uint64_t with_disk_ = 0;  // recording: submitted, not completed to the guest
     // Replaying: the writes of the checkpoints, executed here. Without data while they are with the
@@ -288,6 +294,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<Protection> protection_wanted_{Protection::off};
     std::atomic<uint64_t> acknowledged_{0};
+    std::atomic<int64_t> round_trip_ns_{0};
     std::atomic<int64_t> guest_clock_base_ns_{0};
     replay::EngineInbox inbox_;
     std::deque<std::vector<std::byte>> console_;

@@ -311,8 +311,8 @@ void CheckpointEngine::forget_unacknowledged() {
 void CheckpointEngine::submit_acknowledged() {
     const uint64_t acknowledged = acknowledged_.load();
     acknowledged_handled_ = acknowledged;
-    while (!unacknowledged_.empty() && unacknowledged_.front().first <= acknowledged) {
-        unacknowledged_bytes_ -= unacknowledged_.front().second;
+    while (!unacknowledged_.empty() && unacknowledged_.front().checkpoint <= acknowledged) {
+        unacknowledged_bytes_ -= unacknowledged_.front().bytes;
         unacknowledged_.pop_front();
     }
     const std::lock_guard lock(machine_mutex_);

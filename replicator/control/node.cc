@@ -97,6 +97,9 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       bridge_(kBridgeEntries),
       bridge_event_(context),
       flush_timer_(context),
+      lag_controller_(config_.vm.mode == vmm::ProtectionMode::checkpoint
+                          ? LagController::kShareMinCheckpoint
+                          : LagController::kShareMin),
       backlog_timer_(context),
       fault_timer_(context),
       degrade_timer_(context),

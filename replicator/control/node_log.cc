@@ -415,6 +415,7 @@ void Node::control_lag() {
         lag_controller_.step(lag_.since_sent(now, round_trip()));
     }
     engine_->set_run_share(lag_controller_.share());
+    engine_->set_round_trip(round_trip());
 }
 
 // ---- The channel ----

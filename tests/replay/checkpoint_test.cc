@@ -259,6 +259,8 @@ TEST(RunShare, IsThatPartOfTheTime) {
 TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     pair_->start();
     run_primary();
+    // A long line: what is on its way does not count as a queue.
+    pair_->primary_engine->set_round_trip(seconds(60));
     pair_->hold_line(true);
     // The primary goes on until it may take no more checkpoints.
     const auto full = [&] {
@@ -275,6 +277,26 @@ TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     run_primary();
     ASSERT_TRUE(pair_->stand_still());
     expect_disks_become_equal();
+}
+
+TEST_P(Checkpoints, ALineThatTakesNoMoreIsNotGivenMore) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    pair_->hold_line(true);
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    const auto status = [&] { return *pair_->primary_engine->checkpoint_status(); };
+    const Duration waits = options_of(GetParam()).engine.interval.longest * 4;
+    ASSERT_TRUE(
+        pair_->primary.wait_until([&] { return status().oldest_age > waits; }, seconds(20)));
+    const uint64_t taken = status().taken;
+    ASSERT_TRUE(
+        pair_->primary.wait_until([&] { return status().oldest_age > waits * 2; }, seconds(20)));
+    EXPECT_EQ(status().taken, taken);
+    pair_->hold_line(false);
+    EXPECT_TRUE(pair_->primary.wait_until([&] { return status().taken > taken; }, seconds(20)));
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
 }
 
 TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {

@@ -139,6 +139,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
         std::vector<vmm::Output> outputs;
         std::vector<std::byte> machine;
         std::vector<std::byte> cpus;
+        bool halted_for_good = false;
         uint64_t guest_clock_ns = 0;
     };
 
@@ -177,6 +178,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void begin_protection(Baseline baseline);
     void end_protection();
     Step end_guest(replay::StopReason reason, const std::string& text);
+    Step announce_end(replay::StopReason reason, const std::string& text);
     Step reset();
     Step drain_outputs();
     Step push(replay::LogEntry::Body body, OutputNumber number = {}, vmm::Output output = {});

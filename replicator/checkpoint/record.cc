@@ -210,6 +210,11 @@ CheckpointEngine::Step CheckpointEngine::end_guest(replay::StopReason reason,
                                                    const std::string& text) {
     const Step left = protected_ ? take_checkpoint(Then::stand) : drain_outputs();
     if (left == Step::stop) return Step::stop;
+    return announce_end(reason, text);
+}
+
+CheckpointEngine::Step CheckpointEngine::announce_end(replay::StopReason reason,
+                                                      const std::string& text) {
     if (push(replay::VmControl{replay::VmControl::Kind::power_off}) == Step::stop) {
         return Step::stop;
     }

@@ -68,14 +68,17 @@ CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
     checkpoints_total_.add();
     bytes_total_.add(part_bytes_);
     pause_seconds_.observe(std::chrono::duration<double>(pause).count());
-    const std::lock_guard lock(status_mutex_);
+    std::unique_lock lock(status_mutex_);
     ++status_.taken;
     status_.interval = interval_.interval();
     status_.bound = to_string(interval_.bound());
     status_.last_bytes = part_bytes_;
     status_.last_pages = copy_.page_count;
     status_.last_pause = pause;
-    return Step::go_on;
+    lock.unlock();
+    if (!copy_.halted_for_good) return Step::go_on;
+    // KVM would let it wait for ever.
+    return announce_end(replay::StopReason::guest_halted, "HLT with interrupts off");
 }
 
 // All of it in one breath: devices, vCPUs, outputs and requests are of the same moment, as is the
@@ -91,6 +94,7 @@ Result<void> CheckpointEngine::copy_aside() {
     copy_.machine = vmm::saved(machine_);
     FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
     copy_.cpus = vmm::saved(cpus);
+    copy_.halted_for_good = vmm::halted_for_good(cpus);
     FT_TRY_VOID(collect_dirty());
     hold_writes();
     something_waits_ = false;

@@ -403,6 +403,25 @@ TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
     expect_disks_become_equal();
 }
 
+// HLT with interrupts off: in the kernel's hands nobody would notice.
+TEST(EndOfTheGuest, IsTheEndAtBothSites) {
+    const std::string missing = replay::guest_missing("counter");
+    if (!missing.empty()) GTEST_SKIP() << missing;
+    auto made = CheckpointPair::make(options_of(
+        {"counter", "counter", 1, "antipode.hz=100 antipode.count=50 antipode.halt=1", "", "", 0}));
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    CheckpointPair& pair = **made;
+    pair.start();
+    ASSERT_TRUE(
+        pair.primary.wait_until([&] { return pair.primary.stop_reason.has_value(); }, seconds(60)));
+    EXPECT_EQ(*pair.primary.stop_reason, replay::StopReason::guest_halted);
+    ASSERT_TRUE(
+        pair.backup.wait_until([&] { return pair.backup.stop_reason.has_value(); }, seconds(60)));
+    EXPECT_EQ(*pair.backup.stop_reason, replay::StopReason::powered_off) << pair.backup.stop_text;
+    EXPECT_NE(pair.primary.console.find("EXIT-SUCCESS"), std::string::npos);
+    EXPECT_EQ(pair.backup.console, pair.primary.console);
+}
+
 constexpr Case kCases[] = {
     {"counter", "counter", 1, "antipode.hz=100 antipode.every=5", "counter: ticks=", "ticks=", 0},
     {"disk", "disk_writer", 1, "antipode.blocks=16", "disk_writer: round=3 ",

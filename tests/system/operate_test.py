@@ -16,8 +16,16 @@ OBSERVED_SECONDS = 1.0  # how long it is watched that nothing happens
 
 
 class Operate(WorldCase):
+    ECHO = staticmethod(guests.udp_echo)
+    RESET = (guests.udp_echo, guests.disk_writer)
+
     def assert_follows(self, pair):
         """More digests are compared at the backup, and none differs."""
+        if pair.guest.mode == "checkpoint":
+            before = pair.primary().status()["checkpoint"]["acknowledged"]
+            wait.until("checkpoints arrive", lambda: pair.primary().status()["checkpoint"]["acknowledged"] > before + 2, 30)
+            self.assertEqual(pair.primary().status()["protection"], "protected")
+            return
         backup = pair.other(pair.primary())
         checked = backup.status()["digest"]["checked"]
         wait.until("digests are compared", lambda: backup.status()["digest"]["checked"] > checked + 2, 30)
@@ -29,7 +37,7 @@ class Operate(WorldCase):
         return control.call(site.socket, method, confirm=site.pair.name, actor="test", **parameters)
 
     def test_pause_and_resume(self):
-        pair = self.protected_pair(guests.udp_echo())
+        pair = self.protected_pair(self.ECHO())
         client = self.world.client(pair)
         client.wait_for_acknowledged(20)
         with self.assertRaises(control.Refused):
@@ -54,7 +62,7 @@ class Operate(WorldCase):
         world.assert_nothing_lost(self, pair.a, [client])
 
     def test_a_paused_vm_stays_paused_over_a_failover_and_a_switchover(self):
-        pair = self.protected_pair(guests.udp_echo())
+        pair = self.protected_pair(self.ECHO())
         client = self.world.client(pair)
         client.wait_for_acknowledged(20)
         self.act(pair.a, "pause")
@@ -74,7 +82,7 @@ class Operate(WorldCase):
         world.assert_nothing_lost(self, pair.a, [client])
 
     def test_reset_boots_again_at_both_sites(self):
-        for build in (guests.udp_echo, guests.disk_writer):
+        for build in self.RESET:
             guest = build()
             pair = self.protected_pair(guest, name=f"reset-{guest.name.replace('_', '-')}")
             clients = []
@@ -96,7 +104,7 @@ class Operate(WorldCase):
             pair.close()
 
     def test_power_off_ends_both_sites(self):
-        pair = self.protected_pair(guests.udp_echo())
+        pair = self.protected_pair(self.ECHO())
         client = self.world.client(pair)
         client.wait_for_acknowledged(20)
         self.act(pair.a, "shutdown")
@@ -115,6 +123,22 @@ class Operate(WorldCase):
         client.wait_for_acknowledged(before + 20)
         client.stop()
         world.assert_nothing_lost(self, pair.primary(), [client])
+
+    def test_a_guest_that_ends_ends_protection_at_both_sites(self):
+        guest = guests.counter()
+        guest.arguments += " antipode.count=1000 antipode.halt=1"
+        guest.mode = self.ECHO().mode
+        pair = self.protected_pair(guest)
+        for site in (pair.a, pair.b):
+            site.wait_for_state("stopped", seconds=60)
+            self.assertEqual(site.status()["vm"]["vcpu"], "stopped")
+            codes = [event["code"] for event in control.call(site.socket, "events", limit=256)["events"]]
+            self.assertIn("vm_stopped", codes)
+            self.assertNotIn("vm_error", codes)
+            self.assertNotIn("went_live", codes)
+        self.assertIn("EXIT-SUCCESS", pair.a.console())
+        for site in (pair.a, pair.b):
+            self.assertEqual(site.process.stop(), 0)
 
     def test_disks_grow_and_are_added_at_the_next_boot(self):
         pair = self.protected_pair(guests.udp_echo())
@@ -170,12 +194,26 @@ class Operate(WorldCase):
             self.act(pair.a, "sysrq", text="two")
         self.act(pair.a, "sysrq", text="h")  # a break is nothing to this kernel, and harms nothing
         self.assert_follows(pair)
+        self.act(pair.a, "nmi")
+        wait.until("the guest has seen it", lambda: "NMI received" in pair.a.console(), 20)
+        self.assert_follows(pair)
         self.act(pair.a, "reset")
         wait.until("it boots again", lambda: pair.a.console().count(guest.ready) >= 2, 60)
         before = client.acknowledged()
         client.wait_for_acknowledged(before + 20)
         self.assert_follows(pair)
         client.stop()
+
+
+class OperateInCheckpointMode(Operate):
+    """The same acts, at checkpoints."""
+
+    ECHO = staticmethod(guests.smp_echo)
+    RESET = (guests.smp_echo,)
+    # Of lockstep, or of the disks' definition.
+    test_disks_grow_and_are_added_at_the_next_boot = None
+    test_a_guest_that_never_exits_can_be_reset = None
+    test_linux_takes_keys_and_resets = None
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ std::string hex(Generation generation) {
 
 json::object preview_json(const SplitPreview& preview) {
     return {{"blocks_lost", preview.blocks_lost},
-            {"bytes_lost_max", preview.blocks_lost * kBlockBytes},
+            {"bytes_of_blocks", preview.blocks_lost * kBlockBytes},
             {"lost_since", preview.lost_since_seconds},
             {"exact", preview.exact}};
 }

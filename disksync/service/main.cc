@@ -1,8 +1,10 @@
 // disksync: the command for replicated disks. docs/OPERATIONS.md shows its use.
 #include <CLI/CLI.hpp>
+#include <array>
 #include <boost/json.hpp>
 #include <charconv>
 #include <csignal>
+#include <ctime>
 #include <iostream>
 
 #include "disksync/service/control_socket.h"
@@ -105,6 +107,19 @@ Result<> events_command(const Options& options) {
     return {};
 }
 
+// Of one choice in a split brain: what the side that gives way loses.
+std::string loss_of(const json::object& preview) {
+    const auto count = preview.at("blocks_lost").to_number<uint64_t>();
+    std::string text = fmt::format("{}{} blocks of 64 KiB are lost",
+                                   preview.at("exact").as_bool() ? "" : "at least ", count);
+    const auto since = static_cast<std::time_t>(preview.at("lost_since").to_number<int64_t>());
+    std::tm local{};
+    std::array<char, 32> when{};
+    if (since == 0 || ::localtime_r(&since, &local) == nullptr) return text;
+    std::strftime(when.data(), when.size(), "%F %T", &local);
+    return text + ", written since " + when.data();
+}
+
 Result<> resolve_command(const Options& options) {
     if (options.preview == options.discard_local) {
         return fail(Errc::invalid_argument, "resolve: say --preview or --discard-local");
@@ -122,8 +137,8 @@ Result<> resolve_command(const Options& options) {
         }
         std::cout << text_of(disk.at("name")) << "  " << text_of(disk.at("decision")) << ": "
                   << text_of(disk.at("decision_reason"))
-                  << "\n  if this site wins: " << json::serialize(disk.at("if_this_site_wins"))
-                  << "\n  if the peer wins:  " << json::serialize(disk.at("if_the_peer_wins"))
+                  << "\n  if this site wins: " << loss_of(disk.at("if_this_site_wins").as_object())
+                  << "\n  if the peer wins:  " << loss_of(disk.at("if_the_peer_wins").as_object())
                   << "\n";
     }
     return {};

@@ -148,7 +148,9 @@ class ReplicatedDisk(case.Case):
         for site in (self.a, self.b):
             site.command("connect")
         wait.until("the split brain is seen", lambda: "split-brain" in self.a.status()["link_reason"], seconds=30)
-        self.assertIn('"blocks_lost":', self.a.command("resolve", "--preview").stdout)
+        preview = self.a.command("resolve", "--preview").stdout
+        self.assertIn("if this site wins: 1 blocks of 64 KiB are lost, written since", preview)
+        self.assertIn("if the peer wins:  1 blocks of 64 KiB are lost, written since", preview)
         self.b.command("resolve", "--discard-local")
         self.pair.wait_in_sync()
         self.assert_equal_images()

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 
-PREVIEW = {"blocks_lost": 3, "bytes_lost_max": 196608, "lost_since": 1700000000, "exact": True}
+PREVIEW = {"blocks_lost": 3, "bytes_of_blocks": 196608, "lost_since": 1700000000, "exact": True}
 STATUS = {
     "group": "db1", "link": "halted", "link_reason": "disk sda: split-brain: both copies were written", "peer": "site-b",
     "peer_address": "", "mode": "async", "sending": False, "backlog_bytes": 0, "changes_in_flight": 0,

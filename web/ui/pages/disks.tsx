@@ -6,7 +6,7 @@ import { Badge } from "../icons";
 import { may } from "../store";
 import * as format from "../format";
 
-interface Preview { blocks_lost: number; bytes_lost_max: number; lost_since: number; exact: boolean; }
+interface Preview { blocks_lost: number; bytes_of_blocks: number; lost_since: number; exact: boolean; }
 interface ReplicatedDisk {
   name: string; store: string; store_health: string; store_reason: string; role: string; state: string; size_bytes: number;
   epoch: number; marked_blocks: number; phase: string; paused: boolean; undo_bytes: number; verify_differences: number;
@@ -96,7 +96,7 @@ function Loss(props: { who: string; preview?: Preview }): VNode | null {
   if (!preview) return null;
   const since = preview.lost_since ? `, written since ${new Date(preview.lost_since * 1000).toLocaleString()}` : "";
   return (
-    <div>{props.who}: {preview.blocks_lost} blocks{preview.exact ? "" : " at most"} ({format.binaryBytes(preview.bytes_lost_max)}) are lost{since}.</div>
+    <div>{props.who}: {preview.exact ? "" : "at least "}{preview.blocks_lost} blocks ({format.binaryBytes(preview.bytes_of_blocks)}) are lost{since}.</div>
   );
 }
 

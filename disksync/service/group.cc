@@ -87,6 +87,8 @@ Result<Node::DiskConfig> Group::open_disk(uint16_t index) {
         return fail(Errc::invalid_argument, "disk {}: {} has {} bytes, its metadata says {}",
                     paths.name, paths.store, slot.store->size_bytes(), superblock.size_bytes);
     }
+    // Of a file that was made sparse, or copied so.
+    FT_TRY_VOID(slot.files->metadata().reserve(DiskRecord::file_bytes(superblock.size_bytes)));
     sizes_[index] = superblock.size_bytes;
     Node::DiskConfig disk{std::move(record), std::nullopt};
     if (!disk.record.superblock().undo_kept) return disk;

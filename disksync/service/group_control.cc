@@ -168,6 +168,7 @@ Result<std::string> Group::disk_command(const std::vector<std::string>& words) {
     Result<> done;
     if (words[0] == "resize") {
         FT_TRY(const uint64_t size, stores_[disk].store->refresh_size());
+        FT_TRY_VOID(stores_[disk].files->metadata().reserve(DiskRecord::file_bytes(size)));
         input([&](Node& node) { done = node.resize(disk, size); });
         if (done) {
             const std::lock_guard lock(mutex_);

@@ -235,6 +235,36 @@ class Faults(case.Case):
         self.b.start(serve=False)
         self.assert_equal_at_end()
 
+    def test_a_full_file_system_with_the_image_and_its_metadata(self):
+        """The layout of whoever sets nothing: the metadata beside a sparse image. It has its room from the beginning."""
+        requirements_missing = requirements.missing_for_namespaces()
+        if requirements_missing:
+            self.skipTest("mounting needs root")
+        self.make()
+        process.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.a.folder])
+        self.addCleanup(process.run, ["umount", "-l", self.a.folder])
+        self.configure(self.a)
+        self.a.make_images(SIZE)
+        hog = os.path.join(self.a.folder, "hog")
+        with open(hog, "wb", buffering=0) as file, self.assertRaises(OSError):
+            while True:
+                file.write(bytes(4096))
+        refused = self.a.command("create", "--both-empty", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("sda.img.antipode: there is no room for its", refused.stderr)
+        self.assertFalse(os.path.exists(f"{self.a.image}.antipode"))
+        os.unlink(hog)
+        self.serving()
+        filled = self.a.nbdsh("import os\nfor i in range(24): h.pwrite(os.urandom(1 << 20), i << 20)\nh.flush()", check=False)
+        self.assertIn("No space left", filled.stderr)
+        # What could not be written is marked, mended from here, and that is on record.
+        self.pair.wait_in_sync()
+        self.assertTrue(self.a.has_event("no-space"))
+        process.run(["mount", "-o", "remount,size=64m", self.a.folder])
+        self.write(0, b"3")
+        self.assertEqual(self.read(0), "b'3'")
+        self.assert_equal_at_end()
+
     # ---- slow ones
 
     def slow_peer(self, congestion):

@@ -85,8 +85,11 @@ bool Node::use_digests(const Disk& disk) const {
     if (config_.checksum != ChecksumResync::automatic) {
         return config_.checksum == ChecksumResync::always;
     }
-    if (disk.peer.generations.current == Generation())
-        return false;  // a new disk has nothing equal
+    // A new disk has nothing equal, but what a first resync of this generation brought before it
+    // broke off.
+    const bool went_on =
+        Generation(disk.hello.resync_target) == disk.record.superblock().generations.current;
+    if (disk.peer.generations.current == Generation() && !went_on) return false;
     const NodeSource& source = disk.source;
     // What has not been answered yet says nothing.
     return source.digests_answered < kProbeBlocks ||

@@ -382,19 +382,28 @@ Result<> Node::verify(uint16_t index, uint64_t first_block, uint64_t block_count
         return fail(Errc::busy, "a verify runs at the side that sends, with the peer connected");
     }
     Disk& disk = disks_[index];
-    if (disk.source.verify) return fail(Errc::busy, "a verify is under way");
+    if (disk.detached()) {
+        return fail(Errc::denied, "disk {}: has failed here, there is nothing to compare with",
+                    disk.record.superblock().disk);
+    }
+    const auto asked = digests_asked_.lower_bound({index, true, 0});
+    const bool leftovers = disk.source.verify_reads != 0 ||
+                           (asked != digests_asked_.end() && std::get<0>(asked->first) == index &&
+                            std::get<1>(asked->first));
+    if (disk.source.verify || leftovers) return fail(Errc::busy, "a verify is under way");
     const uint64_t blocks = disk.record.bitmap().block_count();
     if (first_block >= blocks) {
         return fail(Errc::invalid_argument, "block {} of {}", first_block, blocks);
     }
     NodeSource& source = disk.source;
     source.verify = true;
-    source.verify_cursor = first_block;
+    source.verify_first = source.verify_cursor = first_block;
     source.verify_end = first_block + std::min(block_count, blocks - first_block);
     source.verify_blocks_total = source.verify_end - first_block;
     source.verify_differences = 0;
     source.looked_at.clear();
     source.verify_digests.clear();
+    source.verify_asked.clear();
     source.recheck.clear();
     source.began = now_;
     event(NodeEvent::Weight::info, index, "verify",
@@ -440,7 +449,10 @@ DiskStatus Node::disk_status(uint16_t index) const {
     status.marked_blocks = disk.record.bitmap().count();
     status.reason = disk.reason;
     status.paused = source.paused;
-    status.verify_differences = source.verify_differences;
+    status.last_verify = disk.last_verify;
+    status.verify_differences = source.verify      ? source.verify_differences
+                                : disk.last_verify ? disk.last_verify->differences
+                                                   : 0;
     status.undo_bytes = disk.undo.log ? disk.undo.log->bytes() : 0;
     status.decision = disk.decision;
     status.direction = sending_ ? SyncDirection::we_send : SyncDirection::peer_sends;

@@ -225,6 +225,8 @@ class Node {
     void verify_answer(uint16_t index, const Sent& sent, const SyncFrame& frame);
     void verify_differs(uint16_t index, uint64_t block, const BlockDigest& theirs);
     void finish_verify_if_done(uint16_t index);
+    void cut_verify(uint16_t index, const std::string& why);
+    void note_verify(Disk& disk, uint64_t blocks, bool complete);
     bool resync_has_arrived(const Disk& disk) const;
     void finish_resync_if_done(uint16_t index);
     void send_end(uint16_t index);

@@ -708,7 +708,9 @@ void Node::window_lost() {
         answer(request.id, fail(Errc::unreachable, "the peer that served this read has gone"));
     }
     forwarded_reads_.clear();
-    for (Disk& disk : disks_) {
+    for (uint16_t index = 0; index < disks_.size(); ++index) {
+        Disk& disk = disks_[index];
+        cut_verify(index, link_reason_);
         const bool paused = disk.source.paused;
         disk.source = NodeSource();
         disk.source.paused = paused;

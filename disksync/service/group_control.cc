@@ -80,6 +80,11 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const Sto
                       {"undo_bytes", disk.undo_bytes},
                       {"verify_differences", disk.verify_differences},
                       {"reason", disk.reason}};
+    if (disk.last_verify) {
+        made["verify_ended_at"] = disk.last_verify->ended_seconds;
+        made["verify_complete"] = disk.last_verify->complete;
+        made["verify_blocks"] = disk.last_verify->blocks;
+    }
     if (disk.peer_known) {
         made["peer_state"] = to_string(disk.peer_state);
         made["decision"] = to_string(disk.decision.kind);

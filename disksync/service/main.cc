@@ -61,6 +61,15 @@ Result<> order(const Options& options, const std::string& line) {
     return {};
 }
 
+// Local time of Unix seconds.
+std::string time_of(const json::value& seconds) {
+    const auto since = static_cast<std::time_t>(seconds.to_number<int64_t>());
+    std::tm local{};
+    std::array<char, 32> text{};
+    ::localtime_r(&since, &local);
+    return {text.data(), std::strftime(text.data(), text.size(), "%F %T", &local)};
+}
+
 void print_disk(const json::object& disk) {
     const auto field = [&](const char* key) { return text_of(disk.at(key)); };
     std::cout << "  " << field("name") << "  " << field("role") << " " << field("state");
@@ -78,6 +87,11 @@ void print_disk(const json::object& disk) {
         }
     }
     if (disk.at("paused").as_bool()) std::cout << " paused";
+    if (disk.contains("verify_ended_at")) {
+        std::cout << "  verified " << time_of(disk.at("verify_ended_at")) << ": "
+                  << field("verify_differences") << " differences in " << field("verify_blocks")
+                  << " blocks" << (disk.at("verify_complete").as_bool() ? "" : ", broken off");
+    }
     if (!field("reason").empty()) std::cout << "  (" << field("reason") << ")";
     std::cout << "\n";
 }
@@ -112,12 +126,9 @@ std::string loss_of(const json::object& preview) {
     const auto count = preview.at("blocks_lost").to_number<uint64_t>();
     std::string text = fmt::format("{}{} blocks of 64 KiB are lost",
                                    preview.at("exact").as_bool() ? "" : "at least ", count);
-    const auto since = static_cast<std::time_t>(preview.at("lost_since").to_number<int64_t>());
-    std::tm local{};
-    std::array<char, 32> when{};
-    if (since == 0 || ::localtime_r(&since, &local) == nullptr) return text;
-    std::strftime(when.data(), when.size(), "%F %T", &local);
-    return text + ", written since " + when.data();
+    const json::value& since = preview.at("lost_since");
+    if (since.to_number<int64_t>() == 0) return text;
+    return text + ", written since " + time_of(since);
 }
 
 Result<> resolve_command(const Options& options) {

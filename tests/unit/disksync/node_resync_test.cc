@@ -7,7 +7,6 @@ namespace antipode::disksync {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 uint64_t first_sector_of(uint64_t block) {
     return block * kBlockBytes / kSimSectorBytes;
@@ -61,6 +60,54 @@ TEST(Resync, AFirstOneThatBrokeOffIsReadAgainAndNotSentAgain) {
     // What was on its way is sent once more.
     EXPECT_LE(before.data_blocks + seen.data_blocks, kBlocks + 64);
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
+}
+
+// ---- verify
+
+TEST(Verify, ThatIsCutOffByTheLineSaysSo) {
+    NodeConfig config;
+    NodePair pair(config);
+    ASSERT_TRUE(pair.promote(0));
+    EXPECT_FALSE(pair.node(0).status().disks[0].last_verify);
+    std::set<uint64_t> answered;  // runs, in any order
+    bool lost = false;
+    pair.tamper = [&](size_t, const SyncFrame& frame) {
+        if (frame.type != SyncType::digest_answer) return true;
+        lost = answered.size() == 8;
+        if (!lost) answered.insert(std::get<wire::SyncDigests>(frame.body).first_block);
+        return !lost;
+    };
+    pair.input(0, [](Node& node) { ASSERT_TRUE(node.verify(0, 16, 500)); });
+    ASSERT_TRUE(pair.run_until([&] { return lost; }));
+    pair.run_for(milliseconds(1));
+    pair.cut();
+    uint64_t block = 16;
+    while (answered.contains(block)) block += 16;
+    const auto text = fmt::format("at block {} of 16 to 516, 0 differences so far: cut", block);
+    EXPECT_TRUE(pair.has_event(0, "verify-ended", text)) << text;
+    const DiskStatus status = pair.node(0).status().disks[0];
+    ASSERT_TRUE(status.last_verify);
+    EXPECT_FALSE(status.last_verify->complete);
+    EXPECT_EQ(status.last_verify->blocks, block - 16);
+    pair.tamper = nullptr;
+    ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
+    pair.input(0, [](Node& node) { ASSERT_TRUE(node.verify(0, 16, 500)); });
+    ASSERT_TRUE(pair.run_until([&] { return pair.has_event(0, "verify-done"); }));
+    EXPECT_TRUE(pair.node(0).status().disks[0].last_verify->complete);
+    EXPECT_EQ(pair.node(0).status().disks[0].last_verify->blocks, 500u);
+}
+
+TEST(Verify, ThatCannotReadEndsAndCanBeginAgain) {
+    NodePair pair{NodeConfig()};
+    ASSERT_TRUE(pair.promote(0));
+    pair.disk(0).fail_next(StoreOperation::read, Errc::io);
+    pair.input(0, [](Node& node) { ASSERT_TRUE(node.verify(0, 0, ~uint64_t{0})); });
+    ASSERT_TRUE(pair.run_until([&] { return pair.has_event(0, "verify-ended"); }));
+    EXPECT_FALSE(pair.node(0).status().disks[0].paused);
+    ASSERT_TRUE(pair.run_until([&] { return pair.node(0).idle(); }));
+    pair.run_for(milliseconds(5));  // what was asked is answered
+    pair.input(0, [](Node& node) { ASSERT_TRUE(node.verify(0, 0, ~uint64_t{0})); });
+    ASSERT_TRUE(pair.run_until([&] { return pair.has_event(0, "verify-done"); }));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ interface Preview { blocks_lost: number; bytes_of_blocks: number; lost_since: nu
 interface ReplicatedDisk {
   name: string; store: string; store_health: string; store_reason: string; role: string; state: string; size_bytes: number;
   epoch: number; marked_blocks: number; phase: string; paused: boolean; undo_bytes: number; verify_differences: number;
+  verify_ended_at?: number; verify_complete?: boolean; verify_blocks?: number;
   reason: string; peer_state?: string; decision?: string; decision_reason?: string;
   if_this_site_wins?: Preview; if_the_peer_wins?: Preview;
   blocks_total?: number; blocks_left?: number; bytes_per_second?: number; seconds_left?: number;
@@ -91,6 +92,14 @@ function Progress(props: { disk: ReplicatedDisk }): VNode {
   );
 }
 
+function LastVerify(props: { disk: ReplicatedDisk }): VNode | null {
+  const { disk } = props;
+  if (disk.verify_ended_at === undefined) return null;
+  const found = disk.verify_differences ? `${disk.verify_differences} differences` : "no difference";
+  const when = new Date(disk.verify_ended_at * 1000).toLocaleString();
+  return <div class="muted">{disk.verify_complete ? "Verified" : "A verify broke off"} {when}, {found} in {disk.verify_blocks} blocks.</div>;
+}
+
 function Loss(props: { who: string; preview?: Preview }): VNode | null {
   const { preview } = props;
   if (!preview) return null;
@@ -114,7 +123,7 @@ function DiskRow(props: { disk: ReplicatedDisk }): VNode {
         {asks ? <div><Loss who="If this site wins" preview={disk.if_this_site_wins} /><Loss who="If the peer wins" preview={disk.if_the_peer_wins} /></div> : null}
       </td>
       <td>{disk.peer_state ?? format.kUnknown}</td>
-      <td><Progress disk={disk} /></td>
+      <td><Progress disk={disk} /><LastVerify disk={disk} /></td>
       <td class="num">{disk.epoch}</td>
     </tr>
   );

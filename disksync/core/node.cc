@@ -252,9 +252,14 @@ bool Node::idle() const {
 
 // ---- commands
 
-void Node::pause_resync(bool paused) {
+Result<> Node::pause_resync(bool paused) {
+    const bool receives = !sending_ && (link_ == LinkState::comparing || streaming_in());
+    if (paused && receives) {
+        return fail(Errc::denied, "this site receives: a resync is paused at the side that sends");
+    }
     for (Disk& disk : disks_) disk.source.paused = paused;
     pump();
+    return {};
 }
 
 void Node::set_mode(Mode mode) {
@@ -468,9 +473,12 @@ DiskStatus Node::disk_status(uint16_t index) const {
         status.blocks_left = source.verify_end - source.verify_cursor + source.verify_in_flight;
     } else if (streaming_in() && (superblock.resync_target != Generation() || disk.undo.starting)) {
         status.phase = SyncPhase::resync;
+        status.blocks_total = disk.progress.blocks_total;
+        status.blocks_left = disk.progress.blocks_left;
     }
     if (status.phase != SyncPhase::idle && status.blocks_total > status.blocks_left) {
-        const double seconds = std::chrono::duration<double>(now_ - source.began).count();
+        const Instant began = sending_ ? source.began : disk.progress.began;
+        const double seconds = std::chrono::duration<double>(now_ - began).count();
         const double blocks = static_cast<double>(status.blocks_total - status.blocks_left);
         if (seconds > 0) {
             status.bytes_per_second = blocks * static_cast<double>(kBlockBytes) / seconds;

@@ -81,7 +81,8 @@ class Node {
     // Higher epochs have been granted elsewhere: nothing of an older one is written from now on.
     void fence(Epoch epoch);
     Result<> verify(uint16_t disk, uint64_t first_block, uint64_t block_count);
-    void pause_resync(bool paused);
+    // Resync and verify, also those to come. Errc::denied at the side that receives.
+    Result<> pause_resync(bool paused);
     void set_resync_rate_max(uint64_t bytes_per_second);
     void set_mode(Mode mode);
     // In a split brain: this side gives way at the next meeting.

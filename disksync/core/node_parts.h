@@ -102,6 +102,15 @@ struct NodeSource {
     }
 };
 
+// How far a resync is, at the side that applies.
+struct NodeProgress {
+    uint64_t blocks_total = 0;
+    uint64_t blocks_left = 0;
+    Instant began{};
+
+    void arrived(uint64_t blocks) { blocks_left -= std::min(blocks, blocks_left); }
+};
+
 // Undo at the side that applies.
 struct NodeUndo {
     std::optional<UndoLog> log;
@@ -122,6 +131,7 @@ struct NodeDisk {
     ExtentLock lock;
     NodeSource source;
     std::optional<VerifyResult> last_verify;
+    NodeProgress progress;
     NodeUndo undo;
     std::string reason;
 

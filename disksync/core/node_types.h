@@ -188,8 +188,8 @@ struct DiskStatus {
     bool paused = false;
     uint64_t blocks_total = 0;  // of this phase
     uint64_t blocks_left = 0;
-    uint64_t bytes_sent = 0;
-    uint64_t bytes_skipped = 0;  // equal, or zero on both sides
+    uint64_t bytes_sent = 0;     // at the side that sends
+    uint64_t bytes_skipped = 0;  // there; equal, or zero on both sides
     double bytes_per_second = 0;
     std::optional<double> seconds_left;
     uint64_t verify_differences = 0;  // of the one under way, or the last

@@ -95,8 +95,10 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const Sto
     if (disk.phase != SyncPhase::idle) {
         made["blocks_total"] = disk.blocks_total;
         made["blocks_left"] = disk.blocks_left;
-        made["bytes_sent"] = disk.bytes_sent;
-        made["bytes_skipped"] = disk.bytes_skipped;
+        if (disk.direction == SyncDirection::we_send) {
+            made["bytes_sent"] = disk.bytes_sent;
+            made["bytes_skipped"] = disk.bytes_skipped;
+        }
         made["bytes_per_second"] = disk.bytes_per_second;
         if (disk.seconds_left) made["seconds_left"] = *disk.seconds_left;
     }
@@ -208,7 +210,7 @@ Result<std::string> Group::simple_command(const std::vector<std::string>& words)
         if (!mode) return fail(Errc::invalid_argument, "mode is async, semi-sync or sync");
         input([&](Node& node) { node.set_mode(*mode); });
     } else if (verb == "pause" || verb == "resume") {
-        input([&](Node& node) { node.pause_resync(verb == "pause"); });
+        input([&](Node& node) { done = node.pause_resync(verb == "pause"); });
     } else if (verb == "invalidate") {
         input([&](Node& node) { done = node.invalidate(); });
     } else if (verb == "outdate") {

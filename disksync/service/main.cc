@@ -235,7 +235,7 @@ void describe_orders(CLI::App& line, Options& options, Command& command) {
     say("invalidate", "this copy counts for nothing: a full resync from the peer");
     say("outdate", "the peer is known to have newer data");
     say("resync", "send every block to the peer again");
-    say("pause", "pause resync and verify");
+    say("pause", "pause resync and verify, at the side that sends");
     say("resume", "go on");
     say("disconnect", "end the connection and make none");
     say("connect", "connect again");

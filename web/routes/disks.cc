@@ -27,7 +27,7 @@ struct DiskAction {
 constexpr DiskAction kActions[] = {
     {"verify", "Compares the copies block by block, and repairs", false, DiskAction::Takes::range},
     {"resync", "Sends every block to the peer again", false, DiskAction::Takes::nothing},
-    {"pause", "Holds resync and verify", false, DiskAction::Takes::nothing},
+    {"pause", "Holds resync and verify, at the side that sends", false, DiskAction::Takes::nothing},
     {"resume", "Goes on with them", false, DiskAction::Takes::nothing},
     {"rate", "The most a resync may send", false, DiskAction::Takes::rate},
     {"mode", "When a write is answered, until the next start", false, DiskAction::Takes::mode},

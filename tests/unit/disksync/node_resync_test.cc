@@ -62,6 +62,55 @@ TEST(Resync, AFirstOneThatBrokeOffIsReadAgainAndNotSentAgain) {
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
 }
 
+TEST(Resync, ItsTargetCountsDownToo) {
+    NodeConfig config;
+    config.resync_window_bytes = 8 * kBlockBytes;
+    config.checksum = ChecksumResync::always;
+    NodePair pair(config);
+    ASSERT_TRUE(pair.promote(0));
+    pair.reconnects = false;
+    pair.cut();
+    write_blocks(pair, 0, 0, 200);
+    // A few are there already, and only compared.
+    for (uint64_t block = 0; block < 40; ++block) {
+        pair.disk(1).set(first_sector_of(block), block + 1);
+    }
+    pair.connect();
+    std::vector<uint64_t> left;
+    ASSERT_TRUE(pair.run_until([&] {
+        const DiskStatus disk = pair.node(1).status().disks[0];
+        if (disk.phase == SyncPhase::resync && disk.blocks_total != 0) {
+            EXPECT_EQ(disk.blocks_total, 200u);
+            left.push_back(disk.blocks_left);
+        }
+        return pair.together();
+    }));
+    ASSERT_GT(left.size(), 3u);
+    EXPECT_TRUE(std::is_sorted(left.rbegin(), left.rend()));
+    EXPECT_EQ(left.front(), 200u);
+    EXPECT_EQ(left.back(), 0u);
+    EXPECT_EQ(pair.node(1).status().disks[0].phase, SyncPhase::idle);
+}
+
+TEST(Resync, IsPausedWhereItIsSent) {
+    NodePair pair{NodeConfig()};
+    ASSERT_TRUE(pair.promote(0));
+    pair.input(1, [](Node& node) {
+        const auto paused = node.pause_resync(true);
+        ASSERT_FALSE(paused);
+        EXPECT_EQ(paused.error().code, Errc::denied);
+        EXPECT_TRUE(node.pause_resync(false));
+    });
+    EXPECT_FALSE(pair.node(1).status().disks[0].paused);
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(true)); });
+    pair.input(1, [](Node& node) { ASSERT_TRUE(node.invalidate()); });
+    ASSERT_TRUE(pair.run_until([&] { return pair.has_event(0, "resync"); }));
+    pair.run_for(milliseconds(300));
+    EXPECT_EQ(pair.node(1).status().disks[0].state, DiskState::inconsistent);
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(false)); });
+    ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
+}
+
 // ---- verify
 
 TEST(Verify, ThatIsCutOffByTheLineSaysSo) {

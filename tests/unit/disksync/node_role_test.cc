@@ -305,14 +305,14 @@ TEST(Promotion, DuringAResyncOfThePeerTheStreamStays) {
     }
     pair.input(0, [](Node& node) { ASSERT_TRUE(node.demote()); });
     ASSERT_TRUE(pair.run_until([&] { return !pair.node(0).is_primary(); }));
-    pair.input(0, [](Node& node) { node.pause_resync(true); });
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(true)); });
     pair.connect();
     ASSERT_TRUE(pair.run_until([&] { return pair.node(0).status().link == LinkState::streaming; }));
     ASSERT_TRUE(pair.promote(0));
     EXPECT_FALSE(pair.has_event(0, "link", "disconnected: promoted"));
     const uint64_t id = pair.write(0, 3, 99);
     ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }));
-    pair.input(0, [](Node& node) { node.pause_resync(false); });
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(false)); });
     ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
 }

@@ -189,6 +189,7 @@ class Node {
     void on_hello(const SyncFrame& frame);
     bool hello_fits(const SyncFrame& frame);
     void greet_done();
+    SyncDirection direction_broken_off(const Disk& disk) const;
     SyncDecision decide_disk(Disk& disk);
     SyncDirection direction_of_equals() const;
     void begin_comparing();

@@ -243,6 +243,22 @@ void Node::greet_done() {
     begin_comparing();
 }
 
+// Where a resync broke off: from whom. Who had won by policy was decided by what both had marked
+// before it began; what is marked in the middle of it would say something else.
+SyncDirection Node::direction_broken_off(const Disk& disk) const {
+    const Superblock& own = disk.record.superblock();
+    const CopyView& peer = disk.peer;
+    const auto comes_from = [](Generation target, const Generations& source) {
+        return target != Generation() && (target == source.current || is_base(source, target));
+    };
+    const bool we_receive =
+        own.state == DiskState::inconsistent && comes_from(own.resync_target, peer.generations);
+    const bool peer_receives = peer.state == DiskState::inconsistent &&
+                               comes_from(Generation(disk.hello.resync_target), own.generations);
+    if (we_receive == peer_receives) return SyncDirection::none;
+    return we_receive ? SyncDirection::peer_sends : SyncDirection::we_send;
+}
+
 // What to do for one disk, with everything that policies and operators have said.
 SyncDecision Node::decide_disk(Disk& disk) {
     CopyView own = own_view(disk);
@@ -265,7 +281,7 @@ SyncDecision Node::decide_disk(Disk& disk) {
     const bool peer_gives_way = disk.hello.discard_mine;
     if (own_gives_way != peer_gives_way) {
         direction = own_gives_way ? SyncDirection::peer_sends : SyncDirection::we_send;
-    } else {
+    } else if (direction = direction_broken_off(disk); direction == SyncDirection::none) {
         // Both sides' policies have to come to the same, or an operator decides.
         const SyncDirection ours = resolve_split(config_.split, own, peer);
         const SyncDirection theirs = mirrored(resolve_split(policies_of(disk.hello), peer, own));

@@ -111,6 +111,48 @@ TEST(Resync, IsPausedWhereItIsSent) {
     ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
 }
 
+// The policy would come to the opposite when most of the winner's marks have been dealt with.
+TEST(Resync, OfASplitBrainThatWasResolvedGoesOnInItsDirection) {
+    NodeConfig config;
+    config.split.no_primary = SplitPolicy::discard_least_changes;
+    config.checksum = ChecksumResync::never;
+    config.resync_window_bytes = 8 * kBlockBytes;
+    config.durable_bytes = kBlockBytes / 8;
+    for (const bool crashes : {false, true}) {
+        NodePair pair(config);
+        pair.reconnects = false;
+        pair.cut();
+        for (const size_t site : {size_t{0}, size_t{1}}) {
+            ASSERT_TRUE(pair.promote(site));
+            write_blocks(pair, site, site * 200, site == 0 ? 100 : 60);
+            pair.input(site, [](Node& node) { ASSERT_TRUE(node.demote()); });
+            ASSERT_TRUE(pair.run_until([&] { return !pair.node(site).is_primary(); }));
+        }
+        uint64_t blocks = 0;
+        pair.tamper = [&](size_t, const SyncFrame& frame) {
+            const bool block =
+                frame.type == SyncType::resync_data || frame.type == SyncType::resync_zeroes;
+            blocks += block ? Seen::blocks_of(frame) : 0;
+            return true;
+        };
+        pair.connect();
+        ASSERT_TRUE(pair.run_until([&] { return blocks >= 150; }));
+        EXPECT_LT(pair.node(0).status().disks[0].marked_blocks, 60u);
+        if (crashes) {
+            pair.crash(1, SimSite::Crash::kill);
+            pair.restart(1);
+        } else {
+            pair.cut();
+        }
+        pair.connect();
+        ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
+        EXPECT_FALSE(pair.has_event(0, "halted"));
+        EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
+        EXPECT_EQ(pair.disk(1).at(0), 1u);
+        EXPECT_EQ(pair.disk(1).at(first_sector_of(200)), 0u);
+    }
+}
+
 // ---- verify
 
 TEST(Verify, ThatIsCutOffByTheLineSaysSo) {

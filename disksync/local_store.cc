@@ -1,5 +1,6 @@
 #include "disksync/local_store.h"
 
+#include <algorithm>
 #include <future>
 
 #include "disksync/file_store.h"
@@ -73,6 +74,46 @@ Result<> check_request(const LocalStore& store, StoreAccess access, const StoreR
         return refuse(fmt::format("beyond the end, {}", size));
     }
     return {};
+}
+
+namespace {
+
+constexpr uint64_t kLookedAtOnceBytes = uint64_t{1} << 30;
+constexpr uint64_t kReadBytes = uint64_t{1} << 20;
+
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store, const StoreExtent& extent) {
+    std::vector<std::byte> bytes(kReadBytes);
+    const uint64_t end = extent.offset_bytes + extent.length_bytes;
+    for (uint64_t at = extent.offset_bytes; at < end; at += kReadBytes) {
+        StoreRequest request;
+        request.operation = StoreOperation::read;
+        request.offset_bytes = at;
+        request.length_bytes = std::min(kReadBytes, end - at);
+        request.buffer = std::span(bytes).first(request.length_bytes);
+        const auto read = request.buffer;
+        FT_TRY_VOID(run_blocking(store, std::move(request)));
+        const auto found = std::find_if(read.begin(), read.end(),
+                                        [](std::byte byte) { return byte != std::byte{0}; });
+        if (found == read.end()) continue;
+        return std::optional<uint64_t>(at + static_cast<uint64_t>(found - read.begin()));
+    }
+    return std::optional<uint64_t>();
+}
+
+}  // namespace
+
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store) {
+    const uint64_t size = store.size_bytes();
+    for (uint64_t at = 0; at < size; at += kLookedAtOnceBytes) {
+        FT_TRY(const std::vector<StoreExtent> extents,
+               store.extents(at, std::min(kLookedAtOnceBytes, size - at)));
+        for (const StoreExtent& extent : extents) {
+            if (extent.kind == ExtentKind::zero) continue;
+            FT_TRY(const std::optional<uint64_t> found, first_not_zero(store, extent));
+            if (found) return found;
+        }
+    }
+    return std::optional<uint64_t>();
 }
 
 Result<> run_blocking(LocalStore& store, StoreRequest&& request) {

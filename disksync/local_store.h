@@ -132,6 +132,10 @@ bool is_nbd_uri(const std::string& path_or_uri);
 // The rules that every store applies in submit(). Errc::invalid_argument names the broken one.
 Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request);
 
+// The first byte that is not zero; none: it is all zeroes. Holes are not read. Blocks, as long as
+// reading the rest takes.
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store);
+
 // Submits and waits: for tools, tests and start-up. Not from a completion.
 Result<> run_blocking(LocalStore& store, StoreRequest&& request);
 

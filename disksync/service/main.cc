@@ -25,6 +25,7 @@ struct Options {
     std::vector<std::string> carried;
     bool has_data = false;
     bool both_empty = false;
+    bool unchecked = false;
     bool preview = false;
     bool discard_local = false;
     bool repair = false;
@@ -187,12 +188,16 @@ Result<> create_command(const Options& options) {
         return fail(Errc::invalid_argument,
                     "create: one of --has-data, --both-empty and --carried, or none");
     }
+    if (options.unchecked && !options.both_empty) {
+        return fail(Errc::invalid_argument, "create: --unchecked goes with --both-empty");
+    }
     FT_TRY(const GroupConfig config, load_group_config(options.config));
     if (!options.carried.empty()) {
         FT_TRY(const CarriedCopies copies, carried_copies(options.carried));
         return create_group(config, FirstContents::carried, copies);
     }
     const FirstContents contents = options.has_data     ? FirstContents::data
+                                   : options.unchecked  ? FirstContents::called_empty
                                    : options.both_empty ? FirstContents::empty
                                                         : FirstContents::blank;
     return create_group(config, contents);
@@ -266,7 +271,10 @@ void describe(CLI::App& line, Options& options, Command& command) {
     CLI::App* create = add(line, "create", "make the metadata of every disk of a group", options,
                            command, [&options] { return create_command(options); });
     create->add_flag("--has-data", options.has_data, "this copy has the data");
-    create->add_flag("--both-empty", options.both_empty, "both copies are of zeroes");
+    create->add_flag("--both-empty", options.both_empty,
+                     "both copies are of zeroes; what is not a hole is read");
+    create->add_flag("--unchecked", options.unchecked,
+                     "with --both-empty: nothing is read; both copies are known to be equal");
     create->add_option("--carried", options.carried,
                        "DISK=GENERATION: the store is a copy that was carried here");
     add(line, "carry", "before a copy of the stores is made, to be carried to a new peer", options,

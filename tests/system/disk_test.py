@@ -244,6 +244,18 @@ class ReplicatedDisk(case.Case):
                 model[block] = {held}
         self.assert_equal_images()
 
+    def test_what_is_said_to_be_empty_is_looked_at(self):
+        with open(self.a.image, "r+b") as image:
+            image.seek(5_000_123)
+            image.write(b"x")
+        refused = self.a.command("create", "--both-empty", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn(f"{self.a.image} is not empty: its first byte that is not zero is at 5000123", refused.stderr)
+        self.assertFalse(os.path.exists(f"{self.a.image}.antipode"))
+        shutil.copyfile(self.a.image, self.b.image)
+        self.started("--both-empty", "--unchecked")
+        self.assert_equal_images()
+
     def test_bad_configuration_is_named(self):
         with open(self.a.config, "a", encoding="utf-8") as file:
             file.write('mirrors = 3\n')

@@ -134,6 +134,11 @@ Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream&
     Superblock next = metadata.superblock();
     FT_TRY(const auto file, env::StorageFile::open(paths.undo));
     FT_TRY(const UndoLog undo, UndoLog::load(*file, next.id));
+    // The peer took its marks of these blocks away when they had arrived here: from now on this
+    // copy has to say that it lacks them, also if this ends in the middle.
+    for (const uint64_t block : undo.blocks()) metadata.record().bitmap().set({block, 1});
+    metadata.record().write_bitmap();
+    FT_TRY_VOID(metadata.write());
     FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
     FT_TRY_VOID(write_back(*file, undo, *store, next.size_bytes));
     FT_TRY_VOID(store->close());

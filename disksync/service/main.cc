@@ -23,6 +23,7 @@ struct Options {
     bool as_json = false;
     bool force = false;
     std::vector<std::string> carried;
+    std::string replaced;
     bool has_data = false;
     bool both_empty = false;
     bool unchecked = false;
@@ -183,13 +184,16 @@ Result<> carry_command(const Options& options) {
 
 Result<> create_command(const Options& options) {
     const int ways = (options.has_data ? 1 : 0) + (options.both_empty ? 1 : 0) +
-                     (options.carried.empty() ? 0 : 1);
+                     (options.carried.empty() ? 0 : 1) + (options.replaced.empty() ? 0 : 1);
     if (ways > 1) {
         return fail(Errc::invalid_argument,
-                    "create: one of --has-data, --both-empty and --carried, or none");
+                    "create: one of --has-data, --both-empty, --carried and --replace, or none");
     }
     if (options.unchecked && !options.both_empty) {
         return fail(Errc::invalid_argument, "create: --unchecked goes with --both-empty");
+    }
+    if (!options.replaced.empty()) {
+        return replace_disk(options.config, options.replaced, std::cout);
     }
     FT_TRY(const GroupConfig config, load_group_config(options.config));
     if (!options.carried.empty()) {
@@ -277,6 +281,9 @@ void describe(CLI::App& line, Options& options, Command& command) {
                      "with --both-empty: nothing is read; both copies are known to be equal");
     create->add_option("--carried", options.carried,
                        "DISK=GENERATION: the store is a copy that was carried here");
+    create->add_option("--replace", options.replaced,
+                       "DISK, that has Failed: its store is mended or another one; only its "
+                       "metadata is made anew");
     add(line, "carry", "before a copy of the stores is made, to be carried to a new peer", options,
         command, [&options] { return carry_command(options); });
     add(line, "attach", "hold this site's copy, without serving it", options, command,

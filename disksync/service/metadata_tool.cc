@@ -128,6 +128,33 @@ Result<> check_metadata(const std::string& config_path, bool repair, std::ostrea
     return {};
 }
 
+Result<> replace_disk(const std::string& config_path, const std::string& disk, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto metadata, open_metadata(paths.metadata));
+    Superblock next = metadata->superblock();
+    if (next.state != DiskState::failed) {
+        return fail(Errc::denied,
+                    "disk {}: is {}, and only a Failed one is replaced; to fill it anew: "
+                    "disksync invalidate, while it is served",
+                    disk, to_string(next.state));
+    }
+    FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
+    if (store->size_bytes() < next.size_bytes) {
+        return fail(Errc::invalid_argument, "disk {}: {} has {} bytes, and needs {}", disk,
+                    paths.store, store->size_bytes(), next.size_bytes);
+    }
+    forget(next.generations);
+    next.state = DiskState::inconsistent;
+    next.role = DiskRole::secondary;
+    next.open_for_writing = next.generation_shared = next.discard_mine = next.undo_kept = false;
+    next.resync_target = Generation();
+    metadata->record().bitmap().clear_all();
+    FT_TRY_VOID(metadata->update(next, DiskRecord::Order::after_bitmap));
+    ::unlink(paths.undo.c_str());
+    out << disk << ": counts as new, to be filled by the peer\n";
+    return {};
+}
+
 namespace {
 
 Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream& out) {

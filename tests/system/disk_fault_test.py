@@ -147,9 +147,14 @@ class Faults(case.Case):
         self.assertEqual(self.b.disk()["state"], "UpToDate")
         # A new disk in its place is filled from the peer.
         os.unlink(self.trigger)
+        self.assertIn("is in use", self.a.command("create", "--replace", "sda", check=False).stderr)
         self.a.process.stop(30)
-        os.unlink(os.path.join(self.a.folder, "sda.img.antipode"))
-        self.a.command("create")
+        epoch = disk["epoch"]
+        self.a.command("create", "--replace", "sda")
+        record = self.a.command("dump-metadata", "sda").stdout
+        self.assertIn(f'"epoch":{epoch},', record)
+        self.assertIn('"state":"Inconsistent"', record)
+        self.assertIn("only a Failed one", self.a.command("create", "--replace", "sda", check=False).stderr)
         self.a.start(serve=True)
         self.pair.wait_in_sync()
         self.assertEqual((self.read(0), self.read(65536)), ("b'1'", "b'2'"))
@@ -189,10 +194,7 @@ class Faults(case.Case):
         self.assertIn("Input/output error", self.b.disk()["reason"])
         self.assertGreater(self.a.disk()["marked_blocks"], 0)
         os.unlink(self.trigger)
-        self.b.process.stop(30)
-        os.unlink(os.path.join(self.b.folder, "sda.img.antipode"))
-        self.b.command("create")
-        self.b.start(serve=False)
+        self.b.ask("invalidate")  # the same store, and it works again
         self.assert_equal_at_end()
 
     def test_no_space_is_told_to_the_guest_and_nothing_is_given_up(self):
@@ -230,8 +232,7 @@ class Faults(case.Case):
         self.assertGreaterEqual(self.a.disk()["marked_blocks"], 16)
         process.run(["mount", "-o", "remount,size=64m", folder])
         self.b.process.stop(30)
-        os.unlink(os.path.join(self.b.folder, "sda.img.antipode"))
-        self.b.command("create")
+        self.b.command("create", "--replace", "sda")
         self.b.start(serve=False)
         self.assert_equal_at_end()
 

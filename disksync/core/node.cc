@@ -357,6 +357,11 @@ Result<> Node::resync_everything() {
     if (!streaming_out()) {
         return fail(Errc::busy, "a resync begins at the side that sends, with the peer connected");
     }
+    for (const Disk& disk : disks_) {
+        if (!disk.detached()) continue;
+        return fail(Errc::denied, "disk {}: has failed here, and the peer's is the good one",
+                    disk.record.superblock().disk);
+    }
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         mark(disks_[index], {0, disks_[index].record.bitmap().block_count()});
         start_resync(index, true);

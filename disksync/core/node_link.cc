@@ -39,6 +39,11 @@ SyncDirection mirrored(SyncDirection direction) {
     return SyncDirection::none;
 }
 
+// Whole; and where both sides have come to it that nothing is newer, as good as UpToDate.
+bool may_be_newest(DiskState state) {
+    return state == DiskState::consistent || state == DiskState::outdated;
+}
+
 // Not of an epoch that has passed. The others only say how it stands between the two.
 bool is_of_data(SyncType type) {
     switch (type) {
@@ -428,7 +433,7 @@ void Node::begin_streaming() {
         Disk& disk = disks_[index];
         DirtyBitmap& bitmap = disk.record.bitmap();
         // Both sides have come to it that nothing is newer than this copy.
-        if (disk.record.superblock().state == DiskState::consistent) {
+        if (may_be_newest(disk.record.superblock().state)) {
             set_state(index, DiskState::up_to_date, "the peer has nothing newer");
         }
         const bool full = disk.decision.kind == SyncKind::full;

@@ -42,7 +42,9 @@ void Node::on_begin(const SyncFrame& frame) {
     }
     disk.bitmap_complete = true;
     // Both sides have come to it that nothing is newer than the peer's copy.
-    if (disk.peer.state == DiskState::consistent) disk.peer.state = DiskState::up_to_date;
+    if (disk.peer.state == DiskState::consistent || disk.peer.state == DiskState::outdated) {
+        disk.peer.state = DiskState::up_to_date;
+    }
     if (begin.size_bytes > disk.record.superblock().size_bytes) {
         return halt(fmt::format("disk {}: the peer's has {} bytes, this one only {}",
                                 disk.record.superblock().disk, begin.size_bytes,

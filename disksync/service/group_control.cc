@@ -258,7 +258,11 @@ void Group::carry_command(const env::LineSocket::Reply& reply) {
 void Group::role_command(const std::vector<std::string>& words,
                          const env::LineSocket::Reply& reply) {
     const bool promote = words[0] == "promote";
-    const bool force = words.size() == 2 && words[1] == "force";
+    const bool force = promote && words.size() == 2 && words[1] == "force";
+    if (words.size() != (force ? 2u : 1u)) {
+        return reply(
+            refusal({Errc::invalid_argument, "the words are: promote, promote force, demote"}));
+    }
     Result<> begun;
     input([&](Node& node) {
         begun = promote ? node.promote(force ? Node::Force::yes : Node::Force::no) : node.demote();

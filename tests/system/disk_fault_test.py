@@ -145,6 +145,9 @@ class Faults(case.Case):
         self.assertTrue(self.a.has_event("detached"))
         self.assertEqual((self.read(0), self.read(65536)), ("b'1'", "b'2'"))
         self.assertEqual(self.b.disk()["state"], "UpToDate")
+        for line in ("verify sda", "resync"):
+            with self.assertRaisesRegex(replicated_disk.Refused, "has failed here"):
+                self.a.ask(line)
         # A new disk in its place is filled from the peer.
         os.unlink(self.trigger)
         self.assertIn("is in use", self.a.command("create", "--replace", "sda", check=False).stderr)
@@ -193,6 +196,9 @@ class Faults(case.Case):
         self.assertEqual(self.b.disk()["state"], "Failed")
         self.assertIn("Input/output error", self.b.disk()["reason"])
         self.assertGreater(self.a.disk()["marked_blocks"], 0)
+        for line in ("promote", "promote force"):
+            with self.assertRaisesRegex(replicated_disk.Refused, "sda is Failed"):
+                self.b.ask(line)
         os.unlink(self.trigger)
         self.b.ask("invalidate")  # the same store, and it works again
         self.assert_equal_at_end()

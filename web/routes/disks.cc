@@ -227,6 +227,11 @@ constexpr DiskMetric kDiskMetrics[] = {
     {"antipode_replicated_disk_sync_paused", "gauge", "1 if resync and verify are held.", "paused"},
     {"antipode_replicated_disk_verify_differences", "gauge", "What the last verify found.",
      "verify_differences"},
+    {"antipode_replicated_disk_verify_ended_timestamp_seconds", "gauge",
+     "When the last verify ended; none since a start of the service without one.",
+     "verify_ended_at"},
+    {"antipode_replicated_disk_verify_complete", "gauge",
+     "1 if the last verify compared all that it was asked for.", "verify_complete"},
     {"antipode_replicated_disk_undo_bytes", "gauge",
      "Kept to go back to the last consistent point.", "undo_bytes"},
     {"antipode_replicated_disk_store_reconnects_total", "counter",
@@ -252,6 +257,9 @@ void add_disk(Exposition& out, const object& disk, const std::string& group) {
     const std::string name = text_at(disk, "name");
     const Exposition::Labels labels{{"group", group}, {"disk", name}};
     out.sample("antipode_replicated_disk_up_to_date", labels, text_at(disk, "state") == "UpToDate");
+    out.sample("antipode_replicated_disk_failed", labels, text_at(disk, "state") == "Failed");
+    out.sample("antipode_replicated_disk_split_brain", labels,
+               text_at(disk, "decision") == "split-brain");
     out.sample("antipode_replicated_disk_primary", labels, text_at(disk, "role") == "primary");
     out.sample("antipode_replicated_disk_store_up", labels, text_at(disk, "store_health") == "ok");
     for (const DiskMetric& metric : kDiskMetrics) {
@@ -267,8 +275,13 @@ void declare(Exposition& out) {
     };
     gauge("antipode_replicated_disks_up", "1 if the group of disks answers on this host.");
     gauge("antipode_replicated_disks_link_up", "1 if the group is connected to its peer.");
+    gauge("antipode_replicated_disks_halted",
+          "1 if the group makes no connection until an operator has decided something.");
     gauge("antipode_replicated_disks_backlog_bytes", "Written here and not received by the peer.");
     gauge("antipode_replicated_disk_up_to_date", "1 if this copy is whole and current.");
+    gauge("antipode_replicated_disk_failed", "1 if this copy is not used any more.");
+    gauge("antipode_replicated_disk_split_brain",
+          "1 if both copies have, by the last meeting, what the other one lacks.");
     gauge("antipode_replicated_disk_primary", "1 if this site's copy is the one that is written.");
     gauge("antipode_replicated_disk_store_up", "1 if the disk's backing store answers.");
     for (const DiskMetric& metric : kDiskMetrics) out.family(metric.name, metric.type, metric.help);
@@ -286,6 +299,8 @@ asio::awaitable<void> add_disk_metrics(Exposition& out, const Services& services
         if (!view.status) continue;
         out.sample("antipode_replicated_disks_link_up", labels,
                    text_at(*view.status, "link") == "connected");
+        out.sample("antipode_replicated_disks_halted", labels,
+                   text_at(*view.status, "link") == "halted");
         out.sample("antipode_replicated_disks_backlog_bytes", labels,
                    number_at(*view.status, "backlog_bytes").value_or(0));
         const value* disks = view.status->if_contains("disks");

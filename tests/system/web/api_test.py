@@ -156,7 +156,9 @@ def replicated_disks(stage, ann, vera):
         status, _, metrics = ann.client.ask("GET", "/metrics")
         assert status == 200
         for line in ('antipode_replicated_disks_up{group="db1"} 1', 'antipode_replicated_disk_marked_bytes{group="db1",disk="sda"} 655360',
-                     'antipode_replicated_disk_up_to_date{group="db1",disk="sda"} 1'):
+                     'antipode_replicated_disk_up_to_date{group="db1",disk="sda"} 1', 'antipode_replicated_disks_halted{group="db1"} 1',
+                     'antipode_replicated_disk_split_brain{group="db1",disk="sda"} 1', 'antipode_replicated_disk_failed{group="db1",disk="sda"} 0',
+                     'antipode_replicated_disk_verify_ended_timestamp_seconds{group="db1",disk="sda"} 1700000000'):
             assert line in metrics, f"{line}\n{metrics}"
         check_metrics(metrics)
     assert ann.ask("GET", "/replicated-disks")["items"] == []

@@ -302,6 +302,67 @@ class Faults(case.Case):
         self.assertEqual(self.b.disk()["state"], "Inconsistent")
         self.assert_equal_at_end()
 
+    def test_a_store_of_the_primary_that_is_slow_to_answer(self):
+        self.make()
+        self.serve_store(self.a, "--filter=delay", "file", self.a.image, "delay-read=3ms", "delay-write=15ms", "delay-zero=15ms")
+        self.serving()
+        self.a.nbdsh("import os\nfor i in range(40): h.pwrite(os.urandom(65536), i << 17)\nh.zero(1 << 20, 1 << 20)\nh.flush()")
+        self.write(5 << 17, b"s")
+        self.assertEqual(self.read(5 << 17), "b's'")
+        # The one that is slow is killed with writes on their way, and met again.
+        client = self.owned(process.Process("client", [*replicated_disk.NBDSH, "-u", self.a.uri, "-c",
+                                                       "while True: h.pwrite(b'k' * 65536, 9 << 17)"], self.path("client.log")))
+        wait.until("a write is on its way", lambda: self.a.status()["changes_in_flight"] > 0)
+        self.a.process.kill()
+        client.finished(30)
+        self.a.start(serve=True)
+        self.assert_equal_at_end()
+
+    def test_a_store_of_the_primary_that_is_slow_to_read(self):
+        """It is the resync's source then."""
+        self.make()
+        with open(self.a.image, "r+b") as image:
+            image.write(random.Random(1).randbytes(24 * MIB))
+        self.serve_store(self.a, "--filter=rate", "file", self.a.image, "rate=40M")
+        self.started("--has-data")
+        wait.until("there is progress", lambda: self.a.disk().get("seconds_left"))
+        wait.until("at the other side too", lambda: self.b.disk().get("blocks_left", SIZE) < self.b.disk().get("blocks_total", 0))
+        self.write(0, b"1")
+        self.assertEqual(self.read(0), "b'1'")
+        self.assert_equal_at_end()
+
+    def filtered_qcow2(self, site, name, *parameters):
+        """A filter of nbdkit between us and qemu-nbd."""
+        server = self.qcow2_store(site)
+        behind = os.path.join(site.folder, "store.sock")
+        return self.serve_store(site, f"--filter={name}", "nbd", f"socket={behind}", *parameters, name=name), server
+
+    def test_filters_before_a_qcow2(self):
+        self.make()
+        self.trigger = self.path("trigger")
+        servers = [*self.filtered_qcow2(self.a, "error", "error=EIO", "error-rate=100%", f"error-file={self.trigger}"),
+                   *self.filtered_qcow2(self.b, "delay", "delay-write=10ms")]
+        self.serving()
+        self.a.nbdsh("import os\nfor i in range(24): h.pwrite(os.urandom(65536), i << 18)\nh.trim(65536, 1 << 18)\nh.flush()")
+        self.fire()
+        self.write(7 << 18, b"2")
+        self.assertEqual(self.a.disk()["state"], "Failed")
+        self.assertEqual(self.read(7 << 18), "b'2'")
+        os.unlink(self.trigger)
+        self.a.process.stop(30)
+        self.a.command("create", "--replace", "sda")
+        self.a.start(serve=True)
+        self.pair.wait_in_sync(120)
+        for site in self.pair.sites:
+            self.assertEqual(site.process.stop(30), 0, site.process.output())
+        for server in servers:
+            server.stop()
+        self.assert_equal_qcow2()
+
+    def assert_equal_qcow2(self):
+        compared = process.run(["qemu-img", "compare", *(os.path.join(site.folder, "sda.qcow2") for site in self.pair.sites)])
+        self.assertIn("identical", compared.stdout)
+
     # ---- stores that change or go away
 
     def test_a_smaller_peer_is_refused_on_both_sides(self):
@@ -353,8 +414,7 @@ class Faults(case.Case):
         for site in self.pair.sites:
             self.assertEqual(site.process.stop(30), 0, site.process.output())
             servers[site].stop()
-        compared = process.run(["qemu-img", "compare", *(os.path.join(site.folder, "sda.qcow2") for site in self.pair.sites)])
-        self.assertIn("identical", compared.stdout)
+        self.assert_equal_qcow2()
 
     def test_a_store_that_stays_away_has_failed(self):
         self.make(reconnect=200)

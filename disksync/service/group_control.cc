@@ -63,6 +63,15 @@ std::string_view phase_of(SyncPhase phase) {
     return "unknown";
 }
 
+json::array kept_json(const std::vector<KeptUndo>& kept) {
+    json::array made;
+    for (const KeptUndo& undo : kept) {
+        made.push_back(
+            json::object{{"file", undo.path}, {"kept_at", undo.seconds}, {"bytes", undo.bytes}});
+    }
+    return made;
+}
+
 json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const StoreStatus& store) {
     json::object made{{"name", disk.name.view()},
                       {"store", paths.store},
@@ -146,8 +155,11 @@ std::string Group::status_text() {
     }
     json::array disks;
     for (size_t index = 0; index < status.disks.size(); ++index) {
-        disks.push_back(
-            disk_json(status.disks[index], config_.disks[index], stores_[index].store->status()));
+        const StoreSlot& slot = stores_[index];
+        json::object disk =
+            disk_json(status.disks[index], config_.disks[index], slot.store->status());
+        disk["kept_undo"] = kept_json(slot.files->kept_undo());
+        disks.push_back(std::move(disk));
     }
     made["disks"] = std::move(disks);
     return json::serialize(made);

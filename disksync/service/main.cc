@@ -24,6 +24,8 @@ struct Options {
     bool force = false;
     std::vector<std::string> carried;
     std::string replaced;
+    std::string undo_file;
+    std::string out_file;
     bool has_data = false;
     bool both_empty = false;
     bool unchecked = false;
@@ -96,6 +98,13 @@ void print_disk(const json::object& disk) {
     }
     if (!field("reason").empty()) std::cout << "  (" << field("reason") << ")";
     std::cout << "\n";
+    const json::value* kept = disk.if_contains("kept_undo");
+    if (kept == nullptr) return;
+    for (const json::value& each : kept->as_array()) {
+        const json::object& undo = each.as_object();
+        std::cout << "    kept since " << time_of(undo.at("kept_at")) << ": "
+                  << text_of(undo.at("file")) << ", " << text_of(undo.at("bytes")) << " bytes\n";
+    }
 }
 
 Result<> status_command(const Options& options) {
@@ -305,6 +314,16 @@ void describe(CLI::App& line, Options& options, Command& command) {
         add(line, "check", "check the metadata of a group that is not served", options, command,
             [&options] { return check_metadata(options.config, options.repair, std::cout); });
     check->add_flag("--repair", options.repair, "write back what could be saved");
+    CLI::App* exported =
+        add(line, "undo-export", "write what an undo file holds to a sparse raw file", options,
+            command, [&options] {
+                return export_undo(options.config, options.disk, options.undo_file,
+                                   options.out_file, std::cout);
+            });
+    exported->add_option("DISK", options.disk)->required();
+    exported->add_option("UNDO", options.undo_file, "NAME.undo.TIME, as the status lists it")
+        ->required();
+    exported->add_option("OUT", options.out_file, "is made, and must not be there")->required();
     add(line, "undo", "put disks back to what they were before a resync that has not ended",
         options, command,
         [&options] { return undo_resync(options.config, options.disk, std::cout); })

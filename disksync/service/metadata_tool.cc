@@ -157,6 +157,44 @@ Result<> replace_disk(const std::string& config_path, const std::string& disk, s
 
 namespace {
 
+Result<> write_blocks(env::Storage& from, const UndoLog& undo, env::Storage& to) {
+    for (const uint64_t block : undo.blocks()) {
+        FT_TRY(const std::vector<std::byte> bytes, undo.read(from, block));
+        if (!bytes.empty()) FT_TRY_VOID(to.write(block * kBlockBytes, bytes));
+    }
+    return to.sync();
+}
+
+}  // namespace
+
+Result<> export_undo(const std::string& config_path, const std::string& disk,
+                     const std::string& undo_path, const std::string& out_path, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto metadata,
+           env::StorageFile::open(paths.metadata, env::StorageFile::Access::read_only));
+    FT_TRY(const DiskRecord record, DiskRecord::load(*metadata));
+    const uint64_t size = record.superblock().size_bytes;
+    FT_TRY(const auto from, env::StorageFile::open(undo_path, env::StorageFile::Access::read_only));
+    // The disk may have got another identity since.
+    FT_TRY(const UndoLog undo, UndoLog::load(*from, DiskId()));
+    const std::vector<uint64_t> blocks = undo.blocks();
+    if (!blocks.empty() && blocks.back() >= block_count_of(size)) {
+        return fail(Errc::invalid_argument, "{}: has block {}, disk {} has only {}", undo_path,
+                    blocks.back(), disk, block_count_of(size));
+    }
+    FT_TRY(const auto to, env::StorageFile::create(out_path));
+    auto written = to->resize(size);
+    if (written) written = write_blocks(*from, undo, *to);
+    if (!written) {
+        ::unlink(out_path.c_str());
+        return written;
+    }
+    out << blocks.size() << " blocks of generation " << hex(undo.back_to()) << "\n";
+    return {};
+}
+
+namespace {
+
 Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream& out) {
     Superblock next = metadata.superblock();
     FT_TRY(const auto file, env::StorageFile::open(paths.undo));

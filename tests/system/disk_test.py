@@ -156,7 +156,21 @@ class ReplicatedDisk(case.Case):
         self.assert_equal_images()
         with open(self.b.image, "rb") as image:
             self.assertEqual(image.read(1), b"a")
-        self.assertTrue([name for name in os.listdir(self.b.folder) if ".undo." in name], "the loser's blocks were not kept")
+        kept = [os.path.join(self.b.folder, name) for name in os.listdir(self.b.folder) if ".undo." in name]
+        self.assertEqual(len(kept), 1, "the loser's blocks were not kept")
+        exported = self.path("lost.img")
+        said = self.b.command("undo-export", "sda", kept[0], exported).stdout
+        self.assertTrue(said.startswith("1 blocks of generation "), said)
+        with open(exported, "rb") as image:
+            self.assertEqual(image.read(), b"b" * 65536 + bytes(SIZE - 65536))
+        self.assertLess(os.stat(exported).st_blocks * 512, SIZE // 2)
+        self.assertIn("exists", self.b.command("undo-export", "sda", kept[0], exported, check=False).stderr)
+        self.b.start(serve=False)
+        listed = self.b.disk()["kept_undo"]
+        self.assertEqual([item["file"] for item in listed], kept)
+        self.assertIn(kept[0], self.b.command("status").stdout)
+        os.unlink(kept[0])
+        self.assertEqual(self.b.disk()["kept_undo"], [])
 
     def test_what_a_promoted_site_answers_first_is_at_the_peer(self):
         """A promotion keeps the connection: killed right after its first answered write, a site has lost nothing."""

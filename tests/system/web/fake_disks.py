@@ -14,6 +14,7 @@ STATUS = {
         "name": "sda", "store": "/var/lib/antipode/disks/sda.img", "store_health": "ok", "store_reason": "", "store_reconnects": 0,
         "role": "secondary", "state": "UpToDate", "size_bytes": 1 << 30, "epoch": 3, "generation": "0123456789abcdef",
         "marked_blocks": 10, "phase": "idle", "paused": False, "undo_bytes": 0, "verify_differences": 0, "reason": "",
+        "kept_undo": [{"file": "/var/lib/antipode/disks/sda.img.antipode.undo.1700000000", "kept_at": 1700000000, "bytes": 139264}],
         "verify_ended_at": 1700000000, "verify_complete": True, "verify_blocks": 16384,
         "peer_state": "UpToDate", "decision": "split-brain", "decision_reason": "both copies were written",
         "if_this_site_wins": PREVIEW, "if_the_peer_wins": {**PREVIEW, "blocks_lost": 7}}],

@@ -13,6 +13,7 @@ interface ReplicatedDisk {
   verify_ended_at?: number; verify_complete?: boolean; verify_blocks?: number;
   reason: string; peer_state?: string; decision?: string; decision_reason?: string;
   if_this_site_wins?: Preview; if_the_peer_wins?: Preview;
+  kept_undo?: { file: string; kept_at: number; bytes: number }[];
   blocks_total?: number; blocks_left?: number; bytes_per_second?: number; seconds_left?: number;
 }
 interface GroupStatus {
@@ -120,6 +121,9 @@ function DiskRow(props: { disk: ReplicatedDisk }): VNode {
         <Badge mood={moodOf(disk)} text={disk.state} />
         {disk.reason ? <div class="muted">{format.sentence(disk.reason)}</div> : null}
         {disk.store_health !== "ok" ? <div class="muted">Store: {disk.store_health}. {format.sentence(disk.store_reason)}</div> : null}
+        {(disk.kept_undo ?? []).map((kept) => (
+          <div class="muted">Kept from a split brain, {new Date(kept.kept_at * 1000).toLocaleString()}: <code>{kept.file}</code> ({format.binaryBytes(kept.bytes)}).</div>
+        ))}
         {asks ? <div><Loss who="If this site wins" preview={disk.if_this_site_wins} /><Loss who="If the peer wins" preview={disk.if_the_peer_wins} /></div> : null}
       </td>
       <td>{disk.peer_state ?? format.kUnknown}</td>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "disksync/core/disk_types.h"
 #include "disksync/file_store.h"
 #include "disksync/nbd_store.h"
 
@@ -34,11 +35,16 @@ Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
         return fail(Errc::invalid_argument, "disk {}: no threads, or no requests in flight allowed",
                     path_or_uri);
     }
+    std::unique_ptr<LocalStore> store;
     if (is_nbd_uri(path_or_uri)) {
-        FT_TRY(std::unique_ptr<LocalStore> store, NbdStore::open(path_or_uri, options));
-        return store;
+        FT_TRY(store, NbdStore::open(path_or_uri, options));
+    } else {
+        FT_TRY(store, FileStore::open(path_or_uri, options));
     }
-    FT_TRY(std::unique_ptr<LocalStore> store, FileStore::open(path_or_uri, options));
+    if (store->size_bytes() > kDiskBytesMax) {
+        return fail(Errc::limit, "disk {}: has {} bytes, more than {}", path_or_uri,
+                    store->size_bytes(), kDiskBytesMax);
+    }
     return store;
 }
 

@@ -377,6 +377,10 @@ Result<> Node::resize(uint16_t index, uint64_t size_bytes) {
         return fail(Errc::invalid_argument, "disk {}: {} bytes, has {}: it must not shrink",
                     next.disk, size_bytes, next.size_bytes);
     }
+    if (size_bytes > kDiskBytesMax) {
+        return fail(Errc::limit, "disk {}: {} bytes, more than {}", next.disk, size_bytes,
+                    kDiskBytesMax);
+    }
     if (size_bytes == next.size_bytes) return {};
     disk.record.grow(size_bytes);
     next.size_bytes = size_bytes;

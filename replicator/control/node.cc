@@ -103,6 +103,9 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       switch_timer_(context),
       log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
                                         "Encoded log batches handed to the channel, bytes")),
+      log_repeated_bytes_total_(
+          metrics_.counter("antipode_log_repeated_bytes_total",
+                           "Encoded log batches handed to the channel once more, bytes")),
       log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
       batches_dropped_total_(metrics_.counter("antipode_log_batches_dropped_total",
                                               "Received log batches that were not accepted")),

@@ -154,6 +154,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool log_has_room() const;
     void schedule_flush(bool now);
     void flush_log();
+    bool send_as_log(Message type, Epoch epoch, std::span<const std::byte> bytes);
     void resend_if_stalled();
     void resend_all();
     void ask_to_resend();
@@ -328,6 +329,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     // Checkpoint mode: the last entries of checkpoints that are not acknowledged.
     std::deque<std::pair<LogIndex, ExitNumber>> checkpoint_ends_;
     Instant next_resend_request_{};
+    uint64_t log_handed_bytes_ = 0;  // to the channel, as class log
+    uint64_t resend_mark_ = 0;       // of them, when all was last sent again
     LogIndex stall_position_;
     Instant stall_since_{};
     LagMeter lag_;
@@ -340,6 +343,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t backlog_bytes_ = 0;
     LogIndex received_;
     std::optional<failover::Acknowledge> owed_acknowledgement_;
+    bool resend_owed_ = false;  // a request that nobody was there to hear
     boost::asio::steady_timer backlog_timer_;
     bool backlog_timer_armed_ = false;
     uint64_t log_clock_ns_ = 0;             // the guest's clock when the newest batch was made
@@ -395,6 +399,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t digest_mismatches_ = 0;
     std::optional<uint64_t> last_ok_exit_;
     Counter& log_bytes_total_;
+    Counter& log_repeated_bytes_total_;
     Counter& log_entries_total_;
     Counter& batches_dropped_total_;
     Counter& stalls_total_;

@@ -210,17 +210,23 @@ void Node::flush_log() {
     }
     if (!peer_ || *peer_ != partner_) return;
     while (const auto* batch = outbox_.next_batch()) {
-        if (!channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::log_batch),
-                            epoch_, batch->bytes)) {
-            return;
-        }
-        log_bytes_total_.add(batch->bytes.size());
-        outbox_.sent();
+        if (!send_as_log(Message::log_batch, epoch_, batch->bytes)) return;
+        (batch->sent_in ? log_repeated_bytes_total_ : log_bytes_total_).add(batch->bytes.size());
+        outbox_.sent(epoch_);
     }
 }
 
+bool Node::send_as_log(Message type, Epoch epoch, std::span<const std::byte> bytes) {
+    if (!channel_->send(wire::MessageClass::log, static_cast<uint8_t>(type), epoch, bytes)) {
+        return false;
+    }
+    log_handed_bytes_ += bytes.size();
+    return true;
+}
+
 // A backup that had stopped taking entries gets them again: nothing has been acknowledged for a
-// while though something is out.
+// while though something is out, and the channel has brought all of it. What is still on its way
+// over a narrow line only takes its time.
 void Node::resend_if_stalled() {
     const Instant now = MonotonicClock::now();
     if (outbox_.unacknowledged_count() == 0 || outbox_.acknowledged() != stall_position_) {
@@ -231,10 +237,15 @@ void Node::resend_if_stalled() {
     if (!recording_ || !peer_ || *peer_ != partner_) return;
     const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
     if (now - stall_since_ < kResendAfter + 4 * round_trip) return;
-    resend_all();
+    if (channel_->unsent_bytes(wire::MessageClass::log) == 0) resend_all();
 }
 
+// While what was out at the last time is still on its way, the copy that was made of it is behind
+// it: another one helps nobody. The backup asks again as long as it misses something.
 void Node::resend_all() {
+    const uint64_t unsent = channel_->unsent_bytes(wire::MessageClass::log);
+    if (log_handed_bytes_ - unsent < resend_mark_) return;
+    resend_mark_ = log_handed_bytes_;
     stall_since_ = MonotonicClock::now();
     outbox_.rewind();
     flush_log();
@@ -243,7 +254,8 @@ void Node::resend_all() {
 // Entries that this backup did not take are missing now. One request a round trip is enough.
 void Node::ask_to_resend() {
     const Instant now = MonotonicClock::now();
-    if (now < next_resend_request_ || !peer_ || *peer_ != partner_) return;
+    resend_owed_ = !peer_ || *peer_ != partner_;
+    if (now < next_resend_request_ || resend_owed_) return;
     const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
     next_resend_request_ = now + std::max(kResendRequestInterval, round_trip + round_trip / 2);
     (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::resend), epoch_,
@@ -363,11 +375,14 @@ void Node::acknowledge(const failover::Acknowledge& order) {
 
 void Node::send_acknowledgement() {
     if (!owed_acknowledgement_ || backlog_bytes_ > config_.pair.log_buffer_bytes) return;
+    if (!peer_) return;  // it is told when it is there again
     const auto& owed = *owed_acknowledgement_;
-    if (peer_ && *peer_ == owed.to) {
+    if (*peer_ == owed.to) {
         const auto bytes = encode_index(owed.last);
-        (void)channel_->send(wire::MessageClass::control,
-                             static_cast<uint8_t>(Message::acknowledge), owed.epoch, bytes);
+        if (!channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::acknowledge),
+                            owed.epoch, bytes)) {
+            return;  // or when there is room
+        }
     }
     owed_acknowledgement_.reset();
 }
@@ -419,11 +434,16 @@ void Node::on_session_up(const Member& peer, std::span<const std::byte> hello) {
     }
     if (!same_shape(hello)) return;
     peer_ = peer;
-    outbox_.rewind();
+    // A session that goes on has kept what it was given. What it was given in an epoch that is over
+    // is refused at the other end.
+    const bool goes_on = channel_->session().start == stream::SessionStart::resumed;
+    if (!goes_on || !outbox_.sent_all_in(epoch_)) outbox_.rewind();
     event(EventCode::peer_connected,
           fmt::format("{} incarnation {:016x}", peer.site, peer.incarnation.value()));
     feed(failover::SessionUp{});
     flush_log();
+    send_acknowledgement();
+    if (resend_owed_ && core_.state() == wire::SiteState::paired_backup) ask_to_resend();
 }
 
 void Node::on_session_down(const std::string& reason) {
@@ -482,6 +502,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
 
 void Node::on_writable() {
     flush_log();
+    send_acknowledgement();
     if (seed_out_) seed_out_->pump();
     if (heal_out_) heal_out_->pump();
 }

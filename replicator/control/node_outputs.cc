@@ -37,8 +37,7 @@ void Node::carry_out(const failover::Output& output) {
             [this](const Send& order) {
                 flush_log();  // messages are in order with log frames
                 const auto bytes = wire::encode(order.message);
-                (void)channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::peer),
-                                     order.message.epoch, bytes);
+                (void)send_as_log(Message::peer, order.message.epoch, bytes);
             },
             [this](const Ask& order) { tiebreaker_->ask(order.request); },
             [this](const SetGate& order) {
@@ -233,6 +232,7 @@ void Node::end_engine() {
 
 void Node::drop_vm() {
     forget_heal();
+    owed_acknowledgement_.reset();  // what it is owed for is not held any more
     end_drill("the backup's VM is given up");
     if (!engine_) return;
     end_engine();

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
@@ -32,6 +32,12 @@ def resident_bytes(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def counters(site):
+    """Of a site's metrics, those without labels."""
+    lines = [line.split() for line in control.call(site.socket, "metrics").splitlines()]
+    return {line[0]: float(line[1]) for line in lines if len(line) == 2 and "{" not in line[0]}
+
+
 class Watch:
     """What a pair did while its line was bad."""
 
@@ -43,6 +49,7 @@ class Watch:
         self.states = set()
         self.epochs = set()
         self.lag_bytes_max = 0
+        self.log_bytes = {}  # by site: recorded for the line, and sent once more
 
     def look(self):
         running = []
@@ -58,6 +65,8 @@ class Watch:
             if status["state"] in RUNS:
                 running.append(letter)
             self.test.assertEqual(status["digest"]["mismatches"], 0)
+            seen = counters(site)
+            self.log_bytes[letter] = (seen["antipode_log_bytes_total"], seen["antipode_log_repeated_bytes_total"])
         return running
 
     def for_seconds(self, seconds):
@@ -76,9 +85,17 @@ class Watch:
             grown = self.peak[letter] - self.first[letter]
             self.test.assertLess(grown, GROWTH_BYTES_MAX + 2 * LOG_BUFFER_MIB * MEBIBYTE, f"site {letter} grew")
 
+    def log_went_once(self, share=0.2):
+        """The session keeps what it was given: a break, or a long way, is no reason to give it all of the log again."""
+        for letter, (first, again) in self.log_bytes.items():
+            self.test.assertLessEqual(again, share * first, f"site {letter}: {again:.0f} bytes of the log went twice, of {first:.0f}")
+
     def text(self):
+        again = sum(again for _, again in self.log_bytes.values())
+        first = sum(first for first, _ in self.log_bytes.values())
         grown = max(self.peak[letter] - self.first[letter] for letter in self.first)
-        return f"states {'/'.join(sorted(self.states))}, grew {grown / MEBIBYTE:.1f} MiB, log held {self.lag_bytes_max} bytes"
+        return f"states {'/'.join(sorted(self.states))}, grew {grown / MEBIBYTE:.1f} MiB, log held {self.lag_bytes_max} bytes, " \
+               f"{again:.0f} of its {first:.0f} bytes went twice"
 
 
 class BadLine(WorldCase):
@@ -132,17 +149,38 @@ class BadLine(WorldCase):
     def test_datagrams_out_of_order(self):
         self.steady("out-of-order", delay_ms=10, reorder=0.2, reorder_ms=15, duplicate=0.1)
 
-    def test_too_little_bandwidth(self):
-        """The guest is sent four times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
-        pair, client, watch = self.begin("narrow", window=2)
-        flood = self.owned(process.Process(
+    def flood(self, pair):
+        """840,000 bytes a second that the guest discards, all of them log."""
+        return self.owned(process.Process(
             "flood", ["python3", "-B", os.path.join(paths.ROOT, "tests", "system", "clients", "flood.py"), "--address",
                       f"{pair.guest_address}:{DISCARD_PORT}", "--bytes", "1400", "--rate", "600"],
             os.path.join(self.folder, "flood.log"), namespace=self.world.topology.name("client")))
+
+    def test_connections_break(self):
+        """Connections break under load, again and again, and are there again before anybody is missed: not a byte of the log
+        is handed to the channel twice."""
+        pair, client, watch = self.begin("breaks")
+        flood = self.flood(pair)
+        before = pair.a.status()["link"]["reconnects"]
+        end = time.monotonic() + 2 * SECONDS
+        while time.monotonic() < end:
+            self.world.wan.break_connections()
+            watch.for_seconds(0.5)
+        flood.stop_code = flood.kill()
+        self.assertGreater(pair.a.status()["link"]["reconnects"], before)
+        watch.nobody_took_over()
+        watch.log_went_once(share=0)
+        self.finish(pair, client, watch, "breaks")
+
+    def test_too_little_bandwidth(self):
+        """The guest is sent four times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
+        pair, client, watch = self.begin("narrow", window=2)
+        flood = self.flood(pair)
         self.world.wan.set("a<->b", rate_mbytes=0.2)
         watch.for_seconds(2 * SECONDS)
         flood.stop_code = flood.kill()
         watch.nobody_took_over()
+        watch.log_went_once()
         self.assertLess(watch.lag_bytes_max, (LOG_BUFFER_MIB + 1) * MEBIBYTE)
         self.assertGreater(watch.lag_bytes_max, 100_000, "the line was not too narrow")
         self.finish(pair, client, watch, "narrow")
@@ -157,6 +195,7 @@ class BadLine(WorldCase):
             self._one_runs(watch, chance.uniform(0.1, 1.5))
             self.world.wan.heal("a<->b")
             self._one_runs(watch, chance.uniform(0.5, 1.5))
+        watch.log_went_once()
         self.finish(pair, client, watch, f"flapping (ANTIPODE_SEED={SEED})")
 
     def _one_runs(self, watch, seconds):

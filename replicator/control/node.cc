@@ -213,6 +213,10 @@ void Node::detect_faults() {
     ++turns_;
     const Instant now = MonotonicClock::now();
     look_for_stall(now);
+    if (peer_) {
+        // A long message is heard piece by piece: it may take longer than the detector waits.
+        if (const auto heard = channel_->stats().data_heard) detector_.heard(*heard);
+    }
     const bool suspected = detector_.check(now) == failover::Suspicion::suspected;
     if (suspected != suspected_) {
         suspected_ = suspected;

@@ -47,8 +47,10 @@ struct ChannelStats {
     uint64_t garbage_frames = 0;        // broken header, body or rule
     uint64_t stale_session_frames = 0;  // of a session that is not ours any more, or not yet
     uint64_t wrong_pair_frames = 0;
-    uint64_t refused_keys = 0;    // connections that the ZAP handler turned away
-    uint64_t refused_peers = 0;   // hellos of another version, site or pair
+    uint64_t refused_keys = 0;   // connections that the ZAP handler turned away
+    uint64_t refused_peers = 0;  // hellos of another version, site or pair
+    // When a piece of a message last came: what the peer's core had to say, not its thread.
+    std::optional<Instant> data_heard;
     std::optional<Duration> rtt;  // of pings on the urgent connection, smoothed
     std::optional<Duration> rtt_min;
     std::optional<Duration> jitter;

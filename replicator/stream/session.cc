@@ -261,6 +261,7 @@ void Session::forget_peer(const std::string& reason) {
         stream = ReceiveStream();
         stream.cost_handed_on = stream.cost_before = handed_on;
     }
+    urgent_out_bytes_ = 0;
     ack_at_ = Instant::max();
     ack_tokens_.clear();
 }

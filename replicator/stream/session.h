@@ -40,6 +40,7 @@
 #include "replicator/stream/bulk_pacer.h"
 #include "replicator/stream/bytes.h"
 #include "replicator/stream/channel_stats.h"
+#include "replicator/stream/urgent_pieces.h"
 
 namespace antipode::stream {
 
@@ -291,6 +292,8 @@ class Session {
     std::array<SendStream, wire::kMessageClassCount> send_;
     std::array<ReceiveStream, wire::kMessageClassCount> receive_;
     BulkPacer pacer_;
+    UrgentPieces urgent_pieces_;
+    uint64_t urgent_out_bytes_ = 0;  // frames of log and control, sent and not acknowledged
     MessageClass bulk_turn_ = MessageClass::resync;
 
     Incarnation heard_;  // the peer's newest incarnation, established or not

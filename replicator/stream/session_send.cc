@@ -176,9 +176,9 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
                                                 Instant now) {
     const OutgoingMessage& message = stream.queue.front();
     const auto rest = message.payload.view().subspan(stream.cut_bytes);
+    const bool bulk = wire::is_bulk(message_class);
     // So much of bulk that a log entry waits a quarter of a millisecond for it.
-    const size_t piece_bytes_max =
-        wire::is_bulk(message_class) ? pacer_.piece_bytes() : wire::kPieceBytesMax;
+    const size_t piece_bytes_max = bulk ? pacer_.piece_bytes() : urgent_pieces_.bytes();
     const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));
     const uint64_t cost = piece.size() + kFrameCostBytes;
     if (stream.cost_sent + cost > stream.credit) return std::nullopt;
@@ -190,6 +190,7 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
     retained.sent = now;
     retained.ends_message = last;
     stream.cost_sent += cost;
+    if (!bulk) urgent_out_bytes_ += retained.frame.size;
     StreamStats& stats = stats_.of(message_class);
     ++stats.frames_sent;
     stats.payload_bytes_sent += piece.size();
@@ -324,7 +325,10 @@ void Session::acknowledge(MessageClass message_class, const wire::Ack::Stream& s
         stream.last_progress = now;
     }
     stream.next_send = std::max(stream.next_send, stream.first_retained);
-    if (wire_bytes > 0 && wire::is_bulk(message_class)) pacer_.acknowledged(wire_bytes, rtt, now);
+    if (wire_bytes == 0) return;
+    if (wire::is_bulk(message_class)) return pacer_.acknowledged(wire_bytes, rtt, now);
+    urgent_out_bytes_ -= wire_bytes;
+    urgent_pieces_.acknowledged(wire_bytes, urgent_out_bytes_, now);
 }
 
 // Everything that was sent on the lane before the ping has arrived, or never will.

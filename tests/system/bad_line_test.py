@@ -110,7 +110,8 @@ class BadLine(WorldCase):
 
     def good_line(self):
         self.world.wan.heal("a<->b")
-        self.world.wan.set("a<->b", delay_ms=5, jitter_ms=0, loss=0, stall_ms=0, rate_mbytes=125, reorder=0, duplicate=0, queue_ms=20)
+        self.world.wan.set("a<->b", delay_ms=5, jitter_ms=0, loss=0, stall_ms=0, rate_mbytes=125, reorder=0, duplicate=0, queue_ms=20,
+                           tail_drop=0)
 
     def finish(self, pair, client, watch, what):
         """On a good line again: the client is answered, and the disk of who runs the VM has all it was told."""
@@ -172,18 +173,32 @@ class BadLine(WorldCase):
         watch.log_went_once(share=0)
         self.finish(pair, client, watch, "breaks")
 
-    def test_too_little_bandwidth(self):
-        """The guest is sent four times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
-        pair, client, watch = self.begin("narrow", window=2)
+    def narrow(self, name, **line):
+        """The guest is sent many times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
+        pair, client, watch = self.begin(name, window=2)
         flood = self.flood(pair)
-        self.world.wan.set("a<->b", rate_mbytes=0.2)
+        before = {letter: site.status()["link"]["reconnects"] for letter, site in pair.sites.items()}
+        self.world.wan.set("a<->b", **line)
         watch.for_seconds(2 * SECONDS)
+        reconnects = {letter: site.status()["link"]["reconnects"] - before[letter] for letter, site in pair.sites.items()}
         flood.stop_code = flood.kill()
+        print(f"{name}: reconnects={reconnects} datagrams_overflow="
+              f"{self.world.wan.stats()['directions']['a->b']['datagrams_overflow']}", flush=True)
         watch.nobody_took_over()
         watch.log_went_once()
         self.assertLess(watch.lag_bytes_max, (LOG_BUFFER_MIB + 1) * MEBIBYTE)
         self.assertGreater(watch.lag_bytes_max, 100_000, "the line was not too narrow")
-        self.finish(pair, client, watch, "narrow")
+        self.finish(pair, client, watch, name)
+
+    def test_too_little_bandwidth(self):
+        self.narrow("narrow", rate_mbytes=0.2)
+
+    def test_far_too_little_bandwidth(self):
+        self.narrow("very-narrow", rate_mbytes=0.05)
+
+    def test_no_room_for_a_heartbeat(self):
+        """The log fills the line's queue, and hardly a heartbeat gets in: the log's pieces are signs of life enough."""
+        self.narrow("no-room", rate_mbytes=0.2, tail_drop=1)
 
     def test_flapping(self):
         """Cut for longer than the detector waits, again and again: whoever goes on, it is one, and nothing is lost."""

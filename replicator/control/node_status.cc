@@ -196,7 +196,7 @@ void Node::fill_link(Status& status) const {
         link.reconnects = stats.reconnects;
         link.sent_bytes_per_second = stats.sent_bytes_per_second;
         link.received_bytes_per_second = stats.received_bytes_per_second;
-        link.line_bytes_per_second = stats.bulk_delivery_bytes_per_second;
+        link.line_bytes_per_second = stats.line_bytes_per_second;
         if (link.line_bytes_per_second.value_or(0) > 0) {
             link.utilisation_ratio = stats.sent_bytes_per_second / *link.line_bytes_per_second;
         }

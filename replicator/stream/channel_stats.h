@@ -59,9 +59,10 @@ struct ChannelStats {
     uint64_t bulk_window_bytes = 0;  // what bulk may have in flight
     uint64_t bulk_in_flight_bytes = 0;
     std::optional<double> bulk_delivery_bytes_per_second;
-    std::optional<Duration> bulk_queue_delay;  // that bulk adds to the line, last round
-    uint64_t bulk_cap_bytes_per_second = 0;    // 0: none
-    int bulk_compression_level = 0;            // zstd's, as chosen by LevelControl
+    std::optional<double> line_bytes_per_second;  // when last only the line held bulk back
+    std::optional<Duration> bulk_queue_delay;     // that bulk adds to the line, last round
+    uint64_t bulk_cap_bytes_per_second = 0;       // 0: none
+    int bulk_compression_level = 0;               // zstd's, as chosen by LevelControl
 
     StreamStats& of(wire::MessageClass c) { return streams[wire::index_of(c)]; }
     const StreamStats& of(wire::MessageClass c) const { return streams[wire::index_of(c)]; }

@@ -109,6 +109,8 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
       batches_dropped_total_(metrics_.counter("antipode_log_batches_dropped_total",
                                               "Received log batches that were not accepted")),
+      stale_epoch_messages_total_(metrics_.counter("antipode_channel_stale_epoch_messages_total",
+                                                   "Messages of an epoch that is over, refused")),
       stalls_total_(metrics_.counter(
           "antipode_core_stalls_total",
           "How often the core loop had stood still, and asked whether its epoch stands")),

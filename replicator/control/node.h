@@ -42,6 +42,7 @@
 #include "replicator/control/lag_meter.h"
 #include "replicator/control/log_outbox.h"
 #include "replicator/control/net_port.h"
+#include "replicator/control/node_message.h"
 #include "replicator/control/output_gate.h"
 #include "replicator/control/pair_config.h"
 #include "replicator/control/seed_receiver.h"
@@ -93,19 +94,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<json::value> handle(Method method, const json::object& params) override;
 
   private:
-    // What travels in the channel's messages.
-    enum class Message : uint8_t {
-        log_batch = 1,
-        acknowledge = 2,
-        peer = 3,
-        lag_report = 4,
-        seed_piece = 5,
-        seed_progress = 6,
-        switch_wanted = 24,  // from the backup: an operator there asks for a switchover
-        switch_refused = 25,
-        resend = 20,  // from the backup: entries were dropped here that are wanted now
-        heal = 16,
-    };
+    using Message = NodeMessage;
 
     Node(boost::asio::io_context& context, NodeConfig config);
     Result<void> open_local();
@@ -402,6 +391,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Counter& log_repeated_bytes_total_;
     Counter& log_entries_total_;
     Counter& batches_dropped_total_;
+    Counter& stale_epoch_messages_total_;
     Counter& stalls_total_;
     Histogram& output_delay_;
     Instant started_;

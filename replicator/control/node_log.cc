@@ -457,6 +457,10 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
                       std::span<const std::byte> payload) {
     if (!peer_) return;
     detector_.heard(MonotonicClock::now());
+    if (is_stale(static_cast<Message>(type), epoch, epoch_)) {
+        stale_epoch_messages_total_.add();
+        return;
+    }
     switch (static_cast<Message>(type)) {
         case Message::log_batch:
             return receive_batch(epoch, payload);

@@ -24,11 +24,10 @@ struct StreamStats {
     uint64_t payload_bytes_received = 0;
     uint64_t body_bytes_sent = 0;  // after compression, repeats not counted
     uint64_t body_bytes_received = 0;
-    uint64_t duplicates = 0;  // frames that had been received before; dropped
-    uint64_t gap_frames = 0;  // frames after a missing one; dropped, sent again by the peer
-    uint64_t stale_epoch_dropped = 0;  // messages below the epoch floor
-    uint64_t waiting_bytes = 0;        // accepted by send(), not yet acknowledged
-    uint64_t credit_bytes = 0;         // that the peer grants beyond what was sent
+    uint64_t duplicates = 0;     // frames that had been received before; dropped
+    uint64_t gap_frames = 0;     // frames after a missing one; dropped, sent again by the peer
+    uint64_t waiting_bytes = 0;  // accepted by send(), not yet acknowledged
+    uint64_t credit_bytes = 0;   // that the peer grants beyond what was sent
     friend bool operator==(const StreamStats&, const StreamStats&) = default;
 };
 

@@ -101,7 +101,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<void> open_network();
     Result<void> open_channel();
     std::string shape() const;
-    bool same_shape(std::span<const std::byte> hello);
+    bool understood(std::span<const std::byte> hello);
+    std::optional<std::string> shape_trouble(const std::string& peer) const;
     void end_soon(int exit_code, std::string reason);
     Result<void> open_heartbeat();
     void heartbeat_seen(const stream::HeartbeatEvent& seen);

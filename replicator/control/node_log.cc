@@ -432,7 +432,7 @@ void Node::on_session_up(const Member& peer, std::span<const std::byte> hello) {
                                config_.pair.peer_site);
         return;
     }
-    if (!same_shape(hello)) return;
+    if (!understood(hello)) return;
     peer_ = peer;
     // A session that goes on has kept what it was given. What it was given in an epoch that is over
     // is refused at the other end.

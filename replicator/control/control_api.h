@@ -233,6 +233,17 @@ struct LinkClassStatus {
     uint64_t waiting_bytes = 0;    // not acknowledged by the peer
 };
 
+// One way of the heartbeats: an address of each site.
+struct LinkPathStatus {
+    std::string listen;
+    std::string peer_address;
+    bool heard = false;  // within the last second
+    std::optional<double> rtt_seconds;
+    std::optional<double> jitter_seconds;
+    std::optional<double> loss_ratio;  // 0..1
+    std::optional<double> last_heard_seconds;
+};
+
 struct LinkStatus {
     bool session_up = false;    // the logging channel
     bool heartbeat_up = false;  // the UDP heartbeats
@@ -252,6 +263,7 @@ struct LinkStatus {
     std::optional<double> utilisation_ratio;
     uint64_t bulk_bytes_per_second_max = 0;  // resync and seeding, by schedule; 0: no cap
     std::vector<LinkClassStatus> classes;
+    std::vector<LinkPathStatus> paths;  // the figures above are of all together
 };
 
 struct OutputStatus {

@@ -90,6 +90,23 @@ LinkClassStatus class_word(wire::MessageClass c, const stream::ChannelStats& sta
     return out;
 }
 
+constexpr Duration kPathSilence = std::chrono::seconds(1);
+
+LinkPathStatus path_word(const std::string& listen, const std::string& peer,
+                         const stream::HeartbeatStats& stats, Instant now) {
+    LinkPathStatus out;
+    out.listen = listen;
+    out.peer_address = peer;
+    out.rtt_seconds = seconds_of(stats.rtt);
+    out.jitter_seconds = seconds_of(stats.jitter);
+    out.loss_ratio = stats.loss_ratio;
+    if (stats.last_heard) {
+        out.heard = now - *stats.last_heard < kPathSilence;
+        out.last_heard_seconds = seconds_of(now - *stats.last_heard);
+    }
+    return out;
+}
+
 MemberStatus member_word(const Member& member) {
     return {std::string(member.site.view()), member.incarnation};
 }
@@ -184,9 +201,14 @@ void Node::fill_link(Status& status) const {
         link.jitter_seconds = seconds_of(stats.jitter);
         link.loss_ratio = stats.loss_ratio;
         link.clock_offset_seconds = seconds_of(stats.clock_offset);
-        if (stats.last_heard) {
-            link.last_heard_seconds =
-                std::chrono::duration<double>(MonotonicClock::now() - *stats.last_heard).count();
+        const Instant now = MonotonicClock::now();
+        if (stats.last_heard) link.last_heard_seconds = seconds_of(now - *stats.last_heard);
+        const auto& pair = config_.pair;
+        link.paths.push_back(
+            path_word(pair.heartbeat_listen, pair.heartbeat_peer, heartbeat_->path_stats(0), now));
+        if (!pair.second_heartbeat_listen.empty()) {
+            link.paths.push_back(path_word(pair.second_heartbeat_listen, pair.second_heartbeat_peer,
+                                           heartbeat_->path_stats(1), now));
         }
     }
     if (channel_) {

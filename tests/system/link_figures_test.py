@@ -69,6 +69,35 @@ class LinkFigures(WorldCase):
         self.world.wan.set("a<->b", delay_ms=20, jitter_ms=0, loss=0.05)
         self.becomes(pair.a, "loss_ratio", 0.02, 0.09)
 
+    def test_one_of_two_heartbeat_paths_dies(self):
+        """Each path has figures of its own; while one is left, nobody is suspected."""
+        port = 7190
+        ends = [f"{netns.WAN_ADDRESS[site]}:{port} {netns.SITE_ADDRESS[site]}:{port}" for site in "ab"]
+        self.world.wan.do(f"forward udp second-a<->second-b {' '.join(ends)}")
+        self.world.wan.set("second-a<->second-b", delay_ms=35)
+        pair = self.world.pair(guests.udp_echo(), settings={
+            "heartbeat": f'second_listen = "{{own}}:{port}"\nsecond_peer = "{{wan}}:{port}"'})
+        pair.start()
+        client = self.world.client(pair)
+
+        def path(site, index, name):
+            return lambda: site.status()["link"]["paths"][index][name]
+
+        for site in pair.sites.values():
+            self.comes_to_lie("path 0", path(site, 0, "rtt_seconds"), 0.040, 0.040 + EXTRA_SECONDS)
+            self.comes_to_lie("path 1", path(site, 1, "rtt_seconds"), 0.070, 0.070 + EXTRA_SECONDS)
+        epoch = pair.a.status()["epoch"]
+        self.world.wan.cut("second-a<->second-b")
+        for site in pair.sites.values():
+            wait.until("path 1 is silent", lambda site=site: path(site, 1, "heard")() is False, 10)
+            self.assertTrue(path(site, 0, "heard")())
+            self.assertTrue(site.status()["link"]["heartbeat_up"])
+        client.wait_for_acknowledged(client.acknowledged() + 50)
+        self.assertEqual([site.status()["state"] for site in pair.sites.values()], ["primary", "backup"])
+        self.assertEqual(pair.a.status()["epoch"], epoch, "somebody took over")
+        self.world.wan.heal("second-a<->second-b")
+        wait.until("path 1 is heard again", lambda: path(pair.a, 1, "heard")(), 10)
+
     def median_lag(self, site):
         """Of a second."""
         lags = []

@@ -310,6 +310,9 @@ void FakePair::fill_link(Status& status) const {
     status.link.jitter_seconds = 0.0004 + std::abs(rtt_ - 0.0502) / 3;
     status.link.loss_ratio = loss_;
     status.link.last_heard_seconds = 0.02;
+    status.link.paths.push_back(
+        {"10.0.0.1:7101", "10.0.0.2:7101", true, rtt_, 0.0004, loss_, 0.02});
+    status.link.paths.push_back({"10.9.0.1:7101", "10.9.0.2:7101", true, 0.061, 0.0007, 0.0, 0.01});
     status.log_rate = {2400 + 9000 * load_, 900 + 3100 * load_, 150 + 870 * load_};
 }
 

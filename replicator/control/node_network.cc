@@ -51,6 +51,11 @@ Result<void> Node::open_channel() {
     channel.peer_site = pair.peer_site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
+    if (pair.long_window) {
+        for (const auto c : {wire::MessageClass::resync, wire::MessageClass::seed}) {
+            channel.compression[wire::index_of(c)].settings = wire::kLongWindow;
+        }
+    }
     channel.capture_path = pair.capture_path;
     channel.capture_bytes_max = pair.capture_bytes_max;
     const std::string text = to_lines(own_formats()) + shape();

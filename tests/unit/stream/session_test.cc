@@ -434,6 +434,37 @@ TEST(Session, compression_history_carries_over_reconnects) {
     EXPECT_LT(stats.body_bytes_sent, 30000u);
 }
 
+// Two megabytes that zstd saves a quarter of, twice.
+uint64_t body_bytes_of_a_repeat(const wire::CompressSettings& settings) {
+    SessionPair pair;
+    for (auto& end : pair.ends) {
+        end.config.compression[wire::index_of(MessageClass::seed)].settings = settings;
+    }
+    pair.start(kA);
+    pair.start(kB);
+    pair.connect_all();
+    EXPECT_TRUE(pair.run_until([&] { return pair.both_up(); }));
+    constexpr std::string_view kLetters =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    Random random(3);
+    std::string text(2 << 20, ' ');
+    for (char& each : text) each = kLetters[random.below(kLetters.size())];
+    std::array<uint64_t, 2> sent{};
+    for (size_t round = 0; round < sent.size(); ++round) {
+        pair.submit(kA, MessageClass::seed, text);
+        pair.run_for(2s);
+        EXPECT_EQ(pair.texts(kB, MessageClass::seed).size(), round + 1);
+        EXPECT_EQ(pair.texts(kB, MessageClass::seed).back(), text);
+        sent[round] = pair.ends[kA].session->stats().of(MessageClass::seed).body_bytes_sent;
+    }
+    return sent[1] - sent[0];
+}
+
+TEST(Session, a_long_window_finds_what_came_megabytes_ago) {
+    EXPECT_GT(body_bytes_of_a_repeat({}), 1'000'000u);
+    EXPECT_LT(body_bytes_of_a_repeat(wire::kLongWindow), 100'000u);
+}
+
 TEST(Session, the_level_can_change_within_a_stream) {
     auto pair = started();
     ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));

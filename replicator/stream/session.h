@@ -257,6 +257,7 @@ class Session {
     OutgoingFrame make_frame(wire::FrameType type, uint16_t flags,
                              std::span<const std::byte> body) const;
     std::optional<OutgoingFrame> next_own_frame(Lane lane, Instant now);
+    std::optional<OutgoingFrame> next_urgent(LaneState& state, Instant now);
     std::optional<OutgoingFrame> next_data(MessageClass message_class, Instant now);
     std::optional<OutgoingFrame> repeat(SendStream& stream, MessageClass message_class,
                                         Instant now);
@@ -293,7 +294,7 @@ class Session {
     std::array<ReceiveStream, wire::kMessageClassCount> receive_;
     BulkPacer pacer_;
     UrgentPieces urgent_pieces_;
-    uint64_t urgent_out_bytes_ = 0;  // frames of log and control, sent and not acknowledged
+    uint64_t urgent_out_bytes_ = 0;  // frames of log and control that are on their way
     MessageClass bulk_turn_ = MessageClass::resync;
 
     Incarnation heard_;  // the peer's newest incarnation, established or not

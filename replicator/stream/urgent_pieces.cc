@@ -11,15 +11,25 @@ size_t UrgentPieces::bytes() const {
         std::clamp(fits, static_cast<double>(kBytesMin), static_cast<double>(kBytesMax)));
 }
 
-void UrgentPieces::acknowledged(uint64_t bytes, uint64_t out, Instant now) {
+uint64_t UrgentPieces::window() const {
+    if (!rate_ || *rate_ >= kNarrowRate) return UINT64_MAX;
+    const double fits = *rate_ * std::chrono::duration<double>(kQueueTime).count();
+    return std::max(static_cast<uint64_t>(fits), kWindowBytesMin);
+}
+
+void UrgentPieces::acknowledged(uint64_t bytes, uint64_t out, Duration base, Instant now) {
     if (since_) {
         bytes_ += bytes;
-        if (now - *since_ < kLookTime && out > 0) return;
-        const double seconds = std::chrono::duration<double>(now - *since_).count();
-        if (now - *since_ >= kLookTime) {
-            const double rate = static_cast<double>(bytes_) / seconds;
-            const bool limited = busy_ && out >= kBusyBytes;
-            rate_ = limited ? rate : std::max(rate, rate_.value_or(rate));
+        const Duration time = now - *since_;
+        const bool enough = time >= kLookTime || (time >= kLookTimeMin && bytes_ >= kLookBytes);
+        if (!enough && out > 0) return;
+        if (enough) {
+            const double rate =
+                static_cast<double>(bytes_) / std::chrono::duration<double>(time).count();
+            const double length = std::chrono::duration<double>(base + kQueued).count();
+            const bool queued = static_cast<double>(out) > rate * length;
+            const bool limited = busy_ && queued && out >= kBusyBytes;
+            if (limited || rate > rate_.value_or(kNarrowRate)) rate_ = rate;
         }
     }
     since_.reset();

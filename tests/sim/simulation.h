@@ -45,6 +45,7 @@ class Simulation {
 
   private:
     void wire_up();
+    void reach_tiebreaker(size_t index);
 
     // faults.cc
     void next_fault();

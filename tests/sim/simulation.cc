@@ -35,6 +35,8 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
         config.site = names[i];
         config.peer_site = names[1 - i];
         config.first_role = i == 0 ? wire::FirstRole::primary : wire::FirstRole::backup;
+        config.rejoin = profile_.rejoin[i];
+        config.reclaim = profile_.reclaim[i];
         sites_[i] =
             std::make_unique<Site>(world_, network_, checker_, coverage_, i, config, image_);
         Site::Settings& settings = sites_[i]->settings;

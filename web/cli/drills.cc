@@ -18,6 +18,12 @@ namespace {
 using http::verb;
 using Kind = Column::Kind;
 
+// What is typed on a console ends with Enter, which a shell's $(...) takes away.
+std::string entered(std::string typed) {
+    if (!typed.empty() && typed.back() != '\n') typed += '\n';
+    return typed;
+}
+
 json::object body_of(const DrillLine& line) {
     json::object body;
     put_text(body, "pair", line.pair);
@@ -25,7 +31,7 @@ json::object body_of(const DrillLine& line) {
     put_text(body, "network", line.network);
     put_text(body, "check", line.check);
     put_text(body, "command", line.command);
-    put_text(body, "send", line.send);
+    put_text(body, "send", entered(line.send));
     put_text(body, "expect", line.expect);
     put_text(body, "address", line.address);
     put_text(body, "fault", line.fault);

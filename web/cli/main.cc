@@ -478,7 +478,7 @@ void Line::add_drills() {
         command->add_option("--network", line.network, "of the copy: none or isolated");
         command->add_option("--check", line.check, "runs, command, console or tcp");
         command->add_option("--command", line.command, "its name in web.toml");
-        command->add_option("--send", line.send, "what is typed on the copy's console");
+        command->add_option("--send", line.send, "what is typed on the copy's console, with Enter");
         command->add_option("--expect", line.expect, "and what must appear there");
         command->add_option("--address", line.address, "what must accept a connection");
         command->add_option("--within", line.within_seconds, "seconds for the check");

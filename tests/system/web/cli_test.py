@@ -99,6 +99,11 @@ def rehearsing(stage, cli):
     assert other.returncode == 1 and "signed by another" in other.stderr, other
     assert "next on" in cli.run("drill", "schedule", "web1", "--weekday", "sunday", "--time", "03:00")
     assert "sunday" in cli.run("drill", "schedules")
+    # What is typed ends with Enter, however it was given.
+    for typed in ("systemctl is-active nginx", "systemctl is-active nginx\n"):
+        cli.run("drill", "schedule", "web1", "--check", "console", "--send", typed, "--expect", "active",
+                "--weekday", "sunday", "--time", "03:00")
+        assert cli.read("drill", "schedules")["items"][0]["plan"]["send"] == "systemctl is-active nginx\n"
     cli.run("drill", "unschedule", "web1", "isolated")
     cli.run("drill", "unschedule", "web1", "isolated", expect=1)
     assert "told" in cli.run("hooks")

@@ -213,10 +213,17 @@ class Package(case.Case):
         self.assertTrue(os.path.exists(os.path.join(kept, "disk.img")))
         again = self.run_in_root("dpkg", "-i", "/antipode.deb", "/antipode-tiebreaker.deb")
         self.assertEqual(again.returncode, 0)
-        # Only who says so loses them.
+        # Only who says so loses them, and nobody what is of another package.
+        others = [os.path.join(root, "var/lib/antipode", name) for name in ("tiebreaker/kept", "disks/web1.events")]
+        for path in others:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("of another package")
         self.run_in_root("sh", "-c", "echo 'antipode antipode/delete-data boolean true' | debconf-set-selections && "
                                      "DEBIAN_FRONTEND=noninteractive dpkg --purge antipode")
         self.assertFalse(os.path.exists(kept))
+        for path in others:
+            self.assertTrue(os.path.exists(path), path)
         self.run_in_root("dpkg", "-i", "/antipode.deb")
 
     def test_debugging_symbols_are_apart(self):

@@ -226,6 +226,20 @@ class Package(case.Case):
             self.assertTrue(os.path.exists(path), path)
         self.run_in_root("dpkg", "-i", "/antipode.deb")
 
+    def test_what_a_site_keeps_comes_back_at_another_host(self):
+        """Users have other numbers there: the copy of OPERATIONS' "Replacing a dead site" carries their names."""
+        keys = "/etc/antipode/vms/moved"
+        self.run_in_root("install", "-d", "-o", "antipode-web", "-g", "antipode-keys", "-m", "2750", keys)
+        self.run_in_root("sh", "-c", f"echo secret > {keys}/channel.key && chown antipode-web:antipode-keys {keys}/channel.key && "
+                                     f"chmod 640 {keys}/channel.key && tar -C /etc -czpf /root/site.tgz antipode && rm -r {keys}")
+        uid = int(self.run_in_root("id", "-u", "antipode-web").stdout)
+        self.run_in_root("usermod", "-u", str(uid + 1000), "antipode-web")
+        self.addCleanup(self.run_in_root, "usermod", "-u", str(uid), "antipode-web")
+        self.addCleanup(self.run_in_root, "rm", "-r", keys)
+        self.run_in_root("tar", "-C", "/etc", "-xzpf", "/root/site.tgz")
+        shown = self.run_in_root("stat", "-c", "%a %U %G", keys, f"{keys}/channel.key").stdout.split("\n")
+        self.assertEqual(shown[:2], ["2750 antipode-web antipode-keys", "640 antipode-web antipode-keys"])
+
     def test_debugging_symbols_are_apart(self):
         for name in ("antipode", "antipode-tiebreaker"):
             self.assertIn((f"{name}-dbgsym", "ddeb"), self.packages)

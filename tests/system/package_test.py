@@ -92,6 +92,16 @@ class Package(case.Case):
         for name in ("antipode", "antipode-replicator", "antipode-tiebreaker", "antipode-web", "antipode-ca"):
             self.assertTrue(os.access(os.path.join(self.root, "usr/bin", name), os.X_OK), name)
 
+    def test_completion_is_found_for_every_program(self):
+        """As bash-completion looks for it: by the command's name, before anything of ours was completed."""
+        folder = "/usr/share/bash-completion/completions"
+        for command, word in (("antipode", "status"), ("antipode-web", "user"), ("antipode-replicator", "check"),
+                              ("antipode-tiebreaker", "admin"), ("antipode-ca", "init")):
+            script = (f"source {folder}/{command} && complete -p {command} >/dev/null && COMP_WORDS=({command} {word[:2]}) COMP_CWORD=1 && "
+                      "_antipode && echo \"${COMPREPLY[@]}\"")
+            self.assertIn(word, self.run_in_root("bash", "-c", script).stdout.split(), command)
+        self.assertTrue(os.path.exists(os.path.join(self.root, folder.lstrip("/"), "antipode-dump")))
+
     def test_users_and_rights(self):
         for user in ("antipode-replicator", "antipode-tiebreaker", "antipode-web"):
             self.assertIn(user, self.run_in_root("id", user).stdout)
@@ -101,6 +111,7 @@ class Package(case.Case):
                                  ("tiebreaker", "750 root antipode-tiebreaker")):
             shown = self.run_in_root("stat", "-c", "%a %U %G", f"/etc/antipode/{folder}").stdout.strip()
             self.assertEqual(shown, expected)
+
     def test_units_are_sound_and_sandboxed(self):
         units = self.units()
         self.assertEqual(len(units), 3)

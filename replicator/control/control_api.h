@@ -129,7 +129,6 @@ enum class EventCode {
     drill_finished,
     fault_injected,
     fault_ended,
-    configuration_changed,
 };
 
 enum class Method {

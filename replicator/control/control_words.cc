@@ -159,7 +159,6 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::drill_finished, "drill_finished", Severity::info},
     {EventCode::fault_injected, "fault_injected", Severity::warning},
     {EventCode::fault_ended, "fault_ended", Severity::info},
-    {EventCode::configuration_changed, "configuration_changed", Severity::info},
 });
 
 constexpr auto kMethods = std::to_array<MethodInfo>({

@@ -244,7 +244,10 @@ void Node::shutdown(const std::string& reason) {
     if (shut_down_) return;
     shut_down_ = true;
     drill_.reset();
-    if (!reason.empty()) logger("control").info("stopping: {}", reason);
+    if (!reason.empty()) {
+        logger("control").info("stopping: {}", reason);
+        event(EventCode::service_stopping, reason);
+    }
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
     seed_in_.reset();
     heal_out_.reset();

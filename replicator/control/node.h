@@ -20,6 +20,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -48,6 +49,7 @@
 #include "replicator/control/seed_sender.h"
 #include "replicator/control/snapshot_task.h"
 #include "replicator/control/stall_guard.h"
+#include "replicator/control/threshold.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/control/watchdog.h"
 #include "replicator/replay/vm_engine.h"
@@ -137,8 +139,6 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void persist(const failover::Persist& order);
     void on_disk_thread(std::function<Result<void>()> work, failover::Input done, std::string what);
     void use_epoch(const failover::UseEpoch& order);
-    void announce_state(const failover::StateChanged& change);
-    void raise_alarm(const failover::Alarm& alarm);
     Result<void> build_vm();
     void make_engine();
     std::unique_ptr<replay::VmEngine> new_engine();
@@ -248,19 +248,26 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool replays_badly() const;
     void write_report(const replay::HealResult& result);
 
+    // node_events.cc: what is said to people as it happens, and as long as it holds.
+    void announce_state(const failover::StateChanged& change);
+    void tell_of_state(const failover::StateChanged& change);
+    void raise_alarm(const failover::Alarm& alarm);
+    void disk_work_done(const failover::Input& done);
+    void watch_figures(const Status& now);
+    void fill_alerts(Status& status) const;
+    void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
+
     // node_status.cc
     Status status() const;
     void fill_link(Status& status) const;
     void fill_tiebreaker(Status& status) const;
     void fill_execution(Status& status) const;
     void fill_disks(Status& status) const;
-    void fill_alerts(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
     ActionReply foresee(const failover::Command& command) const;
     Result<ActionReply> command(Method method, failover::CommandKind kind,
                                 const ActionRequest& request);
     void command_refused(const failover::CommandRefused& refusal);
-    void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
 
     boost::asio::io_context& context_;
     const NodeConfig config_;
@@ -363,6 +370,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     struct Fault {
         uint64_t operation = 0;
         std::string name;
+        int64_t since_unix_ms = 0;
     };
     std::optional<Fault> fault_;
     boost::asio::steady_timer fault_timer_;    // its end
@@ -390,6 +398,13 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t report_count_ = 0;
 
     // For people.
+    wire::SiteState halts_from_ = wire::SiteState::starting;  // where the last halt began
+    std::map<failover::AlarmCode, int64_t> alarms_since_;
+    Threshold lag_watch_{1.0, 0.5};     // seconds; the alert rule AntipodeLagHigh begins there too
+    Threshold link_watch_{0.05, 0.02};  // of the heartbeats that are lost
+    int64_t lag_since_unix_ms_ = 0;
+    int64_t link_since_unix_ms_ = 0;
+    std::optional<int64_t> differs_since_unix_ms_;
     std::string digest_trouble_;
     uint64_t digests_checked_ = 0;
     uint64_t digest_mismatches_ = 0;

@@ -97,6 +97,10 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
         feed(failover::SeedFailed{attempt, text});
     };
     event(EventCode::seed_started, fmt::format("from {}", order.from.site));
+    if (disks_->drive_count() > 0) {
+        event(EventCode::disk_sync_started,
+              fmt::format("{} disks are filled from {}", disks_->drive_count(), order.from.site));
+    }
     seed_in_ = std::make_unique<SeedReceiver>(attempt, *built_, *disks_, std::move(hooks));
     channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::flowing);
 }
@@ -109,7 +113,12 @@ void Node::seed_loaded(SeedEnd end) {
         const auto flushed = disks_->flush();
         boost::asio::post(context_, [this, shared, attempt, flushed] {
             if (shut_down_ || !seed_in_ || seed_in_->attempt() != attempt) return;
-            if (flushed) return start_loaded(*shared);
+            if (flushed) {
+                if (disks_->drive_count() > 0) {
+                    event(EventCode::disk_sync_finished, "they are whole, and flushed");
+                }
+                return start_loaded(*shared);
+            }
             feed(failover::SeedFailed{attempt, flushed.error().to_string()});
         });
     });

@@ -121,15 +121,6 @@ std::optional<failover::CommandKind> command_of(Method method) {
 
 }  // namespace
 
-void Node::event(EventCode code, std::string_view text, std::optional<Severity> severity) {
-    const uint64_t sequence = journal_.add_event(unix_ms(), code, text, severity);
-    if (!config_.on_event) return;
-    EventsRequest newest;
-    newest.after = sequence - 1;
-    newest.limit = 1;
-    for (const Event& each : journal_.events(newest).events) config_.on_event(each);
-}
-
 Status Node::status() const {
     Status status;
     const SiteState state = core_.state();
@@ -300,26 +291,6 @@ void Node::fill_disks(Status& status) const {
     }
 }
 
-void Node::fill_alerts(Status& status) const {
-    for (const auto& [code, text] : core_.alarms()) {
-        const bool tiebreaker = code == failover::AlarmCode::tiebreaker_unreachable ||
-                                code == failover::AlarmCode::tiebreaker_refused;
-        status.alerts.push_back({tiebreaker ? EventCode::tiebreaker_lost : EventCode::state_changed,
-                                 Severity::warning,
-                                 fmt::format("{}: {}", failover::to_string(code), text), 0});
-    }
-    if (fault_) {
-        status.alerts.push_back({EventCode::fault_injected, Severity::warning,
-                                 fmt::format("a rehearsal: {}", fault_->name), 0});
-    }
-    if (diverged_ || replays_badly()) {
-        status.alerts.push_back({EventCode::digest_mismatch, Severity::error,
-                                 fmt::format("{} of {} digests differ: {}", digest_mismatches_,
-                                             digests_checked_, digest_trouble_),
-                                 0});
-    }
-}
-
 void Node::every_second() {
     const auto rate = [](uint64_t now, uint64_t& before) {
         const uint64_t grown = now >= before ? now - before : now;
@@ -333,6 +304,7 @@ void Node::every_second() {
     exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
     ask_again_if_stalled();
     const Status now = status();
+    watch_figures(now);
     journal_.add_sample(sample_of(now));
     metrics_.gauge("antipode_epoch", "Epoch of this site")
         .set(static_cast<double>(now.epoch.value()));

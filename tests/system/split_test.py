@@ -40,6 +40,14 @@ class Split(WorldCase):
 
         return wait.until("one site goes on and the other halts", outcome, 30)
 
+    def assert_told(self, site, *codes):
+        """These events are in the site's journal, in this order."""
+        told = [event["code"] for event in site.events()]
+        at = 0
+        for code in codes:
+            self.assertIn(code, told[at:], f"{site.name}: {told}")
+            at = told.index(code, at) + 1
+
     def test_exactly_one_goes_on(self):
         print(f"ANTIPODE_SEED={SEED}", flush=True)
         chance = random.Random(SEED)
@@ -55,6 +63,9 @@ class Split(WorldCase):
             before = client.acknowledged()
             client.wait_for_acknowledged(before + 20)
             self.world.wan.heal(who)
+            self.assert_told(survivor, "acquire_asked", "acquire_won")
+            if loser.process.running() and loser.status()["state"] == "halted":
+                self.assert_told(loser, "acquire_asked", "acquire_denied", "disk_fenced", "halted")
             # Healing wakes nobody up again.
             after = client.acknowledged()
             client.wait_for_acknowledged(after + 20)

@@ -190,7 +190,7 @@ TEST(ControlCodec, EveryMethodHasOneWord) {
 }
 
 TEST(ControlCodec, EveryEventCodeHasAWordAndASeverity) {
-    for (int i = 1; i <= static_cast<int>(EventCode::configuration_changed); ++i) {
+    for (int i = 1; i <= static_cast<int>(EventCode::fault_ended); ++i) {
         const auto code = static_cast<EventCode>(i);
         EXPECT_EQ(from_word<EventCode>(word(code)), code);
         (void)default_severity(code);

@@ -103,6 +103,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         lag_report = 4,
         seed_piece = 5,
         seed_progress = 6,
+        seed_ratio = 7,      // to the new backup: how far its seed is
         switch_wanted = 24,  // from the backup: an operator there asks for a switchover
         switch_refused = 25,
         resend = 20,  // from the backup: entries were dropped here that are wanted now
@@ -181,6 +182,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void seed_loaded(SeedEnd end);
     void start_loaded(const SeedEnd& end);
     void receive_seed_progress(std::span<const std::byte> payload);
+    void tell_seed_ratio();
+    void receive_seed_ratio(std::span<const std::byte> payload);
+    std::optional<double> seed_ratio() const;
     bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
 
     // node_operate.cc: what operators do to the VM.
@@ -262,6 +266,11 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void fill_link(Status& status) const;
     void fill_tiebreaker(Status& status) const;
     void fill_execution(Status& status) const;
+    struct DiskWord {
+        DiskState state;
+        std::string text;
+    };
+    std::optional<DiskWord> disk_word() const;
     void fill_disks(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
     ActionReply foresee(const failover::Command& command) const;
@@ -358,6 +367,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SeedSender> seed_out_;
     bool seed_cut_ = false;
     std::unique_ptr<SeedReceiver> seed_in_;
+    std::optional<double> seed_in_ratio_;                                // as the sender told
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;
 

@@ -469,6 +469,8 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return;
         case Message::seed_progress:
             return receive_seed_progress(payload);
+        case Message::seed_ratio:
+            return receive_seed_ratio(payload);
         case Message::heal:
             return receive_heal(epoch, payload);
         case Message::switch_wanted:

@@ -1,4 +1,5 @@
 // Copying the VM to a new backup, and being one.
+#include <algorithm>
 #include <boost/asio/post.hpp>
 
 #include "common/base/log.h"
@@ -8,6 +9,7 @@ namespace antipode::control {
 namespace {
 
 constexpr size_t kProgressBytes = 16;
+constexpr double kRatioWhole = 1e6;
 
 }  // namespace
 
@@ -74,12 +76,36 @@ void Node::receive_seed_progress(std::span<const std::byte> payload) {
     if (attempt == seed_out_->attempt()) seed_out_->progress(bytes);
 }
 
+// The sender alone knows how much there is. For people: nothing is decided by it.
+void Node::tell_seed_ratio() {
+    if (!seed_out_ || !peer_ || *peer_ != partner_) return;
+    vmm::StateWriter out;
+    out.put(seed_out_->attempt());
+    out.put(static_cast<uint64_t>(seed_out_->ratio() * kRatioWhole));
+    (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::seed_ratio),
+                         epoch_, out.bytes());
+}
+
+void Node::receive_seed_ratio(std::span<const std::byte> payload) {
+    if (payload.size() != kProgressBytes || !seed_in_) return;
+    vmm::StateReader in(payload);
+    const auto attempt = in.get<uint64_t>();
+    const auto ratio = static_cast<double>(in.get<uint64_t>()) / kRatioWhole;
+    if (attempt == seed_in_->attempt()) seed_in_ratio_ = std::clamp(ratio, 0.0, 1.0);
+}
+
+std::optional<double> Node::seed_ratio() const {
+    if (seed_out_) return seed_out_->ratio();
+    return seed_in_ ? seed_in_ratio_ : std::nullopt;
+}
+
 void Node::receive_seed(const failover::ReceiveSeed& order) {
     const uint64_t attempt = order.attempt;
     drop_vm();
     built_.reset();
     held_batches_.clear();
     held_batch_bytes_ = 0;
+    seed_in_ratio_.reset();
     if (const auto built = build_vm(); !built) {
         return feed(failover::SeedFailed{attempt, built.error().to_string()});
     }

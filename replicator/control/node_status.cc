@@ -160,6 +160,7 @@ Status Node::status() const {
     journal_.fill(status);
     status.versions.software = ANTIPODE_VERSION;
     status.versions.protocol = 1;
+    if (peer_) status.versions.peer_software = channel_->session().software;
     status.time_unix_ms = unix_ms();
     return status;
 }
@@ -208,7 +209,13 @@ void Node::fill_tiebreaker(Status& status) const {
     TiebreakerStatus& out = status.tiebreaker;
     out.address = config_.pair.tiebreaker_address;
     out.reachable = tiebreaker_ && tiebreaker_->connected();
-    if (tiebreaker_) out.text = tiebreaker_->last_error();
+    if (tiebreaker_) {
+        out.text = tiebreaker_->last_error();
+        out.rtt_seconds = seconds_of(tiebreaker_->round_trip());
+        if (const auto heard = tiebreaker_->last_heard()) {
+            out.last_answer_seconds = seconds_of(MonotonicClock::now() - *heard);
+        }
+    }
     if (const auto& record = core_.record()) {
         TiebreakerRecord shown;
         shown.mode = record_word(record->mode);
@@ -276,15 +283,42 @@ void Node::fill_execution(Status& status) const {
     }
 }
 
+// What can be said of each of this site's disks, beside a store that fails. nullopt: it is whole.
+std::optional<Node::DiskWord> Node::disk_word() const {
+    switch (core_.state()) {
+        case SiteState::rejoining:
+            if (!seed_in_ && engine_) return std::nullopt;  // loaded; it waits to be paired
+            return DiskWord{DiskState::syncing,
+                            fmt::format("is filled from {}", config_.pair.peer_site)};
+        case SiteState::halting:
+        case SiteState::halted:
+            return DiskWord{DiskState::fenced, core_.reason()};
+        case SiteState::starting:
+            if (core_.durable().disk == wire::DiskCopy::complete) return std::nullopt;
+            return DiskWord{DiskState::inconsistent, "may lack acknowledged writes"};
+        default:
+            return std::nullopt;
+    }
+}
+
 void Node::fill_disks(Status& status) const {
+    const auto word = disk_word();
     for (const auto& drive : disks_->status()) {
         DiskStatus out;
         out.id = drive.id;
         out.path = drive.path;
         out.size_bytes = drive.size_bytes;
         out.epoch = drive.epoch;
-        out.state = drive.error.empty() ? DiskState::up_to_date : DiskState::failed;
-        out.text = drive.error;
+        out.state = DiskState::up_to_date;
+        if (word) {
+            out.state = word->state;
+            out.text = word->text;
+            if (word->state == DiskState::syncing) out.synced_ratio = seed_ratio();
+        }
+        if (!drive.error.empty()) {
+            out.state = DiskState::failed;
+            out.text = drive.error;
+        }
         out.read_bytes = drive.read_bytes;
         out.written_bytes = drive.written_bytes;
         status.disks.push_back(std::move(out));
@@ -305,6 +339,7 @@ void Node::every_second() {
     ask_again_if_stalled();
     const Status now = status();
     watch_figures(now);
+    tell_seed_ratio();
     journal_.add_sample(sample_of(now));
     metrics_.gauge("antipode_epoch", "Epoch of this site")
         .set(static_cast<double>(now.epoch.value()));

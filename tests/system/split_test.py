@@ -66,6 +66,7 @@ class Split(WorldCase):
             self.assert_told(survivor, "acquire_asked", "acquire_won")
             if loser.process.running() and loser.status()["state"] == "halted":
                 self.assert_told(loser, "acquire_asked", "acquire_denied", "disk_fenced", "halted")
+                self.assertEqual({disk["state"] for disk in loser.status()["disks"]}, {"fenced"})
             # Healing wakes nobody up again.
             after = client.acknowledged()
             client.wait_for_acknowledged(after + 20)

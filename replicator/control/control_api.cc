@@ -354,6 +354,7 @@ void fields(V& v, typename V::template Of<ActionRequest>& request) {
     v("confirm", request.confirm);
     v("note", request.note);
     v("peer_is_down", request.peer_is_down);
+    v("accept_loss", request.accept_loss);
     v("disk", request.disk);
     v("keep", request.keep);
     v("fault", request.fault);

@@ -178,6 +178,7 @@ struct MethodInfo {
     Access access;
     bool confirmed;  // needs the pair's name typed in `confirm`
     std::string_view summary;
+    bool implemented = true;  // by this version; what is not is refused, and offered to nobody
 };
 std::span<const MethodInfo> all_methods();
 const MethodInfo& info(Method method);
@@ -480,8 +481,10 @@ struct ActionRequest {
     std::string confirm;        // the pair's name, where the method wants it typed
     std::string note;           // free text of the operator, goes into the event
     bool peer_is_down = false;  // force: the operator swears it
-    std::string disk;           // resync, verify: one disk; empty = all
-    std::string keep;           // resolve: the site whose data stay
+    bool accept_loss =
+        false;          // force: of acknowledged writes, where this site's copy may lack some
+    std::string disk;   // resync, verify: one disk; empty = all
+    std::string keep;   // resolve: the site whose data stay
     std::string fault;  // inject_fault: link_cut | link_degrade | tiebreaker_cut | kill_primary
     std::optional<double> duration_seconds;  // inject_fault, drill_start
     std::string text;                        // console_input, drill_input, sysrq, snapshot

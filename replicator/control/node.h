@@ -273,10 +273,27 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<DiskWord> disk_word() const;
     void fill_disks(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
-    ActionReply foresee(const failover::Command& command) const;
-    Result<ActionReply> command(Method method, failover::CommandKind kind,
+
+    // node_command.cc: what operators ask of the failover core, and how it ends.
+    struct Wish {
+        Method method;
+        Method step;  // what is being waited for: a seed is an unprotect, then a protect
+        uint64_t operation = 0;
+        Epoch epoch;      // in which it was asked for
+        Instant until{};  // nothing decided by then: it has failed
+    };
+    struct WishEnd {
+        OperationState state;
+        std::string text;
+    };
+    std::optional<Result<ActionReply>> act_on_core(Method method, const ActionRequest& request);
+    ActionReply foresee(Method method, const failover::Command& command) const;
+    Result<ActionReply> command(Method method, failover::Command order,
                                 const ActionRequest& request);
     void command_refused(const failover::CommandRefused& refusal);
+    std::optional<WishEnd> end_of(const Wish& wish) const;
+    void follow_wishes();
+    void end_wish(Method method, OperationState state, const std::string& text);
 
     boost::asio::io_context& context_;
     const NodeConfig config_;
@@ -304,6 +321,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<Error> failure_;
     std::vector<std::string> refusals_;  // of the command that is being stepped
     bool commanding_ = false;
+    std::vector<Wish> wishes_;
 
     // Local.
     std::optional<DurableFile> durable_;

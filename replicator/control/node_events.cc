@@ -45,6 +45,7 @@ void Node::announce_state(const failover::StateChanged& change) {
     if (change.to == SiteState::halting) {
         switch_ended(OperationState::failed, "this site halts: " + change.reason);
     }
+    follow_wishes();
 }
 
 // The turns that somebody may wait for, under codes of their own: a hook moves an address, an

@@ -94,31 +94,6 @@ MemberStatus member_word(const Member& member) {
     return {std::string(member.site.view()), member.incarnation};
 }
 
-constexpr std::string_view kSwear =
-    "peer_is_down: a force needs your word that the other site is down and stays down";
-
-std::optional<failover::CommandKind> command_of(Method method) {
-    using failover::CommandKind;
-    switch (method) {
-        case Method::switchover:
-            return CommandKind::switch_over;
-        case Method::failover:
-            return CommandKind::take_over;
-        case Method::force:
-            return CommandKind::force;
-        case Method::rejoin:
-            return CommandKind::rejoin;
-        case Method::protect:
-            return CommandKind::protect;
-        case Method::unprotect:
-            return CommandKind::unprotect;
-        case Method::enrol:
-            return CommandKind::enrol_again;
-        default:
-            return std::nullopt;
-    }
-}
-
 }  // namespace
 
 Status Node::status() const {
@@ -339,6 +314,7 @@ void Node::every_second() {
     ask_again_if_stalled();
     const Status now = status();
     watch_figures(now);
+    follow_wishes();
     tell_seed_ratio();
     journal_.add_sample(sample_of(now));
     metrics_.gauge("antipode_epoch", "Epoch of this site")
@@ -389,71 +365,14 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, switch_over(request));
         return to_json(reply);
     }
-    if (const auto kind = command_of(method)) {
-        FT_TRY(reply, command(method, *kind, request));
-        return to_json(reply);
-    }
-    for (const auto act :
-         {&Node::act_on_snapshot, &Node::act_on_drill, &Node::act_on_fault, &Node::operate}) {
+    for (const auto act : {&Node::act_on_core, &Node::act_on_snapshot, &Node::act_on_drill,
+                           &Node::act_on_fault, &Node::operate}) {
         if (auto done = (this->*act)(method, request)) {
             FT_TRY(reply, std::move(*done));
             return to_json(reply);
         }
     }
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
-}
-
-// What the core would say, by a copy of it: nothing is carried out.
-ActionReply Node::foresee(const failover::Command& command) const {
-    ActionReply reply;
-    reply.consequence = fmt::format("{} is {} in epoch {}, and the failover core would do it",
-                                    config_.pair.site, wire::to_string(core_.state()), epoch_);
-    failover::Failover copy = core_;
-    for (const auto& output : copy.step(command, MonotonicClock::now())) {
-        const auto* refused = std::get_if<failover::CommandRefused>(&output);
-        if (refused == nullptr) continue;
-        reply.allowed = false;
-        reply.findings.push_back({Severity::error, refused->reason});
-    }
-    return reply;
-}
-
-Result<ActionReply> Node::command(Method method, failover::CommandKind kind,
-                                  const ActionRequest& request) {
-    const bool force = kind == failover::CommandKind::force;
-    const auto loss = request.peer_is_down ? failover::Loss::accepted : failover::Loss::refused;
-    failover::Command order{kind, request.confirm, loss};
-    if (request.check) {
-        order.confirmation = config_.pair.pair.view();
-        ActionReply reply = foresee(order);
-        if (force && !request.peer_is_down) {
-            reply.allowed = false;
-            reply.findings.push_back({Severity::error, std::string(kSwear)});
-        }
-        return reply;
-    }
-    if (force && !request.peer_is_down) return fail(Errc::denied, "{}", kSwear);
-    // Kept before it is done: what it leads to comes after it in the journal.
-    const bool grave = force || kind == failover::CommandKind::enrol_again;
-    const auto text = fmt::format("{} asked by {}{}{}", info(method).name, request.actor,
-                                  request.note.empty() ? "" : ": ", request.note);
-    if (grave) logger("control").warn("{}", text);
-    event(grave ? EventCode::forced : EventCode::operator_action, text);
-    refusals_.clear();
-    commanding_ = true;
-    feed(std::move(order));
-    commanding_ = false;
-    if (refusals_.empty()) return ActionReply{};
-    event(EventCode::operator_action,
-          fmt::format("{} refused: {}", info(method).name, refusals_.front()), Severity::warning);
-    return fail(Errc::denied, "{}", refusals_.front());
-}
-
-// At once, or when the tiebreaker has answered: then nobody waits for it but the journal.
-void Node::command_refused(const failover::CommandRefused& refusal) {
-    if (commanding_) return refusals_.push_back(refusal.reason);
-    logger("control").warn("a command is refused: {}", refusal.reason);
-    event(EventCode::operator_action, "refused: " + refusal.reason, Severity::warning);
 }
 
 }  // namespace antipode::control

@@ -28,6 +28,66 @@ class Operate(WorldCase):
     def act(site, method, **parameters):
         return control.call(site.socket, method, confirm=site.pair.name, actor="test", **parameters)
 
+    @staticmethod
+    def operation(site, number):
+        return next(each for each in site.status()["operations"] if each["id"] == number)
+
+    def finished(self, site, number, state="succeeded"):
+        ended = wait.until(f"operation {number} ends", lambda: next(
+            (each for each in [self.operation(site, number)] if each["state"] != "running"), None), 60)
+        self.assertEqual(ended["state"], state, ended)
+        self.assertIsNotNone(ended["ended_unix_ms"])
+        return ended
+
+    @staticmethod
+    def codes(site):
+        return [event["code"] for event in control.call(site.socket, "events", limit=256)["events"]]
+
+    def test_what_takes_time_is_followed_to_its_end(self):
+        """Unprotect, protect, and a seed: each is an operation that ends when the pair has come to it, with the seed's progress."""
+        # Slow enough for its progress to be seen.
+        pair = self.protected_pair(guests.udp_echo(), settings={"channel": 'bulk_schedule = "always 100kB"'})
+        client = self.world.client(pair)
+        client.wait_for_acknowledged(20)
+        self.assertTrue(self.act(pair.a, "unprotect", check=True)["allowed"])
+        self.assertFalse(self.act(pair.b, "unprotect", check=True)["allowed"])
+        self.finished(pair.a, self.act(pair.a, "unprotect")["operation"])
+        self.assertEqual((pair.a.status()["state"], pair.a.status()["protection"]), ("solo", "unprotected"))
+        with self.assertRaises(control.Refused):
+            self.act(pair.a, "unprotect")
+        for method, before in (("protect", "solo"), ("seed", "primary")):
+            self.assertEqual(pair.a.status()["state"], before)
+            number = self.act(pair.a, method)["operation"]
+            wait.until("the new backup's disks are being filled", lambda: [
+                disk for disk in pair.b.status()["disks"] if disk["state"] == "syncing" and disk["synced_ratio"]], 60)
+            wait.until("how far it is", lambda n=number: self.operation(pair.a, n)["progress_ratio"], 60)
+            self.assertEqual(self.operation(pair.a, number)["state"], "running")
+            self.assertEqual({disk["state"] for disk in pair.a.status()["disks"]}, {"up_to_date"})
+            self.finished(pair.a, number)
+            pair.wait_until_protected(60)
+            self.assertEqual({disk["state"] for disk in pair.b.status()["disks"]}, {"up_to_date"})
+        told = self.codes(pair.b)
+        for code in ("halted", "disk_sync_started", "disk_sync_finished", "paired"):
+            self.assertIn(code, told)
+        self.assertLess(told.index("disk_sync_started"), told.index("disk_sync_finished"))
+        status = pair.a.status()
+        self.assertGreater(status["tiebreaker"]["rtt_seconds"], 0)
+        self.assertIsNotNone(status["tiebreaker"]["last_answer_seconds"])
+        self.assertEqual(status["versions"]["peer_software"], status["versions"]["software"])
+        for method in ("verify", "resync", "resolve", "reload"):
+            with self.assertRaises(control.Refused) as caught:
+                self.act(pair.a, method)
+            self.assertEqual(caught.exception.code, "unsupported")
+        # A failover that an operator asks for ends with the VM at the other site.
+        self.finished(pair.b, self.act(pair.b, "failover")["operation"])
+        self.assertEqual(pair.b.status()["state"], "solo")
+        for code in ("acquire_asked", "acquire_won", "went_live"):
+            self.assertIn(code, self.codes(pair.b))
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), pair.b)
+        client.stop()
+        world.assert_nothing_lost(self, pair.b, [client])
+
     def test_pause_and_resume(self):
         pair = self.protected_pair(guests.udp_echo())
         client = self.world.client(pair)

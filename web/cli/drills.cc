@@ -11,6 +11,7 @@
 #include "web/cli/table.h"
 #include "web/drills/signature.h"
 #include "web/pairing/seal.h"
+#include "web/security/secrets.h"
 
 namespace antipode::web {
 namespace {
@@ -132,7 +133,7 @@ Result<> run_drill(CliClient& client, const DrillLine& line) {
     }
     body.erase("check_only");
     if (wanted != "-") body["confirm"] = line.confirm;
-    FT_TRY(const json::value started, client.ask(verb::post, "/drills", body));
+    FT_TRY(const json::value started, client.ask(verb::post, "/drills", body, random_secret()));
     const std::string id = text_of(started, "id");
     if (!line.wait) {
         std::cout << (line.json ? json::serialize(started) : id) << "\n";

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "web/disk_client.h"
 #include "web/http/body.h"
+#include "web/routes/once.h"
 #include "web/routes/page.h"
 
 namespace antipode::web {
@@ -44,6 +45,13 @@ constexpr DiskAction kActions[] = {
     {"resize", "Takes up the size of a store that has grown", false, DiskAction::Takes::disk},
 };
 
+// What throws written data away is for those who may settle a split brain.
+control::Access access_of(const DiskAction& action, bool forced) {
+    const std::string_view name = action.name;
+    const bool gives_data_up = forced || name == "discard-mine" || name == "invalidate";
+    return gives_data_up ? control::Access::admin : control::Access::operate;
+}
+
 const DiskAction* find_action(std::string_view name) {
     const auto* found = std::find_if(std::begin(kActions), std::end(kActions),
                                      [&](const DiskAction& each) { return name == each.name; });
@@ -56,6 +64,11 @@ Result<DiskGroup> find_group(const Services& services, const std::string& name) 
     }
     return fail(Errc::not_found, "there is no group of replicated disks '{}' on this host",
                 name.substr(0, 40));
+}
+
+std::string text_at(const object& from, std::string_view field) {
+    const value* found = from.if_contains(field);
+    return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
 }
 
 object view_json(const DiskGroupView& view) {
@@ -97,6 +110,7 @@ struct Asked {
     std::string line;
     std::string confirm;
     std::string note;
+    bool check = false;
     bool forced = false;
 };
 
@@ -119,6 +133,7 @@ Result<Asked> read_action(const Call& call) {
     std::optional<int64_t> count;
     std::optional<int64_t> rate;
     Body body(call.request);
+    body.flag("check", asked.check);
     body.text("confirm", asked.confirm, Body::optional, 64);
     body.text("note", asked.note, Body::optional, 500);
     const auto takes = asked.action->takes;
@@ -153,40 +168,91 @@ Result<Asked> read_action(const Call& call) {
     return asked;
 }
 
-asio::awaitable<Response> act(const Services& services, const Call& call) {
-    const std::string name = call.parameter("group");
-    const auto asked = read_action(call);
-    if (!asked) co_return problem(asked.error());
-    const auto group = find_group(services, name);
-    if (!group) co_return problem(group.error());
-    const bool confirmed = asked->action->confirmed || asked->forced;
-    if (confirmed && asked->confirm != name) {
-        co_return problem(422, "not-confirmed", "not confirmed",
-                          fmt::format("confirm: type the group's name, '{}'", name));
+object reply_of(const Asked& asked, const std::string& group) {
+    object out;
+    out["group"] = group;
+    out["action"] = asked.action->name;
+    out["done"] = !asked.check;
+    return out;
+}
+
+// What would be ordered, and what is known to speak against it. The service has the last word.
+Response foresee(const Asked& asked, const std::string& group, const Result<object>& status) {
+    object out = reply_of(asked, group);
+    array findings;
+    const auto find = [&](std::string_view severity, const std::string& text) {
+        object one;
+        one["severity"] = severity;
+        one["text"] = text;
+        findings.push_back(std::move(one));
+    };
+    if (!status) {
+        find("error", status.error().context);
+    } else if (asked.forced && text_at(*status, "link") == "connected") {
+        find("warning", "the peer is connected: a promotion needs no force");
     }
-    const std::string action = "disks." + std::string(asked->action->name);
-    if (auto noted = services.note(call, action, name, "asked", asked->note); !noted) {
+    out["allowed"] = status.has_value();
+    out["findings"] = std::move(findings);
+    out["consequence"] = asked.action->summary;
+    const bool confirmed = asked.action->confirmed || asked.forced;
+    out["confirm"] = confirmed ? value(group) : value(nullptr);
+    return Response::from_json(out);
+}
+
+asio::awaitable<Response> carry_out(const Services& services, const Call& call, const Asked& asked,
+                                    const DiskGroup& group) {
+    const std::string& name = group.name;
+    const std::string action = "disks." + std::string(asked.action->name);
+    if (auto noted = services.note(call, action, name, "asked", asked.note); !noted) {
         co_return problem(noted.error());
     }
-    std::string line = asked->line;
-    const auto answer = co_await ask_disk_group(group->socket, std::move(line), kActionLimit);
+    std::string line = asked.line;
+    const auto answer = co_await ask_disk_group(group.socket, std::move(line), kActionLimit);
     const bool unknown = !answer && answer.error().code == Errc::unreachable;
     auto noted = services.note(call, action, name,
                                answer    ? "ok"
                                : unknown ? "unknown"
                                          : "refused",
-                               answer ? asked->line : answer.error().context);
+                               answer ? asked.line : answer.error().context);
     if (!noted) logger("web").error("audit: {}", noted.error().to_string());
     if (unknown) {
         co_return problem(504, "unknown-outcome", "no answer from the disks",
                           answer.error().context + "; look at their state before trying again");
     }
     if (!answer) co_return problem(answer.error());
-    object out;
-    out["group"] = name;
-    out["action"] = asked->action->name;
-    out["done"] = true;
-    co_return Response::from_json(out);
+    co_return Response::from_json(reply_of(asked, name));
+}
+
+asio::awaitable<Response> act(Services& services, const Call& call) {
+    const std::string name = call.parameter("group");
+    const auto asked = read_action(call);
+    if (!asked) co_return problem(asked.error());
+    const control::Access needed = access_of(*asked->action, asked->forced);
+    if (!call.principal.may(needed)) {
+        const std::string detail = fmt::format("needs the right '{}'", control::word(needed));
+        const std::string action = "disks." + std::string(asked->action->name);
+        auto noted = services.note(call, action, name, "refused", detail);
+        if (!noted) co_return problem(noted.error());
+        co_return problem(403, "denied", "not allowed",
+                          fmt::format("'{}' is {}; {} {}", call.principal.name, call.principal.role,
+                                      asked->line, detail));
+    }
+    const auto group = find_group(services, name);
+    if (!group) co_return problem(group.error());
+    if (asked->check) {
+        std::string line = "status";
+        const auto status = co_await ask_disk_group(group->socket, std::move(line), kActionLimit);
+        co_return foresee(*asked, name, status);
+    }
+    const bool confirmed = asked->action->confirmed || asked->forced;
+    if (confirmed && asked->confirm != name) {
+        co_return problem(422, "not-confirmed", "not confirmed",
+                          fmt::format("confirm: type the group's name, '{}'", name));
+    }
+    Once once(services, call);
+    if (auto answer = once.answer()) co_return std::move(*answer);
+    Response response = co_await carry_out(services, call, *asked, *group);
+    co_return once.finished(std::move(response));
 }
 
 Response list_actions(const Call& call) {
@@ -196,7 +262,9 @@ Response list_actions(const Call& call) {
         item["name"] = action.name;
         item["summary"] = action.summary;
         item["confirmed"] = action.confirmed;
-        item["allowed"] = call.principal.may(control::Access::operate);
+        const control::Access access = access_of(action, false);
+        item["access"] = control::word(access);
+        item["allowed"] = call.principal.may(access);
         items.push_back(std::move(item));
     }
     return list_of(std::move(items));
@@ -241,11 +309,6 @@ std::optional<double> number_at(const object& from, std::string_view field) {
     const double number = found->to_number<double>(error);
     if (error) return std::nullopt;
     return number;
-}
-
-std::string text_at(const object& from, std::string_view field) {
-    const value* found = from.if_contains(field);
-    return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
 }
 
 void add_disk(Exposition& out, const object& disk, const std::string& group) {

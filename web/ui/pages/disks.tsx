@@ -1,7 +1,7 @@
 // Replicated disks on this host: their states and why, what a resync still has to do, what each choice in a split brain would
 // lose, and what can be ordered.
 import { h, VNode } from "../vdom";
-import { ApiError, get, Mood, Page, send } from "../api";
+import { ApiError, get, Mood, newKey, Page, send } from "../api";
 import { Badge } from "../icons";
 import { may } from "../store";
 import * as format from "../format";
@@ -54,7 +54,7 @@ async function order(group: DiskGroup, form: HTMLFormElement, draw: () => void):
   state.said[group.group] = "";
   try {
     const body = bodyOf(action, new FormData(form), group.status?.disks[0]?.name ?? "");
-    await send("POST", `/api/v1/replicated-disks/${encodeURIComponent(group.group)}/actions/${action}`, body);
+    await send("POST", `/api/v1/replicated-disks/${encodeURIComponent(group.group)}/actions/${action}`, body, { "Idempotency-Key": newKey() });
     state.said[group.group] = `${action}: done.`;
     form.reset();
     await loadDisks();
@@ -129,7 +129,7 @@ function Orders(props: { group: DiskGroup; draw: () => void }): VNode | null {
     <form class="inline-form" onsubmit={(event: Event) => { event.preventDefault(); order(group, event.target as HTMLFormElement, draw); }}>
       <select aria-label="Action" value={name}
               onchange={(event: Event) => { state.chosen[group.group] = (event.target as HTMLSelectElement).value; draw(); }}>
-        {state.actions.map((each) => <option value={each.name}>{each.name}</option>)}
+        {state.actions.filter((each) => each.allowed).map((each) => <option value={each.name}>{each.name}</option>)}
       </select>
       {kValueHint[name] ? <input name="value" placeholder={kValueHint[name]} aria-label={kValueHint[name]} /> : null}
       {action?.confirmed || name === "promote"

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import threading
 
 PREVIEW = {"blocks_lost": 3, "bytes_lost_max": 196608, "lost_since": 1700000000, "exact": True}
@@ -57,3 +58,16 @@ class Served:
             return {"error": "this site will not", "code": "denied"}
         self.orders.append(line)
         return {"ok": True}
+
+
+if __name__ == "__main__":
+    # fake_disks.py DIRECTORY NAME: until standard input ends, each order on a line as it comes.
+    with Served(sys.argv[1], sys.argv[2]) as served:
+        class Told(list):
+            def append(self, line):
+                super().append(line)
+                print(line, flush=True)
+
+        served.orders = Told()
+        print("ready", flush=True)
+        sys.stdin.read()

@@ -398,7 +398,17 @@ def test_no_secret_is_logged(world, codes):
                 assert secret not in text, f"a secret is in the {place} of {site.name}"
 
 
+def serve():
+    """For the page's test: two sites that are ready to be paired, until standard input ends."""
+    with World() as world:
+        world.sites["prague"].add_vm("web1")
+        print(json.dumps({name: f"https://{site.address}:{site.port}" for name, site in world.sites.items()}), flush=True)
+        sys.stdin.read()
+
+
 def main():
+    if sys.argv[1:] == ["--serve"]:
+        return serve()
     with World() as world:
         code = test_pairing(world)
         test_new_keys_and_unpairing(world)

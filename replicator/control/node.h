@@ -273,6 +273,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<DiskWord> disk_word() const;
     void fill_disks(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
+    Error cannot_cancel(uint64_t operation) const;
 
     // node_command.cc: what operators ask of the failover core, and how it ends.
     struct Wish {

@@ -354,6 +354,18 @@ Result<json::value> Node::handle(Method method, const json::object& params) {
     }
 }
 
+// What was asked of the failover core stays asked.
+Error Node::cannot_cancel(uint64_t operation) const {
+    const Operation* found = journal_.find_operation(operation);
+    if (found == nullptr) {
+        return {Errc::not_found, fmt::format("there is no operation {}", operation)};
+    }
+    if (found->state != OperationState::running) {
+        return {Errc::busy, fmt::format("operation {} has ended", operation)};
+    }
+    return {Errc::unsupported, fmt::format("a {} cannot be cancelled", word(found->method))};
+}
+
 Result<json::value> Node::act(Method method, const json::object& params) {
     FT_TRY(const ActionRequest request, parse_action_request(params));
     if (info(method).confirmed && !request.check && request.confirm != config_.pair.pair.view()) {
@@ -372,6 +384,7 @@ Result<json::value> Node::act(Method method, const json::object& params) {
             return to_json(reply);
         }
     }
+    if (method == Method::cancel) return fail(cannot_cancel(request.operation));
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
 }
 

@@ -62,6 +62,9 @@ class Operate(WorldCase):
                 disk for disk in pair.b.status()["disks"] if disk["state"] == "syncing" and disk["synced_ratio"]], 60)
             wait.until("how far it is", lambda n=number: self.operation(pair.a, n)["progress_ratio"], 60)
             self.assertEqual(self.operation(pair.a, number)["state"], "running")
+            with self.assertRaises(control.Refused) as caught:
+                self.act(pair.a, "cancel", operation=number)
+            self.assertIn(f"a {method} cannot be cancelled", caught.exception.message)
             self.assertEqual({disk["state"] for disk in pair.a.status()["disks"]}, {"up_to_date"})
             self.finished(pair.a, number)
             pair.wait_until_protected(60)

@@ -135,7 +135,11 @@ command = ["/bin/echo", "told"]
   async stop() {
     if (this.web && this.web.exitCode === null) await this.stopWeb();
     this.fake?.stdin.end();
-    this.disks?.stdin.end();
+    if (this.disks) {
+      const gone = new Promise((done) => this.disks.once("exit", done));
+      this.disks.stdin.end();
+      await gone;
+    }
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -18,7 +18,8 @@ Result<> execute(env::Storage& storage, const MetaPlan& plan) {
 
 Result<std::unique_ptr<DiskMetadata>> DiskMetadata::create(std::unique_ptr<env::Storage> storage,
                                                            const Superblock& first) {
-    FT_TRY_VOID(storage->resize(DiskRecord::file_bytes(first.size_bytes)));
+    // It often stands beside a sparse image: what fills the file system must not end the metadata.
+    FT_TRY_VOID(storage->reserve(DiskRecord::file_bytes(first.size_bytes)));
     std::unique_ptr<DiskMetadata> metadata(
         new DiskMetadata(std::move(storage), DiskRecord::create(first)));
     FT_TRY_VOID(metadata->write());
@@ -56,7 +57,7 @@ Result<> DiskMetadata::grow(uint64_t disk_size_bytes) {
     Superblock next = superblock();
     FT_CHECK(disk_size_bytes >= next.size_bytes, "{} bytes after {}", disk_size_bytes,
              next.size_bytes);
-    FT_TRY_VOID(storage_->resize(DiskRecord::file_bytes(disk_size_bytes)));
+    FT_TRY_VOID(storage_->reserve(DiskRecord::file_bytes(disk_size_bytes)));
     record_.grow(disk_size_bytes);
     next.size_bytes = disk_size_bytes;
     return update(next, DiskRecord::Order::after_bitmap);

@@ -1,7 +1,9 @@
 #include "disksync/local_store.h"
 
+#include <algorithm>
 #include <future>
 
+#include "disksync/core/disk_types.h"
 #include "disksync/file_store.h"
 #include "disksync/nbd_store.h"
 
@@ -33,11 +35,16 @@ Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
         return fail(Errc::invalid_argument, "disk {}: no threads, or no requests in flight allowed",
                     path_or_uri);
     }
+    std::unique_ptr<LocalStore> store;
     if (is_nbd_uri(path_or_uri)) {
-        FT_TRY(std::unique_ptr<LocalStore> store, NbdStore::open(path_or_uri, options));
-        return store;
+        FT_TRY(store, NbdStore::open(path_or_uri, options));
+    } else {
+        FT_TRY(store, FileStore::open(path_or_uri, options));
     }
-    FT_TRY(std::unique_ptr<LocalStore> store, FileStore::open(path_or_uri, options));
+    if (store->size_bytes() > kDiskBytesMax) {
+        return fail(Errc::limit, "disk {}: has {} bytes, more than {}", path_or_uri,
+                    store->size_bytes(), kDiskBytesMax);
+    }
     return store;
 }
 
@@ -79,6 +86,46 @@ Result<> check_request(const LocalStore& store, StoreAccess access, const StoreR
         return refuse(fmt::format("beyond the end, {}", size));
     }
     return {};
+}
+
+namespace {
+
+constexpr uint64_t kLookedAtOnceBytes = uint64_t{1} << 30;
+constexpr uint64_t kReadBytes = uint64_t{1} << 20;
+
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store, const StoreExtent& extent) {
+    std::vector<std::byte> bytes(kReadBytes);
+    const uint64_t end = extent.offset_bytes + extent.length_bytes;
+    for (uint64_t at = extent.offset_bytes; at < end; at += kReadBytes) {
+        StoreRequest request;
+        request.operation = StoreOperation::read;
+        request.offset_bytes = at;
+        request.length_bytes = std::min(kReadBytes, end - at);
+        request.buffer = std::span(bytes).first(request.length_bytes);
+        const auto read = request.buffer;
+        FT_TRY_VOID(run_blocking(store, std::move(request)));
+        const auto found = std::find_if(read.begin(), read.end(),
+                                        [](std::byte byte) { return byte != std::byte{0}; });
+        if (found == read.end()) continue;
+        return std::optional<uint64_t>(at + static_cast<uint64_t>(found - read.begin()));
+    }
+    return std::optional<uint64_t>();
+}
+
+}  // namespace
+
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store) {
+    const uint64_t size = store.size_bytes();
+    for (uint64_t at = 0; at < size; at += kLookedAtOnceBytes) {
+        FT_TRY(const std::vector<StoreExtent> extents,
+               store.extents(at, std::min(kLookedAtOnceBytes, size - at)));
+        for (const StoreExtent& extent : extents) {
+            if (extent.kind == ExtentKind::zero) continue;
+            FT_TRY(const std::optional<uint64_t> found, first_not_zero(store, extent));
+            if (found) return found;
+        }
+    }
+    return std::optional<uint64_t>();
 }
 
 Result<> run_blocking(LocalStore& store, StoreRequest&& request) {

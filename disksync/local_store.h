@@ -132,10 +132,15 @@ Result<std::unique_ptr<LocalStore>> open_store(const std::string& path_or_uri,
                                                const StoreOptions& options);
 bool is_nbd_uri(const std::string& path_or_uri);
 
-// The rules that every store applies in submit(). Errc::invalid_argument names the broken one.
-// Errc::stale_epoch if the request changes data and its may_begin says no. For the stores.
+// For the stores: Errc::stale_epoch if the request changes data and its may_begin says no.
 Result<> last_look(const LocalStore& store, const StoreRequest& request);
+
+// The rules that every store applies in submit(). Errc::invalid_argument names the broken one.
 Result<> check_request(const LocalStore& store, StoreAccess access, const StoreRequest& request);
+
+// The first byte that is not zero; none: it is all zeroes. Holes are not read. Blocks, as long as
+// reading the rest takes.
+Result<std::optional<uint64_t>> first_not_zero(LocalStore& store);
 
 // Submits and waits: for tools, tests and start-up. Not from a completion.
 Result<> run_blocking(LocalStore& store, StoreRequest&& request);

@@ -5,7 +5,8 @@
 #include <iterator>
 #include <map>
 
-#include "common/wire/failover_frames.h"
+#include "replicator/control/message_text.h"
+#include "replicator/control/node_message.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/stream/capture_dump.h"
 
@@ -45,33 +46,6 @@ class EntryCounts {
     std::map<std::string_view, Sum> kinds_;
 };
 
-// The messages of the replicator that have a format of their own: each is tried, for what decodes
-// is what was encoded.
-std::optional<std::string> print_message(wire::MessageClass message_class,
-                                         std::span<const std::byte> payload, EntryCounts& counts) {
-    if (message_class != wire::MessageClass::log) return std::nullopt;
-    if (const auto batch = replay::decode_log_batch(payload)) {
-        counts.add(*batch, payload.size());
-        std::string text =
-            fmt::format("log batch: first={} entries={} released={} clock={}ns", batch->first,
-                        batch->entries.size(), batch->released, batch->guest_clock_ns);
-        uint64_t index = batch->first.value();
-        for (const auto& entry : batch->entries) {
-            text += fmt::format("\n  {} {}", index++, replay::describe(entry));
-        }
-        return text;
-    }
-    if (const auto message = wire::decode_peer_message(payload)) {
-        return fmt::format(
-            "{}: epoch={} from={}/{:016x} to={}/{:016x} state={} live_epoch={} "
-            "position={}",
-            to_string(message->kind), message->epoch, message->from.site,
-            message->from.incarnation.value(), message->to.site, message->to.incarnation.value(),
-            to_string(message->state), message->live_epoch, message->position);
-    }
-    return std::nullopt;
-}
-
 int dump(const std::string& path, const stream::DumpOptions& options) {
     std::ifstream in(path, std::ios::binary);
     if (!in) {
@@ -86,9 +60,14 @@ int dump(const std::string& path, const stream::DumpOptions& options) {
         return 1;
     }
     EntryCounts counts;
-    stream::CaptureDump dumper(options, [&](wire::MessageClass message_class, uint8_t,
+    stream::CaptureDump dumper(options, [&](wire::MessageClass message_class, uint8_t type,
                                             std::span<const std::byte> payload) {
-        return print_message(message_class, payload, counts);
+        if (type == static_cast<uint8_t>(control::NodeMessage::log_batch)) {
+            if (const auto batch = replay::decode_log_batch(payload)) {
+                counts.add(*batch, payload.size());
+            }
+        }
+        return control::message_text(message_class, type, payload);
     });
     for (;;) {
         const auto record = reader->next();

@@ -4,6 +4,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <cstdio>
 #include <ctime>
+#include <unistd.h>
 
 #include "tiebreaker/admin_socket.h"
 #include "tiebreaker/daemon.h"
@@ -106,7 +107,7 @@ Result<> forget_directly(const Config& config, const Name& pair) {
     if (decision.changed == Changed::no) return {};
     Decided line;
     line.at = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-    line.by = "administrator";
+    line.by = administrator(::getuid());
     line.request = request;
     line.kind = decision.answer.kind;
     line.epoch = decision.record->epoch;

@@ -38,9 +38,18 @@ bool absent_other_allowed(const Request& request) {
     return request.kind == RequestKind::create && request.epoch > Epoch(0);
 }
 
-// Grants count up by one and forces by a block, so no site gets here by itself. What is above it is
-// made up: the epochs that would follow from it (the next one, a forced block) might not fit.
+// Grants count up by one and forces by a block of 2^32, so no site gets far by itself; a number
+// that is made up may not use up those that the pair has left. Above kEpochMax the epochs that
+// follow from it (the next one, a forced block) might not fit. One request takes a pair at most a
+// thousand forces further, and, where there is no record to count from, to the place of a million.
 constexpr Epoch kEpochMax{uint64_t{1} << 62};
+constexpr uint64_t kForceReach = uint64_t{1} << (32 + 10);
+constexpr Epoch kEnrolMax{uint64_t{1} << (32 + 20)};
+
+bool out_of_reach(const std::optional<Record>& record, Epoch epoch) {
+    if (!record) return epoch > kEnrolMax;
+    return epoch > record->epoch && epoch.value() - record->epoch.value() > kForceReach;
+}
 
 bool malformed(const Request& request) {
     if (request.pair.empty() || request.epoch > kEpochMax) return true;
@@ -161,6 +170,7 @@ RefusalReason objection(const Record& record, const Request& request, const Cont
     const bool force =
         request.kind == RequestKind::force || request.kind == RequestKind::report_force;
     if (!force && record.epoch < request.epoch) return RefusalReason::record_too_old;
+    if (force && out_of_reach(record, request.epoch)) return RefusalReason::malformed;
     if (request.kind == RequestKind::force && context.peer == PeerPresence::connected &&
         record.epoch < request.epoch) {
         return RefusalReason::peer_connected;
@@ -187,6 +197,7 @@ RefusalReason objection_to_create(const std::optional<Record>& record, const Req
     const bool any_store = !again && request.store == wire::StoreIdentity(0);
     if (!any_store && request.store != context.store) return RefusalReason::wrong_store;
     if (!again && record && record->store != context.store) return RefusalReason::wrong_store;
+    if (again && out_of_reach(record, request.epoch)) return RefusalReason::malformed;
     const bool known = record && record->store == context.store && record->mode != PairMode::none;
     if (!known) return RefusalReason::none;
     const bool ours = of_pair(*record, request.me.site) && of_pair(*record, request.other.site);

@@ -90,10 +90,10 @@ Result<> Daemon::open(std::function<void(const std::string&)> ended) {
                               server->adopt(std::move(stream));
                           }));
     if (!config_.admin_socket.empty()) {
-        FT_TRY(admin_, env::LineSocket::start(core_, kAdminSocket, config_.admin_socket,
-                                              [this](const std::string& line, const auto& reply) {
-                                                  on_admin(line, reply);
-                                              }));
+        FT_TRY(admin_, env::LineSocket::start(
+                           core_, kAdminSocket, config_.admin_socket,
+                           [this](const env::LineSocket::Caller& caller, const std::string& line,
+                                  const auto& reply) { on_admin(caller, line, reply); }));
     }
     watch_files();
     log().info("tiebreaker {} serves {} pairs on {} (port {}), store {:016x}", name,
@@ -152,14 +152,15 @@ std::string Daemon::status() const {
                        service_->watch_count());
 }
 
-void Daemon::on_admin(const std::string& line, const env::LineSocket::Reply& reply) {
+void Daemon::on_admin(const env::LineSocket::Caller& caller, const std::string& line,
+                      const env::LineSocket::Reply& reply) {
     constexpr std::string_view kForget = "forget ";
     if (line == "status") return reply(status());
     if (line == "metrics") return reply(registry_.prometheus_text() + "ok\n");
     if (!line.starts_with(kForget)) return reply("error: no such command\n");
     const auto pair = Name::parse(line.substr(kForget.size()), "pair");
     if (!pair) return reply("error: " + pair.error().context + "\n");
-    service_->forget(*pair, [reply](Result<wire::Answer> answer) {
+    service_->forget(*pair, administrator(caller.uid), [reply](Result<wire::Answer> answer) {
         if (!answer) return reply("error: " + answer.error().context + "\n");
         if (answer->kind != wire::AnswerKind::record) {
             return reply(fmt::format("error: {}\n", to_string(answer->reason)));

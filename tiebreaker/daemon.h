@@ -49,7 +49,8 @@ class Daemon {
     Daemon(boost::asio::io_context& core, Config config);
     Result<> open(std::function<void(const std::string&)> ended);
     void watch_files();
-    void on_admin(const std::string& line, const env::LineSocket::Reply& reply);
+    void on_admin(const env::LineSocket::Caller& caller, const std::string& line,
+                  const env::LineSocket::Reply& reply);
     std::string status() const;
 
     boost::asio::io_context& core_;

@@ -171,6 +171,13 @@ Result<HistoryEnd> last_history_line(Database& database) {
     return end;
 }
 
+Result<Statement> prepare_append(Database& database) {
+    return database.prepare(
+        fmt::format("INSERT INTO history ({}) "
+                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                    kColumns));
+}
+
 Result<> append_history_line(Statement& insert, const Decided& line, HistoryEnd& end) {
     const Row row = row_of(line, end.sequence + 1);
     std::string chain = chain_after(end.chain, encoded(row));

@@ -32,6 +32,8 @@ Result<Decided> decode_history_line(std::string_view bytes);
 std::string chain_after(const std::string& chain, std::string_view line);
 
 Result<HistoryEnd> last_history_line(Database& database);
+// For append_history_line().
+Result<Statement> prepare_append(Database& database);
 // Moves `end` behind the new line.
 Result<> append_history_line(Statement& insert, const Decided& line, HistoryEnd& end);
 Result<std::vector<Decided>> read_history(Database& database, const Name& pair, size_t lines_max);

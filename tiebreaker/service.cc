@@ -160,15 +160,15 @@ void Service::request(const std::shared_ptr<Client>& client, uint64_t number,
         client->deliver(number, wire::ArbiterError{room.error().code, room.error().context});
         return;
     }
-    enqueue({client, number, request, {}, MonotonicClock::now(), 0});
+    enqueue({client, number, request, {}, {}, MonotonicClock::now(), 0});
 }
 
-void Service::forget(const Name& pair, Done done) {
+void Service::forget(const Name& pair, std::string by, Done done) {
     wire::Request request;
     request.kind = wire::RequestKind::forget;
     request.pair = pair;
     if (dead_) return done(fail(Errc::closed, "the tiebreaker is ending"));
-    enqueue({nullptr, 0, request, std::move(done), MonotonicClock::now(), 0});
+    enqueue({nullptr, 0, request, std::move(done), std::move(by), MonotonicClock::now(), 0});
 }
 
 void Service::enqueue(Pending pending) {
@@ -238,7 +238,7 @@ std::optional<Decided> Service::history_line(Pair& pair, const Pending& pending,
     if (pending.request.kind == wire::RequestKind::query) return std::nullopt;
     Decided line;
     line.at = unix_now();
-    line.by = pending.client ? pending.client->described() : "administrator";
+    line.by = pending.client ? pending.client->described() : pending.by;
     line.request = pending.request;
     line.kind = decision.answer.kind;
     line.reason = decision.answer.reason;
@@ -310,8 +310,8 @@ void Service::on_result(const Name& name, Decision decision, CommitResult result
         }
         log().info(
             "pair {}: {} of {} -> {} epoch {} holder {}", name, to_string(asked.request.kind),
-            asked.client ? asked.client->described() : "administrator",
-            to_string(decision.record->mode), decision.record->epoch, decision.record->holder.site);
+            asked.client ? asked.client->described() : asked.by, to_string(decision.record->mode),
+            decision.record->epoch, decision.record->holder.site);
     }
     const Client* asker = pair.waiting.front().client.get();
     if (changed) tell_watchers(name, pair, asker);

@@ -67,8 +67,8 @@ class Service {
                const wire::ArbiterWatch& watch);
     // Ends its watches, so that it counts as gone; what it asked is decided all the same.
     void leave(const Client& client);
-    // The administrator's word.
-    void forget(const Name& pair, Done done);
+    // The administrator's word; `by` is what history says of him.
+    void forget(const Name& pair, std::string by, Done done);
 
     wire::StoreIdentity identity() const { return store_.identity(); }
     size_t pair_count() const { return record_count_; }
@@ -80,7 +80,8 @@ class Service {
         std::shared_ptr<Client> client;  // empty: the administrator
         uint64_t number = 0;
         wire::Request request;
-        Done done;  // of the administrator
+        Done done;       // of the administrator
+        std::string by;  // who that is
         Instant asked;
         int conflicts = 0;
     };

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <initializer_list>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/wire/arbiter_frames.h"
 #include "tiebreaker/atomic_file.h"
@@ -142,6 +143,29 @@ Result<> fill_new(const std::string& partial, wire::StoreIdentity identity) {
     return database.run("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
+// In the history of each pair, so that who looks for what became of it sees why its epochs end
+// here.
+Result<> note_restore(Database& database, const std::string& by) {
+    FT_TRY(HistoryEnd end, last_history_line(database));
+    FT_TRY(Statement append, prepare_append(database));
+    FT_TRY(Statement all, database.prepare("SELECT record FROM pair ORDER BY name"));
+    while (true) {
+        FT_TRY(const Statement::Row row, all.step());
+        if (row == Statement::Row::none) return {};
+        FT_TRY(const wire::Record record,
+               wire::decode_record(std::as_bytes(std::span(all.bytes(0)))));
+        Decided line;
+        line.at = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+        line.by = by;
+        line.request.kind = wire::RequestKind::query;
+        line.request.pair = record.pair;
+        line.kind = wire::AnswerKind::record;
+        line.reason = wire::RefusalReason::none;
+        line.epoch = record.epoch;
+        FT_TRY_VOID(append_history_line(append, line, end));
+    }
+}
+
 Result<> copy_pages(Database& from, Database& to) {
     sqlite3_backup* copy = sqlite3_backup_init(to.handle(), "main", from.handle(), "main");
     if (copy == nullptr) return fail(to.error());
@@ -277,6 +301,9 @@ Result<> restore_database(const std::string& from, const std::string& path,
         FT_TRY_VOID(set_meta(copy, "identity", fmt::format("{:016x}", identity.value())));
         FT_TRY_VOID(set_meta(copy, fmt::format("restored {:016x}", identity.value()),
                              fmt::format("from {} of store {:016x}", from, old.value())));
+        FT_TRY_VOID(note_restore(copy, fmt::format("{}, who restored the store from {}, of store "
+                                                   "{:016x}",
+                                                   administrator(::getuid()), from, old.value())));
         FT_TRY(const std::string id, file_id(partial));
         FT_TRY_VOID(set_meta(copy, "file", id));
         FT_TRY_VOID(copy.run("COMMIT"));

@@ -43,6 +43,10 @@ struct SqliteStore::Statements {
     Statement append;
 };
 
+std::string administrator(uid_t uid) {
+    return fmt::format("administrator uid {}", uid);
+}
+
 wire::StoreIdentity random_identity() {
     uint64_t value = 0;
     while (value == 0) {
@@ -102,11 +106,7 @@ Result<> SqliteStore::prepare() {
     FT_TRY(Statement put,
            database_.prepare("INSERT INTO pair (name, version, record) VALUES (?1, ?2, ?3) ON "
                              "CONFLICT (name) DO UPDATE SET version = ?2, record = ?3"));
-    FT_TRY(
-        Statement append,
-        database_.prepare("INSERT INTO history (sequence, at_ms, pair, by, request, kind, reason, "
-                          "epoch, unlisted, record, chain) "
-                          "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"));
+    FT_TRY(Statement append, prepare_append(database_));
     statements_.reset(new Statements{std::move(begin), std::move(commit), std::move(rollback),
                                      std::move(find), std::move(put), std::move(append)});
     return {};

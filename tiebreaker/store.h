@@ -20,6 +20,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "common/base/result.h"
@@ -40,7 +41,7 @@ struct Stored {
 struct Decided {
     uint64_t sequence = 0;  // given by the store
     UnixTime at{};
-    std::string by;  // who asked: "site-a 45DD... 10.0.0.1:4711", or "administrator"
+    std::string by;  // who asked: "site-a 45DD... 10.0.0.1:4711", or administrator()
     wire::Request request;
     wire::AnswerKind kind = wire::AnswerKind::refused;
     wire::RefusalReason reason = wire::RefusalReason::none;
@@ -98,6 +99,9 @@ class Store {
     virtual Result<Verification> verify() = 0;
     virtual Result<> backup(const std::string& path) = 0;
 };
+
+// What history says of an administrator: "administrator uid 0".
+std::string administrator(uid_t uid);
 
 // A random identity; never 0.
 wire::StoreIdentity random_identity();

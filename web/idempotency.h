@@ -22,12 +22,15 @@ class Idempotency {
 
     explicit Idempotency(Database& database) : database_(database) {}
 
-    // The stored answer; nullopt = go on, and end with finish(). Errc::busy while the first is
+    // The stored answer; nullopt = go on, and end with finish() or abandon() (web/routes/once.h
+    // does it). Errc::busy while the first is
     // under way, Errc::invalid_argument for a key that was used for another request.
     Result<std::optional<Response>> begin(int64_t now, const std::string& actor,
                                           const std::string& key, const std::string& request);
     void finish(int64_t now, const std::string& actor, const std::string& key,
                 const std::string& request, const Response& response);
+    // It came to nothing that could be answered: the key may be used again.
+    void abandon(const std::string& actor, const std::string& key) { open_.erase({actor, key}); }
 
   private:
     Database& database_;

@@ -33,6 +33,10 @@ class Storage {
     virtual Result<uint64_t> size_bytes() = 0;
     // Grows with zeroes, or cuts off.
     virtual Result<> resize(uint64_t size_bytes) = 0;
+    // Grows to at least this, with zeroes, and takes the room for all of it now: no write within
+    // fails for want of room later. Errc::no_space. Changes no byte that is there, so it may be
+    // called while another user writes.
+    virtual Result<> reserve(uint64_t size_bytes) = 0;
     // For messages.
     virtual const std::string& name() const = 0;
 };

@@ -36,6 +36,12 @@ void Failover::on_tiebreaker(Event event, const Input& input) {
     if (tiebreaker_up_) tiebreaker_store_ = std::get<TiebreakerUp>(input).store;
 }
 
+// What a watch tells looks like the answer to a query, but names no epoch.
+bool Failover::answers_question(const wire::Answer& answer) const {
+    return answer.request.kind == RequestKind::query && answer.request.epoch == epoch_ &&
+           epoch_ > Epoch(0);
+}
+
 void Failover::on_answer(Event event, const wire::Answer& answer) {
     if (event == Event::record_none) {
         if (answer.request.epoch < epoch_) return;  // of long ago
@@ -55,6 +61,11 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     record_ = record;
     record_fresh_ = true;
     record_absent_ = record_behind_ = false;
+    // Told, and nobody speaks of a later epoch: the next change will be told as well. (What else
+    // has been asked meanwhile keeps its own time.)
+    const bool up_to_date = record.epoch >= known_epoch_ && answers_question(answer);
+    const bool asks_on = asking() || !asked_ || asked_->kind != RequestKind::query;
+    if (up_to_date && !asks_on) next_ask_ = now_ + config_.told_interval;
     if (enrol_wanted_ && answer.request.kind == RequestKind::create) {
         enrol_wanted_ = false;
         durable_.store = answer.store;
@@ -217,7 +228,8 @@ void Failover::on_lost(const Record& record) {
 void Failover::on_same(const wire::Answer& answer) {
     const Record& record = answer.record;
     const bool holds = record.mode == PairMode::solo && record.holder == me_;
-    if (asking() && answer.request.kind == RequestKind::query) same_confirmed_ = epoch_;
+    // What was told without a question may have left before our acquire came.
+    if (asking() && answers_question(answer)) same_confirmed_ = epoch_;
     if (state_ == State::forced && holds) {
         return enter(State::solo, "the tiebreaker has confirmed the force");
     }
@@ -237,7 +249,8 @@ void Failover::on_same(const wire::Answer& answer) {
 }
 
 void Failover::on_refused(const wire::Answer& answer) {
-    if (answer.store == tiebreaker_store_ && answer.store == durable_.store) {
+    const bool asked = answer.request.epoch > Epoch(0);  // or it was told without a question
+    if (asked && answer.store == tiebreaker_store_ && answer.store == durable_.store) {
         record_behind_ = answer.record.epoch < answer.request.epoch && answer.record.epoch < epoch_;
     }
     if (answer.kind != wire::AnswerKind::refused) {

@@ -11,6 +11,7 @@ namespace {
 constexpr double kGapWeight = 1.0 / 400;
 constexpr double kLossWeight = 1.0 / 2000;
 constexpr uint64_t kWarmUp = 20;
+constexpr int kIntervalsMin = 10;  // in limit_max
 
 double seconds(Duration duration) {
     return std::chrono::duration<double>(duration).count();
@@ -28,11 +29,10 @@ double deviations(double phi) {
 }  // namespace
 
 FaultDetector::FaultDetector(FaultDetectorConfig config, Instant now)
-    : config_(config),
-      last_heard_(now),
-      last_check_(now),
-      mean_(seconds(config.interval)),
-      limit_(config.limit_max) {}
+    : config_(config), last_heard_(now), last_check_(now), mean_(seconds(config.interval)) {
+    config_.limit_max = std::max(config_.limit_max, kIntervalsMin * config_.interval);
+    limit_ = config_.limit_max;
+}
 
 double FaultDetector::jitter_seconds() const {
     return std::sqrt(variance_);
@@ -63,19 +63,20 @@ void FaultDetector::heartbeat(uint64_t sequence, Instant now) {
     last_sequence_ = sequence;
     last_heartbeat_ = now;
     ++heartbeats_;
+    ++learned_from_;
     update_limit();
 }
 
 void FaultDetector::learn_gap(double value) {
     // The first gaps weigh more, so that the averages are of use soon.
-    const double weight = std::max(kGapWeight, 1.0 / static_cast<double>(heartbeats_ + 1));
+    const double weight = std::max(kGapWeight, 1.0 / static_cast<double>(learned_from_ + 1));
     const double difference = value - mean_;
     mean_ += weight * difference;
     variance_ += weight * (difference * difference * (1 - weight) - variance_);
 }
 
 void FaultDetector::update_limit() {
-    if (heartbeats_ < kWarmUp) {
+    if (learned_from_ < kWarmUp) {
         limit_ = config_.limit_max;
         return;
     }

@@ -12,6 +12,12 @@
 //     limit   = (losses + 1) * mean + z * deviation,  z = deviations that are as improbable as
 //     10^-phi limit   = clamp(limit, limit_min, limit_max)
 //
+// limit_max is for a line so bad that it needs more: that one cannot carry the log either. It is at
+// least ten intervals, so that slow heartbeats may be lost as fast ones may.
+//
+// What was learned is of the path, so a process of the peer that is restarted is watched as closely
+// as the one before it.
+//
 // Anything else that arrives from the peer (log frames, acknowledgements) ends a silence but
 // teaches nothing. Defaults: 25 ms, phi = 12: about 200 to 300 ms; at 40 heartbeats a second one
 // false alarm in some hundred years of independent losses; bursts of loss are what limit_min is
@@ -41,7 +47,7 @@ enum class Suspicion : uint8_t { none = 1, suspected };
 
 class FaultDetector {
   public:
-    // A peer that has never been heard is suspected after limit_max.
+    // A peer of whom too little has been heard to learn from is suspected after limit_max.
     FaultDetector(FaultDetectorConfig config, Instant now);
 
     // A heartbeat of the peer's present process; `restarted` when the process is another one than
@@ -71,7 +77,8 @@ class FaultDetector {
     Instant last_heartbeat_{};
     Instant last_check_;
     uint64_t last_sequence_ = 0;
-    uint64_t heartbeats_ = 0;
+    uint64_t heartbeats_ = 0;    // of the peer's present process
+    uint64_t learned_from_ = 0;  // heartbeats, of all its processes
     double mean_;
     double variance_ = 0;
     double loss_ = 0;

@@ -35,6 +35,10 @@ struct CompressSettings {
     LongRange long_range = LongRange::off;
 };
 
+// For bulk in which the same comes again after megabytes: pages of the same programs, files that
+// were copied. Costs both ends the window's memory, and this one some processor time.
+constexpr CompressSettings kLongWindow{1, kWindowLogMax, CompressSettings::LongRange::on};
+
 class Compressor {
   public:
     static Result<Compressor> create(const CompressSettings& settings);

@@ -19,6 +19,9 @@ inline constexpr uint64_t kBlockBytes = 64 * 1024;
 // One entry of the activity log.
 inline constexpr uint64_t kExtentBytes = uint64_t{4} << 20;
 
+// An extent's number has 32 bits on disk.
+inline constexpr uint64_t kDiskBytesMax = kExtentBytes << 32;
+
 using Generation = Strong<uint64_t, struct GenerationTag>;  // 0 = none
 using DiskId = Strong<uint64_t, struct DiskIdTag>;          // of one copy; random; 0 = unknown
 using BlockIndex = Strong<uint64_t, struct BlockIndexTag>;

@@ -252,9 +252,14 @@ bool Node::idle() const {
 
 // ---- commands
 
-void Node::pause_resync(bool paused) {
+Result<> Node::pause_resync(bool paused) {
+    const bool receives = !sending_ && (link_ == LinkState::comparing || streaming_in());
+    if (paused && receives) {
+        return fail(Errc::denied, "this site receives: a resync is paused at the side that sends");
+    }
     for (Disk& disk : disks_) disk.source.paused = paused;
     pump();
+    return {};
 }
 
 void Node::set_mode(Mode mode) {
@@ -352,6 +357,11 @@ Result<> Node::resync_everything() {
     if (!streaming_out()) {
         return fail(Errc::busy, "a resync begins at the side that sends, with the peer connected");
     }
+    for (const Disk& disk : disks_) {
+        if (!disk.detached()) continue;
+        return fail(Errc::denied, "disk {}: has failed here, and the peer's is the good one",
+                    disk.record.superblock().disk);
+    }
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         mark(disks_[index], {0, disks_[index].record.bitmap().block_count()});
         start_resync(index, true);
@@ -366,6 +376,10 @@ Result<> Node::resize(uint16_t index, uint64_t size_bytes) {
     if (size_bytes < next.size_bytes) {
         return fail(Errc::invalid_argument, "disk {}: {} bytes, has {}: it must not shrink",
                     next.disk, size_bytes, next.size_bytes);
+    }
+    if (size_bytes > kDiskBytesMax) {
+        return fail(Errc::limit, "disk {}: {} bytes, more than {}", next.disk, size_bytes,
+                    kDiskBytesMax);
     }
     if (size_bytes == next.size_bytes) return {};
     disk.record.grow(size_bytes);
@@ -382,19 +396,28 @@ Result<> Node::verify(uint16_t index, uint64_t first_block, uint64_t block_count
         return fail(Errc::busy, "a verify runs at the side that sends, with the peer connected");
     }
     Disk& disk = disks_[index];
-    if (disk.source.verify) return fail(Errc::busy, "a verify is under way");
+    if (disk.detached()) {
+        return fail(Errc::denied, "disk {}: has failed here, there is nothing to compare with",
+                    disk.record.superblock().disk);
+    }
+    const auto asked = digests_asked_.lower_bound({index, true, 0});
+    const bool leftovers = disk.source.verify_reads != 0 ||
+                           (asked != digests_asked_.end() && std::get<0>(asked->first) == index &&
+                            std::get<1>(asked->first));
+    if (disk.source.verify || leftovers) return fail(Errc::busy, "a verify is under way");
     const uint64_t blocks = disk.record.bitmap().block_count();
     if (first_block >= blocks) {
         return fail(Errc::invalid_argument, "block {} of {}", first_block, blocks);
     }
     NodeSource& source = disk.source;
     source.verify = true;
-    source.verify_cursor = first_block;
+    source.verify_first = source.verify_cursor = first_block;
     source.verify_end = first_block + std::min(block_count, blocks - first_block);
     source.verify_blocks_total = source.verify_end - first_block;
     source.verify_differences = 0;
     source.looked_at.clear();
     source.verify_digests.clear();
+    source.verify_asked.clear();
     source.recheck.clear();
     source.began = now_;
     event(NodeEvent::Weight::info, index, "verify",
@@ -440,7 +463,10 @@ DiskStatus Node::disk_status(uint16_t index) const {
     status.marked_blocks = disk.record.bitmap().count();
     status.reason = disk.reason;
     status.paused = source.paused;
-    status.verify_differences = source.verify_differences;
+    status.last_verify = disk.last_verify;
+    status.verify_differences = source.verify      ? source.verify_differences
+                                : disk.last_verify ? disk.last_verify->differences
+                                                   : 0;
     status.undo_bytes = disk.undo.log ? disk.undo.log->bytes() : 0;
     status.decision = disk.decision;
     status.direction = sending_ ? SyncDirection::we_send : SyncDirection::peer_sends;
@@ -456,9 +482,12 @@ DiskStatus Node::disk_status(uint16_t index) const {
         status.blocks_left = source.verify_end - source.verify_cursor + source.verify_in_flight;
     } else if (streaming_in() && (superblock.resync_target != Generation() || disk.undo.starting)) {
         status.phase = SyncPhase::resync;
+        status.blocks_total = disk.progress.blocks_total;
+        status.blocks_left = disk.progress.blocks_left;
     }
     if (status.phase != SyncPhase::idle && status.blocks_total > status.blocks_left) {
-        const double seconds = std::chrono::duration<double>(now_ - source.began).count();
+        const Instant began = sending_ ? source.began : disk.progress.began;
+        const double seconds = std::chrono::duration<double>(now_ - began).count();
         const double blocks = static_cast<double>(status.blocks_total - status.blocks_left);
         if (seconds > 0) {
             status.bytes_per_second = blocks * static_cast<double>(kBlockBytes) / seconds;

@@ -81,7 +81,8 @@ class Node {
     // Higher epochs have been granted elsewhere: nothing of an older one is written from now on.
     void fence(Epoch epoch);
     Result<> verify(uint16_t disk, uint64_t first_block, uint64_t block_count);
-    void pause_resync(bool paused);
+    // Resync and verify, also those to come. Errc::denied at the side that receives.
+    Result<> pause_resync(bool paused);
     void set_resync_rate_max(uint64_t bytes_per_second);
     void set_mode(Mode mode);
     // In a split brain: this side gives way at the next meeting.
@@ -188,6 +189,7 @@ class Node {
     void on_hello(const SyncFrame& frame);
     bool hello_fits(const SyncFrame& frame);
     void greet_done();
+    SyncDirection direction_broken_off(const Disk& disk) const;
     SyncDecision decide_disk(Disk& disk);
     SyncDirection direction_of_equals() const;
     void begin_comparing();
@@ -225,6 +227,8 @@ class Node {
     void verify_answer(uint16_t index, const Sent& sent, const SyncFrame& frame);
     void verify_differs(uint16_t index, uint64_t block, const BlockDigest& theirs);
     void finish_verify_if_done(uint16_t index);
+    void cut_verify(uint16_t index, const std::string& why);
+    void note_verify(Disk& disk, uint64_t blocks, bool complete);
     bool resync_has_arrived(const Disk& disk) const;
     void finish_resync_if_done(uint16_t index);
     void send_end(uint16_t index);

@@ -322,7 +322,8 @@ void Node::detach(uint16_t index, const Error& error) {
     next.generation_shared = false;
     change_record(index, next);
     disk.reason = error.context;
-    disk.source = NodeSource();
+    cut_verify(index, error.context);
+    disk.source.begin_anew();
     event(NodeEvent::Weight::error, index, "detached",
           "the disk has failed and the peer's serves instead: " + error.context);
 }

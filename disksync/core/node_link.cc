@@ -39,6 +39,11 @@ SyncDirection mirrored(SyncDirection direction) {
     return SyncDirection::none;
 }
 
+// Whole; and where both sides have come to it that nothing is newer, as good as UpToDate.
+bool may_be_newest(DiskState state) {
+    return state == DiskState::consistent || state == DiskState::outdated;
+}
+
 // Not of an epoch that has passed. The others only say how it stands between the two.
 bool is_of_data(SyncType type) {
     switch (type) {
@@ -243,6 +248,22 @@ void Node::greet_done() {
     begin_comparing();
 }
 
+// Where a resync broke off: from whom. Who had won by policy was decided by what both had marked
+// before it began; what is marked in the middle of it would say something else.
+SyncDirection Node::direction_broken_off(const Disk& disk) const {
+    const Superblock& own = disk.record.superblock();
+    const CopyView& peer = disk.peer;
+    const auto comes_from = [](Generation target, const Generations& source) {
+        return target != Generation() && (target == source.current || is_base(source, target));
+    };
+    const bool we_receive =
+        own.state == DiskState::inconsistent && comes_from(own.resync_target, peer.generations);
+    const bool peer_receives = peer.state == DiskState::inconsistent &&
+                               comes_from(Generation(disk.hello.resync_target), own.generations);
+    if (we_receive == peer_receives) return SyncDirection::none;
+    return we_receive ? SyncDirection::peer_sends : SyncDirection::we_send;
+}
+
 // What to do for one disk, with everything that policies and operators have said.
 SyncDecision Node::decide_disk(Disk& disk) {
     CopyView own = own_view(disk);
@@ -265,7 +286,7 @@ SyncDecision Node::decide_disk(Disk& disk) {
     const bool peer_gives_way = disk.hello.discard_mine;
     if (own_gives_way != peer_gives_way) {
         direction = own_gives_way ? SyncDirection::peer_sends : SyncDirection::we_send;
-    } else {
+    } else if (direction = direction_broken_off(disk); direction == SyncDirection::none) {
         // Both sides' policies have to come to the same, or an operator decides.
         const SyncDirection ours = resolve_split(config_.split, own, peer);
         const SyncDirection theirs = mirrored(resolve_split(policies_of(disk.hello), peer, own));
@@ -412,7 +433,7 @@ void Node::begin_streaming() {
         Disk& disk = disks_[index];
         DirtyBitmap& bitmap = disk.record.bitmap();
         // Both sides have come to it that nothing is newer than this copy.
-        if (disk.record.superblock().state == DiskState::consistent) {
+        if (may_be_newest(disk.record.superblock().state)) {
             set_state(index, DiskState::up_to_date, "the peer has nothing newer");
         }
         const bool full = disk.decision.kind == SyncKind::full;
@@ -708,7 +729,9 @@ void Node::window_lost() {
         answer(request.id, fail(Errc::unreachable, "the peer that served this read has gone"));
     }
     forwarded_reads_.clear();
-    for (Disk& disk : disks_) {
+    for (uint16_t index = 0; index < disks_.size(); ++index) {
+        Disk& disk = disks_[index];
+        cut_verify(index, link_reason_);
         const bool paused = disk.source.paused;
         disk.source = NodeSource();
         disk.source.paused = paused;

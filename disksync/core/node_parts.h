@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -63,10 +64,13 @@ struct NodeSource {
     std::vector<BlockRange> written;
 
     bool verify = false;
+    uint64_t verify_first = 0;
     uint64_t verify_cursor = 0;
     uint64_t verify_end = 0;
     uint64_t verify_blocks_total = 0;
     uint64_t verify_in_flight = 0;
+    uint64_t verify_reads = 0;        // under way, be it of a verify that has ended
+    std::set<uint64_t> verify_asked;  // the first blocks of the runs in flight
     uint64_t verify_differences = 0;
     std::deque<uint64_t> recheck;
     std::map<uint64_t, uint32_t> looked_at;  // block -> how often it differed
@@ -80,6 +84,31 @@ struct NodeSource {
         bool digests = false;
     };
     std::optional<Reserved> reserved;
+
+    // As at first; what the store is still reading is not forgotten.
+    void begin_anew() {
+        NodeSource fresh;
+        fresh.paused = paused;
+        fresh.read_bytes = read_bytes;
+        fresh.verify_reads = verify_reads;
+        *this = std::move(fresh);
+    }
+    // Everything before it, from verify_first on, was compared.
+    uint64_t verify_compared_to() const {
+        uint64_t block = verify_cursor;
+        if (!verify_asked.empty()) block = std::min(block, *verify_asked.begin());
+        for (const uint64_t again : recheck) block = std::min(block, again);
+        return block;
+    }
+};
+
+// How far a resync is, at the side that applies.
+struct NodeProgress {
+    uint64_t blocks_total = 0;
+    uint64_t blocks_left = 0;
+    Instant began{};
+
+    void arrived(uint64_t blocks) { blocks_left -= std::min(blocks, blocks_left); }
 };
 
 // Undo at the side that applies.
@@ -101,6 +130,8 @@ struct NodeDisk {
     bool flushing_log = false;   // the store, before extents leave the activity log
     ExtentLock lock;
     NodeSource source;
+    std::optional<VerifyResult> last_verify;
+    NodeProgress progress;
     NodeUndo undo;
     std::string reason;
 

@@ -47,13 +47,11 @@ bool overlap(BlockRange one, BlockRange other) {
 void Node::start_resync(uint16_t index, bool full) {
     Disk& disk = disks_[index];
     NodeSource& source = disk.source;
-    const bool paused = source.paused;
     const bool peer_is_whole =
         disk.peer.generations.current == disk.record.superblock().generations.current &&
         disk.peer.state == DiskState::up_to_date;
     if (source.resync) return;
-    if (!source.verify) source = NodeSource();
-    source.paused = paused;
+    if (!source.verify) source.begin_anew();
     source.resync = true;
     source.full = full;
     source.repair = peer_is_whole;
@@ -85,8 +83,10 @@ bool Node::use_digests(const Disk& disk) const {
     if (config_.checksum != ChecksumResync::automatic) {
         return config_.checksum == ChecksumResync::always;
     }
-    if (disk.peer.generations.current == Generation())
-        return false;  // a new disk has nothing equal
+    // A new disk has nothing equal, but what a first resync brought before it broke off. From which
+    // generation that was does not matter: contents are compared.
+    const bool went_on = Generation(disk.hello.resync_target) != Generation();
+    if (disk.peer.generations.current == Generation() && !went_on) return false;
     const NodeSource& source = disk.source;
     // What has not been answered yet says nothing.
     return source.digests_answered < kProbeBlocks ||
@@ -240,6 +240,7 @@ bool Node::read_run(uint16_t index, BlockRange run, bool verify, bool digests) {
     FT_CHECK(locked, "a range without conflicts is locked");
     if (!verify) disk.source.busy.add(run);
     disk.source.read_bytes += length;
+    disk.source.verify_reads += verify ? 1 : 0;
     return true;
 }
 
@@ -249,9 +250,15 @@ void Node::run_read(LocalAction&& action, Result<> result) {
     NodeSource& source = disk.source;
     if (action.link_life != link_life_ || !streaming_out()) return;
     source.read_bytes -= action.data.size();
+    source.verify_reads -= action.verify ? 1 : 0;
+    if (action.verify && !source.verify) return;
+    if (!result && action.verify) {
+        event(NodeEvent::Weight::error, action.disk, "source-error", result.error().context);
+        return cut_verify(action.disk, result.error().context);
+    }
     if (!result) {
-        if (!action.verify) source.busy.remove(action.run);
-        if (!action.verify && action.digests) source.digests_asked -= action.run.count;
+        source.busy.remove(action.run);
+        if (action.digests) source.digests_asked -= action.run.count;
         source.paused = true;
         disk.reason = "paused: " + result.error().context;
         event(NodeEvent::Weight::error, action.disk, "source-error", result.error().context);
@@ -348,10 +355,10 @@ void Node::on_digest_answer(const SyncFrame& frame) {
     if (sent.run.count != range.count) return protocol_error("an answer to other digests");
     digests_asked_.erase(asked);
     sent.answered = true;
-    if (verify) {
-        verify_answer(frame.disk, sent, frame);
-    } else {
+    if (!verify) {
         resync_answer(frame.disk, sent, frame);
+    } else if (disks_[frame.disk].source.verify) {
+        verify_answer(frame.disk, sent, frame);
     }
     settle_window();
 }
@@ -457,12 +464,14 @@ bool Node::pump_verify(uint16_t index) {
         return false;
     }
     source.verify_in_flight += run.count;
+    source.verify_asked.insert(run.first);
     return read_run(index, run, true, true);
 }
 
 void Node::verify_answer(uint16_t index, const Sent& sent, const SyncFrame& frame) {
     NodeSource& source = disks_[index].source;
     size_t digest_at = (sent.run.count + 7) / 8;
+    source.verify_asked.erase(sent.run.first);
     for (uint64_t at = 0; at < sent.run.count; ++at) {
         const uint64_t block = sent.run.first + at;
         --source.verify_in_flight;
@@ -514,9 +523,31 @@ void Node::finish_verify_if_done(uint16_t index) {
         return;
     }
     source.verify = false;
+    note_verify(disks_[index], source.verify_blocks_total, true);
     event(NodeEvent::Weight::info, index, "verify-done",
           fmt::format("{} blocks, {} differences", source.verify_blocks_total,
                       source.verify_differences));
+}
+
+void Node::note_verify(Disk& disk, uint64_t blocks, bool complete) {
+    disk.last_verify =
+        VerifyResult{wall_seconds_, blocks, disk.source.verify_differences, complete};
+}
+
+// It does not end as it was meant to, and is not begun again by itself.
+void Node::cut_verify(uint16_t index, const std::string& why) {
+    Disk& disk = disks_[index];
+    NodeSource& source = disk.source;
+    if (!std::exchange(source.verify, false)) return;
+    const uint64_t block = source.verify_compared_to();
+    note_verify(disk, block - source.verify_first, false);
+    event(NodeEvent::Weight::warn, index, "verify-ended",
+          fmt::format("at block {} of {} to {}, {} differences so far: {}", block,
+                      source.verify_first, source.verify_end, source.verify_differences, why));
+    source.verify_in_flight = 0;
+    source.verify_asked.clear();
+    source.recheck.clear();
+    if (source.reserved && source.reserved->verify) source.reserved.reset();
 }
 
 }  // namespace antipode::disksync

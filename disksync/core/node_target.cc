@@ -42,13 +42,16 @@ void Node::on_begin(const SyncFrame& frame) {
     }
     disk.bitmap_complete = true;
     // Both sides have come to it that nothing is newer than the peer's copy.
-    if (disk.peer.state == DiskState::consistent) disk.peer.state = DiskState::up_to_date;
+    if (disk.peer.state == DiskState::consistent || disk.peer.state == DiskState::outdated) {
+        disk.peer.state = DiskState::up_to_date;
+    }
     if (begin.size_bytes > disk.record.superblock().size_bytes) {
         return halt(fmt::format("disk {}: the peer's has {} bytes, this one only {}",
                                 disk.record.superblock().disk, begin.size_bytes,
                                 disk.record.superblock().size_bytes));
     }
     disk.record.crash_dealt_with();
+    disk.progress = {begin.blocks_to_come, begin.blocks_to_come, now_};
     if ((frame.flags & wire::sync_flags::kResync) != 0) {
         begin_resync(frame.disk, begin, (frame.flags & wire::sync_flags::kFull) != 0);
     } else if (!disk.detached() && disk.peer.state != DiskState::failed) {
@@ -282,12 +285,16 @@ void Node::digests_read(LocalAction&& action, Result<> result) {
         const auto& range = std::get<wire::SyncDigests>(incoming.frame.body);
         const bool verify = (incoming.frame.flags & wire::sync_flags::kVerify) != 0;
         std::vector<std::byte> payload((range.count + 7) / 8);
+        uint64_t equal = 0;
         for (uint64_t at = 0; at < range.count; ++at) {
             const uint64_t offset = at * kBlockBytes;
             const BlockDigest own = digest_of(action.data.span().subspan(
                 offset, std::min(kBlockBytes, action.data.size() - offset)));
             const std::byte* theirs = incoming.frame.payload.data() + at * sizeof(own);
-            if (std::memcmp(own.data(), theirs, sizeof(own)) == 0) continue;
+            if (std::memcmp(own.data(), theirs, sizeof(own)) == 0) {
+                ++equal;
+                continue;
+            }
             payload[at / 8] |= static_cast<std::byte>(1u << (at % 8));
             if (!verify) continue;
             const auto bytes = std::as_bytes(std::span(own));
@@ -297,6 +304,7 @@ void Node::digests_read(LocalAction&& action, Result<> result) {
             frame_of(SyncType::digest_answer, action.disk, range, SharedBytes::copy_of(payload));
         if (verify) frame.flags = wire::sync_flags::kVerify;
         send(std::move(frame));
+        if (!verify) disks_[action.disk].progress.arrived(equal);
     }
     incoming_done(action.id, std::move(result));
 }
@@ -308,7 +316,13 @@ void Node::incoming_done(uint64_t sequence, Result<> result) {
     incoming.state = Incoming::State::done;
     --running_;
     if (incoming.is_change()) --running_changes_;
-    if (!result) target_failed(disk, result.error());
+    if (!result) return target_failed(disk, result.error());
+    const SyncType type = incoming.frame.type;
+    const bool block = type == SyncType::resync_data || type == SyncType::resync_zeroes;
+    if (block && incoming.link_life == link_life_) {
+        disks_[disk].progress.arrived(
+            blocks_of(incoming.offset_bytes, incoming.length_bytes).count);
+    }
 }
 
 void Node::pop_done() {

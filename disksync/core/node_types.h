@@ -165,6 +165,14 @@ std::string_view to_string(LinkState state);
 
 enum class SyncPhase : uint8_t { idle = 1, resync = 2, verify = 3 };
 
+// How the last verify of this process ended.
+struct VerifyResult {
+    int64_t ended_seconds = 0;  // since 1970
+    uint64_t blocks = 0;        // compared
+    uint64_t differences = 0;
+    bool complete = false;  // all that it was asked for
+};
+
 struct DiskStatus {
     Name name;
     DiskRole role = DiskRole::secondary;
@@ -180,11 +188,12 @@ struct DiskStatus {
     bool paused = false;
     uint64_t blocks_total = 0;  // of this phase
     uint64_t blocks_left = 0;
-    uint64_t bytes_sent = 0;
-    uint64_t bytes_skipped = 0;  // equal, or zero on both sides
+    uint64_t bytes_sent = 0;     // at the side that sends
+    uint64_t bytes_skipped = 0;  // there; equal, or zero on both sides
     double bytes_per_second = 0;
     std::optional<double> seconds_left;
-    uint64_t verify_differences = 0;
+    uint64_t verify_differences = 0;  // of the one under way, or the last
+    std::optional<VerifyResult> last_verify;
     uint64_t undo_bytes = 0;
     std::string reason;  // of a failed, halted or refused state
     SyncDecision decision;

@@ -94,6 +94,7 @@ const char* invalid(const Superblock& superblock) {
     if (superblock.size_bytes == 0 || superblock.size_bytes % 512 != 0) {
         return "the size is 0 or not a multiple of 512";
     }
+    if (superblock.size_bytes > kDiskBytesMax) return "the size is beyond every disk";
     if (superblock.role == DiskRole::secondary && superblock.open_for_writing) {
         return "a secondary is open for writing";
     }

@@ -118,11 +118,12 @@ Result<UndoLog> UndoLog::load(env::Storage& storage, DiskId disk) {
         return fail(Errc::version, "undo file {}: version {}", storage.name(),
                     header.version.value());
     }
-    if (DiskId(header.disk.value()) != disk) {
+    const DiskId owner(header.disk.value());
+    if (disk != DiskId() && owner != disk) {
         return fail(Errc::corrupt, "undo file {}: belongs to disk copy {:016x}, expected {:016x}",
                     storage.name(), header.disk.value(), disk.value());
     }
-    UndoLog log(disk, Generation(header.back_to.value()));
+    UndoLog log(owner, Generation(header.back_to.value()));
     FT_TRY(const uint64_t size, storage.size_bytes());
     std::optional<Batch> last;
     while (auto batch = log.load_batch(storage, size)) last = std::move(batch);

@@ -48,7 +48,7 @@ class UndoLog {
     };
 
     UndoLog(DiskId disk, Generation back_to);
-    // Errc::corrupt: not a header, or of another disk.
+    // Errc::corrupt: not a header, or of another disk. Unknown: of whatever disk it is.
     static Result<UndoLog> load(env::Storage& storage, DiskId disk);
 
     MetaWrite header() const;

@@ -87,6 +87,8 @@ Result<Node::DiskConfig> Group::open_disk(uint16_t index) {
         return fail(Errc::invalid_argument, "disk {}: {} has {} bytes, its metadata says {}",
                     paths.name, paths.store, slot.store->size_bytes(), superblock.size_bytes);
     }
+    // Of a file that was made sparse, or copied so.
+    FT_TRY_VOID(slot.files->metadata().reserve(DiskRecord::file_bytes(superblock.size_bytes)));
     sizes_[index] = superblock.size_bytes;
     Node::DiskConfig disk{std::move(record), std::nullopt};
     if (!disk.record.superblock().undo_kept) return disk;
@@ -513,8 +515,28 @@ void Group::record(const VerifyFinding& finding) {
 
 // ---- creation
 
+namespace {
+
+// What is not zero would differ from the peer's for ever: nothing says that it has to be sent.
+Result<> check_empty(const GroupConfig& config) {
+    for (const DiskPaths& paths : config.disks) {
+        FT_TRY(const auto store, open_store(paths.store, options_of(config)));
+        FT_TRY(const std::optional<uint64_t> at, first_not_zero(*store));
+        if (!at) continue;
+        return fail(Errc::invalid_argument,
+                    "disk {}: {} is not empty: its first byte that is not zero is at {}. Where one "
+                    "site has the data, say --has-data there and nothing at the other",
+                    paths.name, paths.store, *at);
+    }
+    return {};
+}
+
+}  // namespace
+
 Result<> create_group(const GroupConfig& config, FirstContents contents,
                       const CarriedCopies& carried) {
+    if (contents == FirstContents::empty) FT_TRY_VOID(check_empty(config));
+    const bool empty = contents == FirstContents::empty || contents == FirstContents::called_empty;
     for (const DiskPaths& paths : config.disks) {
         FT_TRY(const auto store, open_store(paths.store, options_of(config)));
         Superblock first;
@@ -523,10 +545,10 @@ Result<> create_group(const GroupConfig& config, FirstContents contents,
         first.size_bytes = store->size_bytes();
         FT_TRY(const uint64_t id, random_id());
         first.id = DiskId(id);
-        if (contents == FirstContents::empty || contents == FirstContents::data) {
+        if (empty || contents == FirstContents::data) {
             first.state = DiskState::up_to_date;
         }
-        if (contents == FirstContents::empty) {
+        if (empty) {
             first.generations.current = kEmptyGeneration;
             first.generation_shared = true;
         } else if (contents == FirstContents::data) {

@@ -174,10 +174,11 @@ class Group {
 
 // Makes the metadata of every disk of the configuration. Nothing may serve them.
 enum class FirstContents : uint8_t {
-    blank = 1,    // to be filled by the peer
-    data = 2,     // this copy has the data
-    empty = 3,    // both copies are of zeroes, at both sites
-    carried = 4,  // a copy of the peer's, made while that went on
+    blank = 1,         // to be filled by the peer
+    data = 2,          // this copy has the data
+    empty = 3,         // both copies are of zeroes, at both sites; looked at here
+    carried = 4,       // a copy of the peer's, made while that went on
+    called_empty = 5,  // as empty, and whoever says so is believed
 };
 // What a copy that was carried here is called, by disk (`disksync carry`).
 using CarriedCopies = std::map<std::string, Generation>;

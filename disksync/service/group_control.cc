@@ -46,7 +46,7 @@ std::string hex(Generation generation) {
 
 json::object preview_json(const SplitPreview& preview) {
     return {{"blocks_lost", preview.blocks_lost},
-            {"bytes_lost_max", preview.blocks_lost * kBlockBytes},
+            {"bytes_of_blocks", preview.blocks_lost * kBlockBytes},
             {"lost_since", preview.lost_since_seconds},
             {"exact", preview.exact}};
 }
@@ -61,6 +61,15 @@ std::string_view phase_of(SyncPhase phase) {
             return "verify";
     }
     return "unknown";
+}
+
+json::array kept_json(const std::vector<KeptUndo>& kept) {
+    json::array made;
+    for (const KeptUndo& undo : kept) {
+        made.push_back(
+            json::object{{"file", undo.path}, {"kept_at", undo.seconds}, {"bytes", undo.bytes}});
+    }
+    return made;
 }
 
 json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const StoreStatus& store) {
@@ -80,6 +89,11 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const Sto
                       {"undo_bytes", disk.undo_bytes},
                       {"verify_differences", disk.verify_differences},
                       {"reason", disk.reason}};
+    if (disk.last_verify) {
+        made["verify_ended_at"] = disk.last_verify->ended_seconds;
+        made["verify_complete"] = disk.last_verify->complete;
+        made["verify_blocks"] = disk.last_verify->blocks;
+    }
     if (disk.peer_known) {
         made["peer_state"] = to_string(disk.peer_state);
         made["decision"] = to_string(disk.decision.kind);
@@ -90,8 +104,10 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const Sto
     if (disk.phase != SyncPhase::idle) {
         made["blocks_total"] = disk.blocks_total;
         made["blocks_left"] = disk.blocks_left;
-        made["bytes_sent"] = disk.bytes_sent;
-        made["bytes_skipped"] = disk.bytes_skipped;
+        if (disk.direction == SyncDirection::we_send) {
+            made["bytes_sent"] = disk.bytes_sent;
+            made["bytes_skipped"] = disk.bytes_skipped;
+        }
         made["bytes_per_second"] = disk.bytes_per_second;
         if (disk.seconds_left) made["seconds_left"] = *disk.seconds_left;
     }
@@ -139,8 +155,11 @@ std::string Group::status_text() {
     }
     json::array disks;
     for (size_t index = 0; index < status.disks.size(); ++index) {
-        disks.push_back(
-            disk_json(status.disks[index], config_.disks[index], stores_[index].store->status()));
+        const StoreSlot& slot = stores_[index];
+        json::object disk =
+            disk_json(status.disks[index], config_.disks[index], slot.store->status());
+        disk["kept_undo"] = kept_json(slot.files->kept_undo());
+        disks.push_back(std::move(disk));
     }
     made["disks"] = std::move(disks);
     return json::serialize(made);
@@ -168,6 +187,7 @@ Result<std::string> Group::disk_command(const std::vector<std::string>& words) {
     Result<> done;
     if (words[0] == "resize") {
         FT_TRY(const uint64_t size, stores_[disk].store->refresh_size());
+        FT_TRY_VOID(stores_[disk].files->metadata().reserve(DiskRecord::file_bytes(size)));
         input([&](Node& node) { done = node.resize(disk, size); });
         if (done) {
             const std::lock_guard lock(mutex_);
@@ -202,7 +222,7 @@ Result<std::string> Group::simple_command(const std::vector<std::string>& words)
         if (!mode) return fail(Errc::invalid_argument, "mode is async, semi-sync or sync");
         input([&](Node& node) { node.set_mode(*mode); });
     } else if (verb == "pause" || verb == "resume") {
-        input([&](Node& node) { node.pause_resync(verb == "pause"); });
+        input([&](Node& node) { done = node.pause_resync(verb == "pause"); });
     } else if (verb == "invalidate") {
         input([&](Node& node) { done = node.invalidate(); });
     } else if (verb == "outdate") {
@@ -250,7 +270,11 @@ void Group::carry_command(const env::LineSocket::Reply& reply) {
 void Group::role_command(const std::vector<std::string>& words,
                          const env::LineSocket::Reply& reply) {
     const bool promote = words[0] == "promote";
-    const bool force = words.size() == 2 && words[1] == "force";
+    const bool force = promote && words.size() == 2 && words[1] == "force";
+    if (words.size() != (force ? 2u : 1u)) {
+        return reply(
+            refusal({Errc::invalid_argument, "the words are: promote, promote force, demote"}));
+    }
     Result<> begun;
     input([&](Node& node) {
         begun = promote ? node.promote(force ? Node::Force::yes : Node::Force::no) : node.demote();

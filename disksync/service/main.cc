@@ -1,8 +1,10 @@
 // disksync: the command for replicated disks. docs/OPERATIONS.md shows its use.
 #include <CLI/CLI.hpp>
+#include <array>
 #include <boost/json.hpp>
 #include <charconv>
 #include <csignal>
+#include <ctime>
 #include <iostream>
 
 #include "disksync/service/control_socket.h"
@@ -21,8 +23,12 @@ struct Options {
     bool as_json = false;
     bool force = false;
     std::vector<std::string> carried;
+    std::string replaced;
+    std::string undo_file;
+    std::string out_file;
     bool has_data = false;
     bool both_empty = false;
+    bool unchecked = false;
     bool preview = false;
     bool discard_local = false;
     bool repair = false;
@@ -59,6 +65,15 @@ Result<> order(const Options& options, const std::string& line) {
     return {};
 }
 
+// Local time of Unix seconds.
+std::string time_of(const json::value& seconds) {
+    const auto since = static_cast<std::time_t>(seconds.to_number<int64_t>());
+    std::tm local{};
+    std::array<char, 32> text{};
+    ::localtime_r(&since, &local);
+    return {text.data(), std::strftime(text.data(), text.size(), "%F %T", &local)};
+}
+
 void print_disk(const json::object& disk) {
     const auto field = [&](const char* key) { return text_of(disk.at(key)); };
     std::cout << "  " << field("name") << "  " << field("role") << " " << field("state");
@@ -76,8 +91,20 @@ void print_disk(const json::object& disk) {
         }
     }
     if (disk.at("paused").as_bool()) std::cout << " paused";
+    if (disk.contains("verify_ended_at")) {
+        std::cout << "  verified " << time_of(disk.at("verify_ended_at")) << ": "
+                  << field("verify_differences") << " differences in " << field("verify_blocks")
+                  << " blocks" << (disk.at("verify_complete").as_bool() ? "" : ", broken off");
+    }
     if (!field("reason").empty()) std::cout << "  (" << field("reason") << ")";
     std::cout << "\n";
+    const json::value* kept = disk.if_contains("kept_undo");
+    if (kept == nullptr) return;
+    for (const json::value& each : kept->as_array()) {
+        const json::object& undo = each.as_object();
+        std::cout << "    kept since " << time_of(undo.at("kept_at")) << ": "
+                  << text_of(undo.at("file")) << ", " << text_of(undo.at("bytes")) << " bytes\n";
+    }
 }
 
 Result<> status_command(const Options& options) {
@@ -105,6 +132,16 @@ Result<> events_command(const Options& options) {
     return {};
 }
 
+// Of one choice in a split brain: what the side that gives way loses.
+std::string loss_of(const json::object& preview) {
+    const auto count = preview.at("blocks_lost").to_number<uint64_t>();
+    std::string text = fmt::format("{}{} blocks of 64 KiB are lost",
+                                   preview.at("exact").as_bool() ? "" : "at least ", count);
+    const json::value& since = preview.at("lost_since");
+    if (since.to_number<int64_t>() == 0) return text;
+    return text + ", written since " + time_of(since);
+}
+
 Result<> resolve_command(const Options& options) {
     if (options.preview == options.discard_local) {
         return fail(Errc::invalid_argument, "resolve: say --preview or --discard-local");
@@ -122,8 +159,8 @@ Result<> resolve_command(const Options& options) {
         }
         std::cout << text_of(disk.at("name")) << "  " << text_of(disk.at("decision")) << ": "
                   << text_of(disk.at("decision_reason"))
-                  << "\n  if this site wins: " << json::serialize(disk.at("if_this_site_wins"))
-                  << "\n  if the peer wins:  " << json::serialize(disk.at("if_the_peer_wins"))
+                  << "\n  if this site wins: " << loss_of(disk.at("if_this_site_wins").as_object())
+                  << "\n  if the peer wins:  " << loss_of(disk.at("if_the_peer_wins").as_object())
                   << "\n";
     }
     return {};
@@ -156,10 +193,16 @@ Result<> carry_command(const Options& options) {
 
 Result<> create_command(const Options& options) {
     const int ways = (options.has_data ? 1 : 0) + (options.both_empty ? 1 : 0) +
-                     (options.carried.empty() ? 0 : 1);
+                     (options.carried.empty() ? 0 : 1) + (options.replaced.empty() ? 0 : 1);
     if (ways > 1) {
         return fail(Errc::invalid_argument,
-                    "create: one of --has-data, --both-empty and --carried, or none");
+                    "create: one of --has-data, --both-empty, --carried and --replace, or none");
+    }
+    if (options.unchecked && !options.both_empty) {
+        return fail(Errc::invalid_argument, "create: --unchecked goes with --both-empty");
+    }
+    if (!options.replaced.empty()) {
+        return replace_disk(options.config, options.replaced, std::cout);
     }
     FT_TRY(const GroupConfig config, load_group_config(options.config));
     if (!options.carried.empty()) {
@@ -167,6 +210,7 @@ Result<> create_command(const Options& options) {
         return create_group(config, FirstContents::carried, copies);
     }
     const FirstContents contents = options.has_data     ? FirstContents::data
+                                   : options.unchecked  ? FirstContents::called_empty
                                    : options.both_empty ? FirstContents::empty
                                                         : FirstContents::blank;
     return create_group(config, contents);
@@ -209,7 +253,7 @@ void describe_orders(CLI::App& line, Options& options, Command& command) {
     say("invalidate", "this copy counts for nothing: a full resync from the peer");
     say("outdate", "the peer is known to have newer data");
     say("resync", "send every block to the peer again");
-    say("pause", "pause resync and verify");
+    say("pause", "pause resync and verify, at the side that sends");
     say("resume", "go on");
     say("disconnect", "end the connection and make none");
     say("connect", "connect again");
@@ -240,9 +284,15 @@ void describe(CLI::App& line, Options& options, Command& command) {
     CLI::App* create = add(line, "create", "make the metadata of every disk of a group", options,
                            command, [&options] { return create_command(options); });
     create->add_flag("--has-data", options.has_data, "this copy has the data");
-    create->add_flag("--both-empty", options.both_empty, "both copies are of zeroes");
+    create->add_flag("--both-empty", options.both_empty,
+                     "both copies are of zeroes; what is not a hole is read");
+    create->add_flag("--unchecked", options.unchecked,
+                     "with --both-empty: nothing is read; both copies are known to be equal");
     create->add_option("--carried", options.carried,
                        "DISK=GENERATION: the store is a copy that was carried here");
+    create->add_option("--replace", options.replaced,
+                       "DISK, that has Failed: its store is mended or another one; only its "
+                       "metadata is made anew");
     add(line, "carry", "before a copy of the stores is made, to be carried to a new peer", options,
         command, [&options] { return carry_command(options); });
     add(line, "attach", "hold this site's copy, without serving it", options, command,
@@ -264,6 +314,16 @@ void describe(CLI::App& line, Options& options, Command& command) {
         add(line, "check", "check the metadata of a group that is not served", options, command,
             [&options] { return check_metadata(options.config, options.repair, std::cout); });
     check->add_flag("--repair", options.repair, "write back what could be saved");
+    CLI::App* exported =
+        add(line, "undo-export", "write what an undo file holds to a sparse raw file", options,
+            command, [&options] {
+                return export_undo(options.config, options.disk, options.undo_file,
+                                   options.out_file, std::cout);
+            });
+    exported->add_option("DISK", options.disk)->required();
+    exported->add_option("UNDO", options.undo_file, "NAME.undo.TIME, as the status lists it")
+        ->required();
+    exported->add_option("OUT", options.out_file, "is made, and must not be there")->required();
     add(line, "undo", "put disks back to what they were before a resync that has not ended",
         options, command,
         [&options] { return undo_resync(options.config, options.disk, std::cout); })

@@ -128,12 +128,82 @@ Result<> check_metadata(const std::string& config_path, bool repair, std::ostrea
     return {};
 }
 
+Result<> replace_disk(const std::string& config_path, const std::string& disk, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto metadata, open_metadata(paths.metadata));
+    Superblock next = metadata->superblock();
+    if (next.state != DiskState::failed) {
+        return fail(Errc::denied,
+                    "disk {}: is {}, and only a Failed one is replaced; to fill it anew: "
+                    "disksync invalidate, while it is served",
+                    disk, to_string(next.state));
+    }
+    FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
+    if (store->size_bytes() < next.size_bytes) {
+        return fail(Errc::invalid_argument, "disk {}: {} has {} bytes, and needs {}", disk,
+                    paths.store, store->size_bytes(), next.size_bytes);
+    }
+    forget(next.generations);
+    next.state = DiskState::inconsistent;
+    next.role = DiskRole::secondary;
+    next.open_for_writing = next.generation_shared = next.discard_mine = next.undo_kept = false;
+    next.resync_target = Generation();
+    metadata->record().bitmap().clear_all();
+    FT_TRY_VOID(metadata->update(next, DiskRecord::Order::after_bitmap));
+    ::unlink(paths.undo.c_str());
+    out << disk << ": counts as new, to be filled by the peer\n";
+    return {};
+}
+
+namespace {
+
+Result<> write_blocks(env::Storage& from, const UndoLog& undo, env::Storage& to) {
+    for (const uint64_t block : undo.blocks()) {
+        FT_TRY(const std::vector<std::byte> bytes, undo.read(from, block));
+        if (!bytes.empty()) FT_TRY_VOID(to.write(block * kBlockBytes, bytes));
+    }
+    return to.sync();
+}
+
+}  // namespace
+
+Result<> export_undo(const std::string& config_path, const std::string& disk,
+                     const std::string& undo_path, const std::string& out_path, std::ostream& out) {
+    FT_TRY(const DiskPaths paths, paths_of(config_path, disk));
+    FT_TRY(const auto metadata,
+           env::StorageFile::open(paths.metadata, env::StorageFile::Access::read_only));
+    FT_TRY(const DiskRecord record, DiskRecord::load(*metadata));
+    const uint64_t size = record.superblock().size_bytes;
+    FT_TRY(const auto from, env::StorageFile::open(undo_path, env::StorageFile::Access::read_only));
+    // The disk may have got another identity since.
+    FT_TRY(const UndoLog undo, UndoLog::load(*from, DiskId()));
+    const std::vector<uint64_t> blocks = undo.blocks();
+    if (!blocks.empty() && blocks.back() >= block_count_of(size)) {
+        return fail(Errc::invalid_argument, "{}: has block {}, disk {} has only {}", undo_path,
+                    blocks.back(), disk, block_count_of(size));
+    }
+    FT_TRY(const auto to, env::StorageFile::create(out_path));
+    auto written = to->resize(size);
+    if (written) written = write_blocks(*from, undo, *to);
+    if (!written) {
+        ::unlink(out_path.c_str());
+        return written;
+    }
+    out << blocks.size() << " blocks of generation " << hex(undo.back_to()) << "\n";
+    return {};
+}
+
 namespace {
 
 Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream& out) {
     Superblock next = metadata.superblock();
     FT_TRY(const auto file, env::StorageFile::open(paths.undo));
     FT_TRY(const UndoLog undo, UndoLog::load(*file, next.id));
+    // The peer took its marks of these blocks away when they had arrived here: from now on this
+    // copy has to say that it lacks them, also if this ends in the middle.
+    for (const uint64_t block : undo.blocks()) metadata.record().bitmap().set({block, 1});
+    metadata.record().write_bitmap();
+    FT_TRY_VOID(metadata.write());
     FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
     FT_TRY_VOID(write_back(*file, undo, *store, next.size_bytes));
     FT_TRY_VOID(store->close());

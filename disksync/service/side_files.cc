@@ -1,15 +1,18 @@
 #include "disksync/service/side_files.h"
 
 #include <cerrno>
+#include <charconv>
 #include <ctime>
+#include <filesystem>
 #include <unistd.h>
 
 namespace antipode::disksync {
 
 SideFiles::SideFiles(std::unique_ptr<env::Storage> metadata, std::string undo_path)
-    : metadata_(std::move(metadata)),
-      undo_path_(std::move(undo_path)),
-      thread_([this] { main(); }) {}
+    : metadata_(std::move(metadata)), undo_path_(std::move(undo_path)) {
+    find_kept();
+    thread_ = std::thread([this] { main(); });
+}
 
 SideFiles::~SideFiles() {
     {
@@ -51,12 +54,43 @@ Result<> SideFiles::open_undo() {
     return {};
 }
 
+// NAME.undo.TIME
+void SideFiles::find_kept() {
+    const std::filesystem::path path(undo_path_);
+    const std::string begin = path.filename().string() + ".";
+    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    std::error_code gone;
+    for (std::filesystem::directory_iterator at(folder, gone), end; !gone && at != end;
+         at.increment(gone)) {
+        const std::string name = at->path().filename().string();
+        if (name.rfind(begin, 0) != 0) continue;
+        int64_t seconds = 0;
+        const char* const last = name.data() + name.size();
+        const auto read = std::from_chars(name.data() + begin.size(), last, seconds);
+        if (read.ec == std::errc() && read.ptr == last) kept_[seconds] = at->path().string();
+    }
+}
+
+std::vector<KeptUndo> SideFiles::kept_undo() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<KeptUndo> found;
+    for (const auto& [seconds, path] : kept_) {
+        std::error_code gone;
+        const uint64_t bytes = std::filesystem::file_size(path, gone);
+        if (!gone) found.push_back({path, seconds, bytes});
+    }
+    return found;
+}
+
 Result<> SideFiles::remove_undo(Removal removal) {
     undo_.reset();
     int failed = 0;
     if (removal == Removal::keep) {
-        const std::string aside = fmt::format("{}.{}", undo_path_, std::time(nullptr));
+        const std::time_t now = std::time(nullptr);
+        const std::string aside = fmt::format("{}.{}", undo_path_, now);
         failed = ::rename(undo_path_.c_str(), aside.c_str());
+        const std::lock_guard lock(mutex_);
+        if (failed == 0) kept_[now] = aside;
     } else {
         failed = ::unlink(undo_path_.c_str());
     }

@@ -7,14 +7,23 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "common/env/posix/storage_file.h"
 #include "disksync/core/node_types.h"
 
 namespace antipode::disksync {
+
+// An undo file that was put aside: what the loser of a split brain had.
+struct KeptUndo {
+    std::string path;
+    int64_t seconds = 0;  // when; since 1970
+    uint64_t bytes = 0;
+};
 
 class SideFiles {
   public:
@@ -31,16 +40,20 @@ class SideFiles {
     // Errc::not_found.
     Result<> open_undo();
     env::Storage& undo() { return *undo_; }
+    // Those that were there at the start, and those since; without what has been removed.
+    std::vector<KeptUndo> kept_undo() const;
 
   private:
     void main();
     Result<> execute(const FileIo& io, Removal removal);
     Result<> remove_undo(Removal removal);
+    void find_kept();
 
     const std::unique_ptr<env::Storage> metadata_;
     const std::string undo_path_;
     std::unique_ptr<env::Storage> undo_;
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
+    std::map<int64_t, std::string> kept_;  // by time
     std::condition_variable changed_;
     std::deque<std::function<void()>> queue_;
     bool closing_ = false;

@@ -107,6 +107,18 @@ void CheckpointEngine::request_dirty_pages(Since since) {
     wake();
 }
 
+uint64_t CheckpointEngine::request_snapshot() {
+    const uint64_t number = ++snapshots_;
+    snapshot_wanted_ = number;
+    wake();
+    return number;
+}
+
+void CheckpointEngine::snapshot_taken(uint64_t number) {
+    snapshot_wanted_.compare_exchange_strong(number, 0);  // unless another has been asked for
+    wake();
+}
+
 void CheckpointEngine::protect(Protection protection) {
     protection_wanted_ = protection;
     wake();
@@ -114,6 +126,12 @@ void CheckpointEngine::protect(Protection protection) {
 
 void CheckpointEngine::acknowledged(ExitNumber checkpoint) {
     acknowledged_ = checkpoint.value();
+    {
+        const std::lock_guard lock(status_mutex_);
+        while (!on_the_way_.empty() && on_the_way_.front().first <= checkpoint.value()) {
+            on_the_way_.pop_front();
+        }
+    }
     wake();
 }
 
@@ -121,6 +139,8 @@ std::optional<replay::CheckpointStatus> CheckpointEngine::checkpoint_status() co
     const std::lock_guard lock(status_mutex_);
     auto status = status_;
     status.acknowledged = acknowledged_.load();
+    if (!on_the_way_.empty())
+        status.oldest_age = MonotonicClock::now() - on_the_way_.front().second;
     return status;
 }
 
@@ -153,6 +173,12 @@ void CheckpointEngine::main() {
     }
     if (mode_ == Mode::recording) {
         route_lines();
+        if (restored_) {
+            if (const auto taken_up = take_up(); !taken_up) {
+                (void)finish(replay::StopReason::failed, taken_up.error().to_string());
+                return;
+            }
+        }
         // Both sites have built the same image.
         if (protection_wanted_.load() == Protection::on) begin_protection(Baseline::same);
     } else {
@@ -197,9 +223,17 @@ CheckpointEngine::Step CheckpointEngine::finish(replay::StopReason reason,
 }
 
 bool CheckpointEngine::command_waits() const {
-    return stop_wanted_.load() || pause_wanted_.load() ||
+    return stop_wanted_.load() || pause_wanted_.load() || dirty_wanted_.load() ||
            (mode_ == Mode::recording &&
-            (dirty_wanted_.load() || (stand_wanted_.load() && !resetting_)));
+            ((stand_wanted_.load() && !resetting_) || snapshot_wanted()));
+}
+
+// A VM that is held or being reset is not what somebody wants a copy of: it waits. So does one at
+// the backup whose disk lacks writes that the guest takes for done.
+bool CheckpointEngine::snapshot_wanted() const {
+    const uint64_t wanted = snapshot_wanted_.load();
+    return wanted != 0 && wanted != snapshot_given_ && !held_ && !resetting_ &&
+           !reset_asked_.load();
 }
 
 CheckpointEngine::Step CheckpointEngine::obey_commands() {
@@ -210,10 +244,11 @@ CheckpointEngine::Step CheckpointEngine::obey_commands() {
     }
     paused_seen_ = false;
     if (stop_wanted_.load()) return finish(replay::StopReason::stopped, "");
-    if (mode_ == Mode::replaying) return Step::go_on;
     if (dirty_wanted_.exchange(false)) report_dirty_pages();
+    if (mode_ == Mode::replaying) return Step::go_on;
     // A VM that is being reset stands when it has booted.
     if (stand_wanted_.load() && !resetting_) return stand();
+    if (snapshot_wanted()) return stand_for_snapshot();
     let_run();
     return Step::go_on;
 }
@@ -248,17 +283,63 @@ CheckpointEngine::Step CheckpointEngine::stand() {
     return follow_wanted_.exchange(false) ? start_following() : Step::go_on;
 }
 
+// Recording: behind a checkpoint, so that what the guest has made by now is in the log, or has
+// left. Replaying: at the last one. Whoever follows the log does not notice.
+CheckpointEngine::Step CheckpointEngine::stand_for_snapshot() {
+    const uint64_t number = snapshot_wanted_.load();
+    if (number == 0) return Step::go_on;  // given up meanwhile
+    make_stand();
+    if (mode_ == Mode::recording) {
+        const Step logged = protected_ ? take_checkpoint(Then::stand) : drain_outputs();
+        if (logged == Step::stop) return Step::stop;
+    }
+    auto state = capture_state();
+    if (!state) return finish(replay::StopReason::failed, state.error().to_string());
+    (*state)->snapshot = number;
+    snapshot_given_ = number;
+    owner_.standing(std::move(*state));
+    const auto leaves = [&] {
+        return snapshot_wanted_.load() != number || stop_wanted_.load() || pause_wanted_.load();
+    };
+    while (!leaves()) {
+        if (dirty_wanted_.exchange(false)) report_dirty_pages();
+        wakeup_.wait(std::nullopt, [&] { return leaves() || dirty_wanted_.load(); });
+    }
+    return Step::go_on;
+}
+
+// A backup's are in no vCPU before it goes live.
+Result<vmm::SmpState> CheckpointEngine::capture_cpus() {
+    if (mode_ == Mode::replaying) return state_;
+    return vmm::capture_smp(vm_->vm, group_.vcpus());
+}
+
 Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
     const std::lock_guard lock(machine_mutex_);
     auto state = std::make_unique<replay::VmState>();
-    FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
+    state->time = MonotonicClock::now();
+    FT_TRY(const auto cpus, capture_cpus());
     state->cpu = vmm::saved(cpus);
     state->machine = vmm::saved(machine_);
     state->exit = ExitNumber(number_);
     state->output = OutputNumber(output_number_);
     state->held = held_;
-    state->guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    state->guest_clock_ns =
+        mode_ == Mode::recording ? guest_clock_ns(state->time) : state_clock_ns_;
     return state;
+}
+
+// `state_` and the devices become the VM. Requests that were in flight are issued again: reads were
+// not executed, or not to the end, and writes do no harm twice.
+Result<void> CheckpointEngine::take_up() {
+    const std::lock_guard lock(machine_mutex_);
+    FT_TRY_VOID(vmm::restore_smp(vm_->vm, group_.vcpus(), state_));
+    route_lines();
+    machine_.repeat_lines();
+    reset_asked_ = machine_.condition() == vmm::Machine::Condition::reset_requested;
+    with_disk_ = 0;
+    for (auto& request : machine_.reissue_block_requests()) submit(std::move(request));
+    return {};
 }
 
 Result<void> CheckpointEngine::restore(const replay::VmState& state, LogIndex position) {
@@ -273,16 +354,24 @@ Result<void> CheckpointEngine::restore(const replay::VmState& state, LogIndex po
     output_number_ = state.output.value();
     held_ = state.held;
     held_seen_ = held_;
+    state_clock_ns_ = state.guest_clock_ns;
+    restored_ = true;
     applied_index_ = position.value();
     applied_seen_ = applied_index_;
     return {};
 }
 
 Result<void> CheckpointEngine::collect_dirty() {
-    FT_TRY_VOID(vm_->vm.collect_dirty(dirty_));
     auto& own = vm_->memory.vmm_dirty();
-    for (size_t i = 0; i < own.size(); ++i) dirty_[i] |= own[i];
+    fresh_.assign(own.begin(), own.end());
     std::fill(own.begin(), own.end(), 0);
+    FT_TRY_VOID(vm_->vm.collect_dirty(fresh_));
+    dirty_.resize(fresh_.size());
+    unreported_.resize(fresh_.size());
+    for (size_t i = 0; i < fresh_.size(); ++i) {
+        dirty_[i] |= fresh_[i];
+        unreported_[i] |= fresh_[i];
+    }
     return {};
 }
 
@@ -292,9 +381,9 @@ void CheckpointEngine::report_dirty_pages() {
         logger("checkpoint").error("dirty pages: {}", collected.error().to_string());
         return;
     }
-    if (dirty_from_start_.exchange(false)) std::fill(dirty_.begin(), dirty_.end(), ~uint64_t{0});
-    owner_.dirty_pages(dirty_);
-    std::fill(dirty_.begin(), dirty_.end(), 0);
+    if (dirty_from_start_.exchange(false)) std::ranges::fill(unreported_, ~uint64_t{0});
+    owner_.dirty_pages(unreported_);
+    std::ranges::fill(unreported_, 0);
 }
 
 // ---- On the vCPUs' threads ----

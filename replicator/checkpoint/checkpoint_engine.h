@@ -48,6 +48,9 @@ struct CheckpointOptions {
     // Checkpoints that are logged and not acknowledged; more are not taken.
     size_t in_flight_max = 8;
     uint64_t in_flight_bytes_max = uint64_t{64} << 20;
+    // What is copied aside of a checkpoint's pages; for what is more, the guest stands until it is
+    // logged.
+    uint64_t copy_bytes_max = uint64_t{16} << 20;
     size_t frames_pending_max = 1024;
     size_t log_entries_pending_max = 256;
     enum class Reset : uint8_t { ends, reboots };
@@ -77,12 +80,13 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void pause_at_exit(Capture capture) override;
     void resume() override;
     void follow() override;
-    // Drills copy a replaying VM between two exits; this one has none.
-    uint64_t request_snapshot() override { return 0; }
-    void snapshot_taken(uint64_t) override {}
+    // At a checkpoint: the next one that is taken, or the last one that was applied.
+    uint64_t request_snapshot() override;
+    void snapshot_taken(uint64_t number) override;
     Result<void> restore(const replay::VmState& state, LogIndex position) override;
     void request_dirty_pages(Since since) override;
-    void set_run_share(double) override {}
+    void set_run_share(double share) override { group_.set_share(share); }
+    void set_round_trip(Duration round_trip) override { round_trip_ns_ = round_trip.count(); }
     // A checkpoint's backup does not execute: it cannot diverge.
     void answer_heal(std::unique_ptr<replay::HealRequest>) override {}
     void heal_answer_taken() override {}
@@ -118,17 +122,24 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
         uint64_t checkpoint;
         std::vector<vmm::BlockRequest> requests;
     };
+    struct Unacknowledged {
+        uint64_t checkpoint;
+        uint64_t bytes;
+        Instant taken;
+    };
     struct FailedWrite {
         Instant again;
         vmm::BlockRequest request;
     };
     // A checkpoint, copied aside.
     struct Copy {
-        std::vector<uint64_t> pages;
+        uint64_t page_count = 0;            // written since the last one
+        std::vector<uint64_t> pages;        // those of them that are copied
         std::vector<std::byte> page_bytes;  // of each, in turn
         std::vector<vmm::Output> outputs;
         std::vector<std::byte> machine;
         std::vector<std::byte> cpus;
+        bool halted_for_good = false;
         uint64_t guest_clock_ns = 0;
     };
 
@@ -138,7 +149,11 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Step obey_commands();
     bool command_waits() const;
     Step stand();
+    bool snapshot_wanted() const;
+    Step stand_for_snapshot();
+    Result<vmm::SmpState> capture_cpus();
     Result<std::unique_ptr<replay::VmState>> capture_state();
+    Result<void> take_up();
     void report_dirty_pages();
     Result<void> collect_dirty();
     Step finish(replay::StopReason reason, const std::string& text);
@@ -163,6 +178,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void begin_protection(Baseline baseline);
     void end_protection();
     Step end_guest(replay::StopReason reason, const std::string& text);
+    Step announce_end(replay::StopReason reason, const std::string& text);
     Step reset();
     Step drain_outputs();
     Step push(replay::LogEntry::Body body, OutputNumber number = {}, vmm::Output output = {});
@@ -170,16 +186,19 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     void submit(vmm::BlockRequest&& request);
     void take_requests();
     void submit_acknowledged();
+    void forget_unacknowledged();
 
     // take.cc: one checkpoint.
     bool may_take() const;
     Instant due() const;
     Step take_checkpoint(Then then);
     Result<void> copy_aside();
-    void copy_pages();
+    uint64_t dirty_count();
+    Step copy_pages();
     void hold_writes();
     Step log_copy();
     Step log_pages();
+    Step log_page(uint64_t number, std::span<const std::byte> bytes);
     Step log_outputs(uint64_t first_number);
     Step log_part(decltype(Part::body) body);
 
@@ -211,19 +230,25 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Mode mode_ = Mode::recording;
     bool standing_ = true;  // the vCPUs are
     bool protected_ = false;
-    bool held_ = false;           // paused by an operator
-    uint64_t number_ = 0;         // of the last checkpoint
-    uint64_t output_number_ = 0;  // of the last output
-    vmm::SmpState boot_state_;    // what a reset goes back to
-    vmm::SmpState state_;         // replaying: the vCPUs of the last whole checkpoint
+    bool held_ = false;            // paused by an operator
+    uint64_t number_ = 0;          // of the last checkpoint
+    uint64_t output_number_ = 0;   // of the last output
+    vmm::SmpState boot_state_;     // what a reset goes back to
+    vmm::SmpState state_;          // replaying: the vCPUs of the last whole checkpoint
+    uint64_t state_clock_ns_ = 0;  // and the guest's clock there
+    bool restored_ = false;        // state_ is where it begins
+    uint64_t snapshot_given_ = 0;
     Instant last_taken_{};
     IntervalController interval_;
     PageTable table_;
     PartEncoder encoder_;
     Copy copy_;
+    PagesPart pages_part_;     // not full yet
     uint64_t part_count_ = 0;  // of the checkpoint that is being logged
     uint64_t part_bytes_ = 0;
-    std::vector<uint64_t> dirty_;                      // not sent yet
+    std::vector<uint64_t> dirty_;       // not sent yet
+    std::vector<uint64_t> unreported_;  // to whoever asks for dirty pages
+    std::vector<uint64_t> fresh_;
     std::deque<replay::PendingFrame> waiting_frames_;  // the guest has no buffer for the first
     std::deque<replay::VmControl::Kind> controls_;
     Assembler assembler_;
@@ -231,7 +256,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     bool drained_reported_ = false;
     bool resetting_ = false;  // stands until the disks have ended what was begun
     uint64_t acknowledged_handled_ = 0;
-    std::deque<std::pair<uint64_t, uint64_t>> unacknowledged_;  // checkpoints and their bytes
+    std::deque<Unacknowledged> unacknowledged_;
     uint64_t unacknowledged_bytes_ = 0;
     uint64_t with_disk_ = 0;  // recording: submitted, not completed to the guest
     // Replaying: the writes of the checkpoints, executed here. Without data while they are with the
@@ -267,8 +292,11 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<bool> log_closed_{false};
     std::atomic<bool> dirty_wanted_{false};
     std::atomic<bool> dirty_from_start_{false};
+    std::atomic<uint64_t> snapshot_wanted_{0};  // its number; 0: none
+    uint64_t snapshots_ = 0;                    // the owner's
     std::atomic<Protection> protection_wanted_{Protection::off};
     std::atomic<uint64_t> acknowledged_{0};
+    std::atomic<int64_t> round_trip_ns_{0};
     std::atomic<int64_t> guest_clock_base_ns_{0};
     replay::EngineInbox inbox_;
     std::deque<std::vector<std::byte>> console_;
@@ -280,6 +308,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::atomic<bool> paused_seen_{false};
     mutable std::mutex status_mutex_;
     replay::CheckpointStatus status_;
+    std::deque<std::pair<uint64_t, Instant>> on_the_way_;  // checkpoints, and when they were taken
 
     Counter& exits_total_;
     Counter& checkpoints_total_;

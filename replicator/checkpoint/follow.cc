@@ -45,7 +45,9 @@ void CheckpointEngine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
 CheckpointEngine::Step CheckpointEngine::follow_log() {
     take_own_completions();
     start_writes();
-    if (write_queue_bytes_ < kWriteQueueBytesMax) {
+    const bool copies = snapshot_wanted();
+    if (copies && !writes_pending()) return stand_for_snapshot();
+    if (!copies && write_queue_bytes_ < kWriteQueueBytesMax) {
         if (auto next = inbox_.entries.pop()) return apply(std::move(*next));
     }
     if (log_closed_.load() && inbox_.entries.empty() && !writes_pending()) {
@@ -66,9 +68,12 @@ CheckpointEngine::Step CheckpointEngine::follow_log() {
 void CheckpointEngine::wait_for_log() {
     std::optional<Instant> until;
     if (!failed_writes_.empty()) until = failed_writes_.front().again;
-    const bool room = write_queue_bytes_ < kWriteQueueBytesMax;
+    const auto may_apply = [this] {
+        return write_queue_bytes_ < kWriteQueueBytesMax && !snapshot_wanted();
+    };
     wakeup_.wait(until, [&] {
-        return inbox_.any() || command_waits() || (room && !inbox_.entries.empty()) ||
+        return inbox_.any() || command_waits() || (may_apply() && !inbox_.entries.empty()) ||
+               (snapshot_wanted() && !writes_pending()) ||
                (log_closed_.load() && !writes_pending() &&
                 (!drained_reported_ || live_wanted_.load()));
     });
@@ -113,6 +118,7 @@ CheckpointEngine::Step CheckpointEngine::apply_checkpoint(Checkpoint&& whole) {
         return finish(StopReason::diverged, loaded.error().to_string());
     }
     state_ = std::move(*cpus);
+    state_clock_ns_ = whole.end.guest_clock_ns;
     number_ = whole.number;
     number_seen_ = number_;
     output_number_ = whole.end.output.value();
@@ -208,26 +214,16 @@ bool CheckpointEngine::writes_pending() const {
     return !write_queue_.empty() || !executing_.empty();
 }
 
-// The last whole checkpoint becomes the VM. Requests that were in flight in it are issued again:
-// reads were never executed here, writes were, and do no harm twice.
+// The last whole checkpoint becomes the VM.
 CheckpointEngine::Step CheckpointEngine::become_live() {
     const uint64_t reached = number_;
-    {
-        const std::lock_guard lock(machine_mutex_);
-        const auto restored = vmm::restore_smp(vm_->vm, group_.vcpus(), state_);
-        if (!restored) {
-            return finish(replay::StopReason::failed, restored.error().to_string());
-        }
-        route_lines();
-        machine_.repeat_lines();
-        reset_asked_ = machine_.condition() == vmm::Machine::Condition::reset_requested;
-        mode_ = Mode::recording;
-        number_ = 0;
-        number_seen_ = 0;
-        known_writes_.clear();
-        with_disk_ = 0;
-        for (auto& request : machine_.reissue_block_requests()) submit(std::move(request));
+    if (const auto taken_up = take_up(); !taken_up) {
+        return finish(replay::StopReason::failed, taken_up.error().to_string());
     }
+    mode_ = Mode::recording;
+    number_ = 0;
+    number_seen_ = 0;
+    known_writes_.clear();
     if (protection_wanted_.load() == Protection::on) begin_protection(Baseline::same);
     owner_.live(ExitNumber(reached));
     return Step::go_on;
@@ -246,8 +242,7 @@ CheckpointEngine::Step CheckpointEngine::start_following() {
     }
     held_writes_.clear();
     new_writes_.clear();
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     mode_ = Mode::replaying;
     protected_ = false;
     protects_ = false;

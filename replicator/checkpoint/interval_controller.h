@@ -9,6 +9,10 @@
 // and shrinks slowly, so that one small checkpoint among large ones does not make it swing. A guest
 // for which nothing waits is left alone for `longest`.
 //
+// A line that takes no more is not given more: while a checkpoint is on its way for longer than a
+// round trip and `longest`, no other is taken. The next one then covers more, which costs less than
+// two for a guest that writes the same pages again and again, and no output waits behind a queue.
+//
 // Pure; one owner.
 #pragma once
 
@@ -32,6 +36,11 @@ class IntervalController {
     enum class Waiting : uint8_t { nothing, something };
 
     explicit IntervalController(IntervalSettings settings);
+
+    // `oldest_age`: since the oldest was taken that is not acknowledged.
+    bool line_takes_more(Duration oldest_age, Duration round_trip) const {
+        return oldest_age < round_trip + settings_.longest;
+    }
 
     // A checkpoint was taken: how long the guest stood, and what it costs on the line.
     void taken(Duration pause, uint64_t line_bytes);

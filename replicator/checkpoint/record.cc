@@ -179,12 +179,9 @@ void CheckpointEngine::begin_protection(Baseline baseline) {
     protects_ = true;
     const auto collected = collect_dirty();
     FT_CHECK(collected.has_value(), "{}", collected.error().to_string());
-    if (baseline != Baseline::being_sent) {
-        std::ranges::fill(dirty_, baseline == Baseline::same ? 0 : ~uint64_t{0});
-    }
+    std::ranges::fill(dirty_, baseline == Baseline::nothing ? ~uint64_t{0} : 0);
     table_.forget();
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     acknowledged_ = number_;
     acknowledged_handled_ = number_;
     last_taken_ = MonotonicClock::now();
@@ -195,8 +192,7 @@ void CheckpointEngine::end_protection() {
     const std::lock_guard lock(machine_mutex_);
     protected_ = false;
     protects_ = false;
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    forget_unacknowledged();
     for (auto& held : held_writes_) {
         for (auto& request : held.requests) submit(std::move(request));
     }
@@ -214,6 +210,11 @@ CheckpointEngine::Step CheckpointEngine::end_guest(replay::StopReason reason,
                                                    const std::string& text) {
     const Step left = protected_ ? take_checkpoint(Then::stand) : drain_outputs();
     if (left == Step::stop) return Step::stop;
+    return announce_end(reason, text);
+}
+
+CheckpointEngine::Step CheckpointEngine::announce_end(replay::StopReason reason,
+                                                      const std::string& text) {
     if (push(replay::VmControl{replay::VmControl::Kind::power_off}) == Step::stop) {
         return Step::stop;
     }
@@ -263,7 +264,7 @@ CheckpointEngine::Step CheckpointEngine::drain_outputs() {
         }
     }
     number_seen_ = number_;
-    if (crowded_.exchange(false)) {
+    if (crowded_.exchange(false) && !standing_) {
         make_stand();  // it may not stand yet
         let_run();
     }
@@ -305,11 +306,18 @@ void CheckpointEngine::take_requests() {
     }
 }
 
+void CheckpointEngine::forget_unacknowledged() {
+    unacknowledged_.clear();
+    unacknowledged_bytes_ = 0;
+    const std::lock_guard lock(status_mutex_);
+    on_the_way_.clear();
+}
+
 void CheckpointEngine::submit_acknowledged() {
     const uint64_t acknowledged = acknowledged_.load();
     acknowledged_handled_ = acknowledged;
-    while (!unacknowledged_.empty() && unacknowledged_.front().first <= acknowledged) {
-        unacknowledged_bytes_ -= unacknowledged_.front().second;
+    while (!unacknowledged_.empty() && unacknowledged_.front().checkpoint <= acknowledged) {
+        unacknowledged_bytes_ -= unacknowledged_.front().bytes;
         unacknowledged_.pop_front();
     }
     const std::lock_guard lock(machine_mutex_);

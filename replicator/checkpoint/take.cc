@@ -20,8 +20,13 @@ bool all_zero(std::span<const std::byte> bytes) {
 // Not too many at once: what the line or the backup does not take must not pile up here. The guest
 // runs on meanwhile, and the next checkpoint covers more.
 bool CheckpointEngine::may_take() const {
-    return !standing_ && unacknowledged_.size() < options_.in_flight_max &&
-           unacknowledged_bytes_ < options_.in_flight_bytes_max;
+    if (standing_ || unacknowledged_.size() >= options_.in_flight_max ||
+        unacknowledged_bytes_ >= options_.in_flight_bytes_max) {
+        return false;
+    }
+    if (unacknowledged_.empty()) return true;
+    const Duration age = MonotonicClock::now() - unacknowledged_.front().taken;
+    return interval_.line_takes_more(age, Duration(round_trip_ns_.load()));
 }
 
 Instant CheckpointEngine::due() const {
@@ -39,37 +44,45 @@ CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
         return finish(replay::StopReason::failed, vcpu_failure_);
     }
     ++number_;
+    {
+        const std::lock_guard lock(status_mutex_);
+        on_the_way_.emplace_back(number_, begin);
+    }
+    part_count_ = 0;
+    part_bytes_ = 0;
     const uint64_t first_output = output_number_ + 1;
     if (const auto copied = copy_aside(); !copied) {
         return finish(replay::StopReason::failed, copied.error().to_string());
     }
     output_number_ += copy_.outputs.size();
+    if (copy_pages() == Step::stop) return Step::stop;
     crowded_ = false;
     if (then == Then::run && !reset_asked_.load()) let_run();
     const Duration pause = MonotonicClock::now() - begin;
     last_taken_ = begin;
-    part_count_ = 0;
-    part_bytes_ = 0;
-    const size_t page_count = copy_.pages.size();
     if (log_copy() == Step::stop || log_outputs(first_output) == Step::stop) return Step::stop;
     number_seen_ = number_;
-    unacknowledged_.emplace_back(number_, part_bytes_);
+    unacknowledged_.push_back({number_, part_bytes_, begin});
     unacknowledged_bytes_ += part_bytes_;
     interval_.taken(pause, part_bytes_);
     checkpoints_total_.add();
     bytes_total_.add(part_bytes_);
     pause_seconds_.observe(std::chrono::duration<double>(pause).count());
-    const std::lock_guard lock(status_mutex_);
+    std::unique_lock lock(status_mutex_);
     ++status_.taken;
     status_.interval = interval_.interval();
     status_.bound = to_string(interval_.bound());
     status_.last_bytes = part_bytes_;
-    status_.last_pages = page_count;
+    status_.last_pages = copy_.page_count;
     status_.last_pause = pause;
-    return Step::go_on;
+    lock.unlock();
+    if (!copy_.halted_for_good) return Step::go_on;
+    // KVM would let it wait for ever.
+    return announce_end(replay::StopReason::guest_halted, "HLT with interrupts off");
 }
 
-// All of it in one breath: devices, vCPUs, memory, outputs and requests are of the same moment.
+// All of it in one breath: devices, vCPUs, outputs and requests are of the same moment, as is the
+// memory, for the guest stands until copy_pages() is done.
 Result<void> CheckpointEngine::copy_aside() {
     const std::lock_guard lock(machine_mutex_);
     copy_.guest_clock_ns = guest_clock_ns(MonotonicClock::now());
@@ -81,27 +94,44 @@ Result<void> CheckpointEngine::copy_aside() {
     copy_.machine = vmm::saved(machine_);
     FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
     copy_.cpus = vmm::saved(cpus);
+    copy_.halted_for_good = vmm::halted_for_good(cpus);
     FT_TRY_VOID(collect_dirty());
-    copy_pages();
     hold_writes();
     something_waits_ = false;
     return {};
 }
 
-void CheckpointEngine::copy_pages() {
+uint64_t CheckpointEngine::dirty_count() {
+    if (const uint64_t odd = vm_->memory.page_count() % 64; odd != 0) {
+        dirty_.back() &= (uint64_t{1} << odd) - 1;
+    }
+    uint64_t count = 0;
+    for (const uint64_t word : dirty_) count += static_cast<unsigned>(std::popcount(word));
+    return count;
+}
+
+// What is more than may be copied is logged from where it lies, and the guest stands for as long as
+// that takes: nothing bounds how much it writes between two checkpoints but its memory.
+CheckpointEngine::Step CheckpointEngine::copy_pages() {
+    const uint64_t aside_max = options_.copy_bytes_max / kPageBytes;
+    uint64_t left = dirty_count();
+    copy_.page_count = left;
     copy_.pages.clear();
+    copy_.page_bytes.clear();
+    copy_.page_bytes.reserve(std::min(left, aside_max) * kPageBytes);
     for (size_t word = 0; word < dirty_.size(); ++word) {
-        for (uint64_t bits = dirty_[word]; bits != 0; bits &= bits - 1) {
+        for (uint64_t bits = std::exchange(dirty_[word], 0); bits != 0; bits &= bits - 1) {
             const uint64_t page = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
-            if (page < vm_->memory.page_count()) copy_.pages.push_back(page);
+            const auto bytes = vm_->memory.page(page);
+            if (left-- > aside_max) {
+                if (log_page(page, bytes) == Step::stop) return Step::stop;
+                continue;
+            }
+            copy_.pages.push_back(page);
+            copy_.page_bytes.insert(copy_.page_bytes.end(), bytes.begin(), bytes.end());
         }
-        dirty_[word] = 0;
     }
-    copy_.page_bytes.resize(copy_.pages.size() * kPageBytes);
-    auto to = copy_.page_bytes.begin();
-    for (const uint64_t number : copy_.pages) {
-        to = std::ranges::copy(vm_->memory.page(number), to).out;
-    }
+    return Step::go_on;
 }
 
 // With the bytes that are in memory now: the backup takes them from the same memory.
@@ -146,24 +176,30 @@ CheckpointEngine::Step CheckpointEngine::log_copy() {
 }
 
 CheckpointEngine::Step CheckpointEngine::log_pages() {
-    PagesPart part;
     std::span<const std::byte> rest(copy_.page_bytes);
     for (const uint64_t number : copy_.pages) {
-        const auto bytes = rest.first(kPageBytes);
+        if (log_page(number, rest.first(kPageBytes)) == Step::stop) return Step::stop;
         rest = rest.subspan(kPageBytes);
-        if (!table_.changed(number, bytes)) {
-            pages_unchanged_total_.add();
-            continue;
-        }
-        part.pages.push_back({number, {}});
-        if (!all_zero(bytes)) part.pages.back().bytes.assign(bytes.begin(), bytes.end());
-        pages_total_.add();
-        if (part.pages.size() < PagesPart::kPagesMax) continue;
-        if (log_part(std::exchange(part, {})) == Step::stop) return Step::stop;
-        apply_inputs();  // packing takes long enough for a frame to notice
     }
-    if (part.pages.empty()) return Step::go_on;
-    return log_part(std::move(part));
+    if (pages_part_.pages.empty()) return Step::go_on;
+    return log_part(std::exchange(pages_part_, {}));
+}
+
+// By ascending number.
+CheckpointEngine::Step CheckpointEngine::log_page(uint64_t number,
+                                                  std::span<const std::byte> bytes) {
+    if (!table_.changed(number, bytes)) {
+        pages_unchanged_total_.add();
+        return Step::go_on;
+    }
+    auto& pages = pages_part_.pages;
+    pages.push_back({number, {}});
+    if (!all_zero(bytes)) pages.back().bytes.assign(bytes.begin(), bytes.end());
+    pages_total_.add();
+    if (pages.size() < PagesPart::kPagesMax) return Step::go_on;
+    if (log_part(std::exchange(pages_part_, {})) == Step::stop) return Step::stop;
+    apply_inputs();  // packing takes long enough for a frame to notice
+    return Step::go_on;
 }
 
 // Behind the checkpoint: an output's mark is acknowledged after all that the output depends on.

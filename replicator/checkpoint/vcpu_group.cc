@@ -1,9 +1,11 @@
 #include "replicator/checkpoint/vcpu_group.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <pthread.h>
 
 #include "common/base/check.h"
+#include "common/base/log.h"
 
 namespace antipode::checkpoint {
 
@@ -24,7 +26,11 @@ void VcpuGroup::start() {
 // The flag before the kick: a vCPU clears its kick before it looks at the flag, so one of the two
 // is seen.
 void VcpuGroup::pause() {
-    running_ = false;
+    {
+        const std::lock_guard lock(mutex_);
+        running_ = false;
+    }
+    changed_.notify_all();  // those that rest
     for (auto* vcpu : vcpus_) vcpu->kick();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return standing_ == threads_.size(); });
@@ -70,10 +76,36 @@ void VcpuGroup::stand(std::unique_lock<std::mutex>& lock) {
     changed_.wait(lock, [&] { return resumes_ != seen; });
 }
 
+void VcpuGroup::set_share(double share) {
+    constexpr double kShareMin = 0.001;
+    share_permille_ = static_cast<uint32_t>(std::clamp(share, kShareMin, 1.0) * DutyCycle::kWhole);
+}
+
+// True: it may enter the guest, and is kicked at the end of its turn. False: it has rested, and
+// everything is to be looked at again.
+bool VcpuGroup::take_turn(vmm::KickTimer& timer) {
+    const uint32_t share = share_permille_.load();
+    if (share >= DutyCycle::kWhole) return true;
+    const Instant now = MonotonicClock::now();
+    if (const Duration left = DutyCycle::may_run(now, share); left > Duration::zero()) {
+        timer.arm(left);
+        return true;
+    }
+    const std::chrono::steady_clock::time_point until(DutyCycle::next_turn(now).time_since_epoch());
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, until, [this] { return !running_.load(); });
+    return false;
+}
+
 void VcpuGroup::main(size_t number) {
     pthread_setname_np(pthread_self(), fmt::format("vcpu{}", number).c_str());
     vmm::Vcpu& vcpu = *vcpus_[number];
     vcpu.attach_thread();
+    vmm::KickTimer timer;
+    if (const auto created = timer.create(); !created) {
+        logger("checkpoint")
+            .error("vCPU {} cannot be slowed: {}", number, created.error().to_string());
+    }
     bool stands = true;  // from the start
     while (!stopping_.load()) {
         if (stands || !running_.load()) {
@@ -84,6 +116,7 @@ void VcpuGroup::main(size_t number) {
             stands = false;
             continue;
         }
+        if (!take_turn(timer)) continue;
         const vmm::Exit exit = vcpu.run();
         if (exit.kind == vmm::Exit::Kind::kicked) continue;
         stands = service_(number, exit) == After::stand;

@@ -117,6 +117,17 @@ void fields(V& v, typename V::template Of<LinkClassStatus>& c) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<LinkPathStatus>& path) {
+    v("listen", path.listen);
+    v("peer_address", path.peer_address);
+    v("heard", path.heard);
+    v("rtt_seconds", path.rtt_seconds);
+    v("jitter_seconds", path.jitter_seconds);
+    v("loss_ratio", path.loss_ratio);
+    v("last_heard_seconds", path.last_heard_seconds);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<LinkStatus>& link) {
     v("session_up", link.session_up);
     v("heartbeat_up", link.heartbeat_up);
@@ -135,6 +146,7 @@ void fields(V& v, typename V::template Of<LinkStatus>& link) {
     v("utilisation_ratio", link.utilisation_ratio);
     v("bulk_bytes_per_second_max", link.bulk_bytes_per_second_max);
     v("classes", link.classes);
+    v("paths", link.paths);
 }
 
 template <typename V>
@@ -354,6 +366,7 @@ void fields(V& v, typename V::template Of<ActionRequest>& request) {
     v("confirm", request.confirm);
     v("note", request.note);
     v("peer_is_down", request.peer_is_down);
+    v("accept_loss", request.accept_loss);
     v("disk", request.disk);
     v("keep", request.keep);
     v("fault", request.fault);

@@ -129,7 +129,6 @@ enum class EventCode {
     drill_finished,
     fault_injected,
     fault_ended,
-    configuration_changed,
 };
 
 enum class Method {
@@ -179,6 +178,7 @@ struct MethodInfo {
     Access access;
     bool confirmed;  // needs the pair's name typed in `confirm`
     std::string_view summary;
+    bool implemented = true;  // by this version; what is not is refused, and offered to nobody
 };
 std::span<const MethodInfo> all_methods();
 const MethodInfo& info(Method method);
@@ -233,6 +233,17 @@ struct LinkClassStatus {
     uint64_t waiting_bytes = 0;    // not acknowledged by the peer
 };
 
+// One way of the heartbeats: an address of each site.
+struct LinkPathStatus {
+    std::string listen;
+    std::string peer_address;
+    bool heard = false;  // within the last second
+    std::optional<double> rtt_seconds;
+    std::optional<double> jitter_seconds;
+    std::optional<double> loss_ratio;  // 0..1
+    std::optional<double> last_heard_seconds;
+};
+
 struct LinkStatus {
     bool session_up = false;    // the logging channel
     bool heartbeat_up = false;  // the UDP heartbeats
@@ -252,6 +263,7 @@ struct LinkStatus {
     std::optional<double> utilisation_ratio;
     uint64_t bulk_bytes_per_second_max = 0;  // resync and seeding, by schedule; 0: no cap
     std::vector<LinkClassStatus> classes;
+    std::vector<LinkPathStatus> paths;  // the figures above are of all together
 };
 
 struct OutputStatus {
@@ -481,8 +493,10 @@ struct ActionRequest {
     std::string confirm;        // the pair's name, where the method wants it typed
     std::string note;           // free text of the operator, goes into the event
     bool peer_is_down = false;  // force: the operator swears it
-    std::string disk;           // resync, verify: one disk; empty = all
-    std::string keep;           // resolve: the site whose data stay
+    bool accept_loss =
+        false;          // force: of acknowledged writes, where this site's copy may lack some
+    std::string disk;   // resync, verify: one disk; empty = all
+    std::string keep;   // resolve: the site whose data stay
     std::string fault;  // inject_fault: link_cut | link_degrade | tiebreaker_cut | kill_primary
     std::optional<double> duration_seconds;  // inject_fault, drill_start
     std::string text;                        // console_input, drill_input, sysrq, snapshot

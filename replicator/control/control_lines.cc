@@ -16,6 +16,7 @@ json::value methods_json() {
         method["access"] = word(entry.access);
         method["confirmed"] = entry.confirmed;
         method["summary"] = entry.summary;
+        method["implemented"] = entry.implemented;
         out.push_back(std::move(method));
     }
     return out;

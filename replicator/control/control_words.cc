@@ -159,7 +159,6 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::drill_finished, "drill_finished", Severity::info},
     {EventCode::fault_injected, "fault_injected", Severity::warning},
     {EventCode::fault_ended, "fault_ended", Severity::info},
-    {EventCode::configuration_changed, "configuration_changed", Severity::info},
 });
 
 constexpr auto kMethods = std::to_array<MethodInfo>({
@@ -185,10 +184,13 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
      "give this halted site's copy up and come back as a new backup"},
     {Method::protect, "protect", Access::operate, false, "find the backup and seed it"},
     {Method::unprotect, "unprotect", Access::operate, true, "give the backup up and go solo"},
-    {Method::seed, "seed", Access::operate, true, "seed the backup again from the start"},
-    {Method::verify, "verify", Access::operate, false, "compare disks and memory of both sites"},
-    {Method::resync, "resync", Access::operate, true, "resynchronise the peer's disks from here"},
-    {Method::resolve, "resolve", Access::admin, true, "settle a split brain"},
+    {Method::seed, "seed", Access::operate, true,
+     "give the backup up and seed it again: memory and disks"},
+    {Method::verify, "verify", Access::operate, false, "compare disks and memory of both sites",
+     false},
+    {Method::resync, "resync", Access::operate, true, "resynchronise the peer's disks from here",
+     false},
+    {Method::resolve, "resolve", Access::admin, true, "settle a split brain", false},
     {Method::shutdown, "shutdown", Access::operate, true, "stop the VM and its pair"},
     {Method::reset, "reset", Access::operate, true, "reset the VM: it boots again from its disk"},
     {Method::nmi, "nmi", Access::operate, true, "send the VM a non-maskable interrupt"},
@@ -205,7 +207,7 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
      "type into the console of the drill's copy"},
     {Method::inject_fault, "inject_fault", Access::drill, true,
      "cut or degrade something, with an automatic end"},
-    {Method::reload, "reload", Access::admin, false, "read the pair's settings again"},
+    {Method::reload, "reload", Access::admin, false, "read the pair's settings again", false},
     {Method::enrol, "enrol", Access::admin, true,
      "enrol the pair again, with a tiebreaker that has lost its record"},
 });

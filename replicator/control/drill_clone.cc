@@ -84,7 +84,7 @@ class OverlayDisk final : public replay::DiskPort {
     OverlayDisk(Drives drives, const std::vector<std::shared_ptr<DrillOverlay>>& overlays)
         : drives_(std::move(drives)), overlays_(overlays) {}
 
-    void begin(replay::Engine& engine) {
+    void begin(replay::VmEngine& engine) {
         engine_ = &engine;
         worker_ = std::thread([this] { work(); });  // ends with the process, which never returns
     }
@@ -140,7 +140,7 @@ class OverlayDisk final : public replay::DiskPort {
 
     Drives drives_;
     const std::vector<std::shared_ptr<DrillOverlay>>& overlays_;
-    replay::Engine* engine_ = nullptr;
+    replay::VmEngine* engine_ = nullptr;
     std::thread worker_;
     std::mutex mutex_;
     std::condition_variable changed_;
@@ -222,7 +222,7 @@ class Clone {
                                         std::move(plan_.source->memory), plan_.source->boot));
         FT_TRY(auto drives, Drives::open(*plan_.config));
         disk_ = std::make_unique<OverlayDisk>(std::move(drives), plan_.overlays);
-        vm_.prepare(std::move(vm), *disk_);
+        vm_.prepare(std::move(vm), plan_.config->mode, *disk_);
         FT_TRY_VOID(vm_.engine().restore(*plan_.state, plan_.position));
         FT_TRY_VOID(vm_.open_ports(plan_.taps, plan_.config->networks));
         socket_.assign(plan_.socket);
@@ -331,6 +331,7 @@ void run_drill_clone(const DrillPlan& plan) {
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) (void)std::signal(number, SIG_DFL);
     (void)setpriority(PRIO_PROCESS, 0, kNice);
     std::vector<int> kept{plan.socket};
+    if (plan.source->boot) kept.push_back(plan.source->boot->fd());
     for (const auto& overlay : plan.overlays) {
         for (const int fd : overlay->files()) kept.push_back(fd);
     }

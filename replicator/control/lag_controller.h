@@ -21,6 +21,11 @@ class LagController {
     static constexpr Duration kStep = std::chrono::milliseconds(50);
     static constexpr Duration kTarget = std::chrono::milliseconds(300);
     static constexpr double kShareMin = 0.02;
+    // In checkpoint mode: a guest that writes the same pages again and again makes hardly less of
+    // them when it is slowed, so it is not slowed to a crawl for nothing.
+    static constexpr double kShareMinCheckpoint = 0.1;
+
+    explicit LagController(double share_min = kShareMin) : share_min_(share_min) {}
 
     // Returns the share, in (0, 1].
     double step(Duration lag) {
@@ -35,10 +40,10 @@ class LagController {
         // recorded in that time.
         speed_ += kSmoothing * (share_ * (1 - std::clamp(grown, -1.0, 0.95)) - speed_);
         const double error = seconds(lag - kTarget) / seconds(kHorizon);
-        share_ = std::clamp(speed_ * (1 - std::clamp(error, -0.25, 0.8)), kShareMin, 1.0);
+        share_ = std::clamp(speed_ * (1 - std::clamp(error, -0.25, 0.8)), share_min_, 1.0);
         return share_;
     }
-    void reset() { *this = LagController(); }
+    void reset() { *this = LagController(share_min_); }
     double share() const { return share_; }
 
   private:
@@ -50,6 +55,7 @@ class LagController {
         return std::chrono::duration<double>(duration).count();
     }
 
+    double share_min_;
     double share_ = 1;
     double speed_ = 1;  // the backup's, as estimated, of a whole vCPU
     Duration last_{};

@@ -31,12 +31,23 @@ void LogOutbox::make_batches(ExitNumber passed, OutputNumber released, uint64_t 
         }
         FT_CHECK(!batch.entries.empty(), "an entry larger than a batch");
         const LogIndex last(batch.first.value() + batch.entries.size() - 1);
-        batches_.push_back({last, replay::encode(batch)});
+        batches_.push_back({last, replay::encode(batch), {}});
     }
 }
 
 const LogOutbox::Batch* LogOutbox::next_batch() const {
     return next_batch_ < batches_.size() ? &batches_[next_batch_] : nullptr;
+}
+
+void LogOutbox::sent(Epoch epoch) {
+    FT_CHECK(next_batch_ < batches_.size(), "nothing was to be sent");
+    batches_[next_batch_++].sent_in = epoch;
+}
+
+bool LogOutbox::sent_all_in(Epoch epoch) const {
+    const auto out = batches_.begin() + static_cast<ptrdiff_t>(next_batch_);
+    return std::all_of(batches_.begin(), out,
+                       [&](const Batch& batch) { return batch.sent_in == epoch; });
 }
 
 void LogOutbox::drop_all() {

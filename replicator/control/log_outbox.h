@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -24,6 +25,7 @@ class LogOutbox {
     struct Batch {
         LogIndex last;
         std::vector<std::byte> bytes;  // replay::LogBatch, encoded
+        std::optional<Epoch> sent_in;  // the last time
     };
 
     // Returns the index the entry got.
@@ -33,7 +35,9 @@ class LogOutbox {
     void make_batches(ExitNumber passed, OutputNumber released, uint64_t guest_clock_ns);
     // The next batch to send; nullptr if all have been. sent() when it has left.
     const Batch* next_batch() const;
-    void sent() { ++next_batch_; }
+    void sent(Epoch epoch);
+    // Everything that is out was sent in this epoch: who is in it takes it.
+    bool sent_all_in(Epoch epoch) const;
     // All that is not acknowledged is to be sent again.
     void rewind() { next_batch_ = 0; }
     void acknowledge(LogIndex index);

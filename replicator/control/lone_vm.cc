@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include "replicator/checkpoint/checkpoint_engine.h"
+#include "replicator/replay/engine.h"
+
 namespace antipode::control {
 
 LoneVm::LoneVm(boost::asio::io_context& context, Hooks hooks, std::shared_ptr<FrameCounters> frames)
@@ -10,7 +13,15 @@ LoneVm::LoneVm(boost::asio::io_context& context, Hooks hooks, std::shared_ptr<Fr
       frames_(std::move(frames)),
       bridge_event_(context) {}
 
-void LoneVm::prepare(std::unique_ptr<vmm::VirtualMachine> vm, replay::DiskPort& disk) {
+void LoneVm::prepare(std::unique_ptr<vmm::VirtualMachine> vm, vmm::ProtectionMode mode,
+                     replay::DiskPort& disk) {
+    if (mode == vmm::ProtectionMode::checkpoint) {
+        checkpoint::CheckpointOptions options;
+        options.reset = checkpoint::CheckpointOptions::Reset::reboots;
+        engine_ = std::make_unique<checkpoint::CheckpointEngine>(std::move(vm), options, bridge_,
+                                                                 disk, bridge_, metrics_);
+        return;
+    }
     replay::EngineOptions options;
     options.digest_interval = Duration::zero();
     options.reset = replay::EngineOptions::Reset::reboots;

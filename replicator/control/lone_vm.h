@@ -3,7 +3,7 @@
 //
 // The thread of the io_context, but for the vCPU thread, which comes in through VcpuBridge.
 //
-//     prepare -> Engine::restore (by the caller) -> start
+//     prepare -> VmEngine::restore (by the caller) -> start
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -17,7 +17,7 @@
 #include "replicator/control/frame_counters.h"
 #include "replicator/control/net_port.h"
 #include "replicator/control/vcpu_bridge.h"
-#include "replicator/replay/engine.h"
+#include "replicator/replay/vm_engine.h"
 
 namespace antipode::control {
 
@@ -31,14 +31,15 @@ class LoneVm {
     LoneVm(boost::asio::io_context& context, Hooks hooks, std::shared_ptr<FrameCounters> frames);
     ~LoneVm() { stop(); }
 
-    void prepare(std::unique_ptr<vmm::VirtualMachine> vm, replay::DiskPort& disk);
+    void prepare(std::unique_ptr<vmm::VirtualMachine> vm, vmm::ProtectionMode mode,
+                 replay::DiskPort& disk);
     // One TAP an interface of the VM; without them its frames are counted and dropped.
     Result<void> open_ports(const std::vector<std::string>& taps,
                             const std::vector<vmm::NetworkConfig>& networks);
     void start(uint64_t guest_clock_ns);
     void stop();
 
-    replay::Engine& engine() { return *engine_; }
+    replay::VmEngine& engine() { return *engine_; }
     void emit(const vmm::Output& output);
 
   private:
@@ -52,7 +53,7 @@ class LoneVm {
     Registry metrics_;
     VcpuBridge bridge_{kBridgeEntries};
     boost::asio::posix::stream_descriptor bridge_event_;
-    std::unique_ptr<replay::Engine> engine_;
+    std::unique_ptr<replay::VmEngine> engine_;
     std::vector<std::unique_ptr<NetPort>> ports_;
 };
 

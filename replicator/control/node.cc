@@ -80,7 +80,7 @@ Result<void> check_files(const NodeConfig& config) {
     FT_TRY(const auto disks,
            DiskSet::open(config.vm.drives, pair.pair, pair.state_directory, context, metrics));
     FT_TRY(const auto kvm, vmm::Kvm::open());
-    FT_TRY_VOID(vmm::build_vm(kvm, config.vm, disks->sizes()));
+    FT_TRY_VOID(vmm::build_vm(kvm, config.vm, disks->sizes(), pair.state_directory));
     return {};
 }
 
@@ -97,15 +97,23 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       bridge_(kBridgeEntries),
       bridge_event_(context),
       flush_timer_(context),
+      lag_controller_(config_.vm.mode == vmm::ProtectionMode::checkpoint
+                          ? LagController::kShareMinCheckpoint
+                          : LagController::kShareMin),
       backlog_timer_(context),
       fault_timer_(context),
       degrade_timer_(context),
       switch_timer_(context),
       log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
                                         "Encoded log batches handed to the channel, bytes")),
+      log_repeated_bytes_total_(
+          metrics_.counter("antipode_log_repeated_bytes_total",
+                           "Encoded log batches handed to the channel once more, bytes")),
       log_entries_total_(metrics_.counter("antipode_log_entries_total", "Log entries recorded")),
       batches_dropped_total_(metrics_.counter("antipode_log_batches_dropped_total",
                                               "Received log batches that were not accepted")),
+      stale_epoch_messages_total_(metrics_.counter("antipode_channel_stale_epoch_messages_total",
+                                                   "Messages of an epoch that is over, refused")),
       stalls_total_(metrics_.counter(
           "antipode_core_stalls_total",
           "How often the core loop had stood still, and asked whether its epoch stands")),
@@ -210,6 +218,10 @@ void Node::detect_faults() {
     ++turns_;
     const Instant now = MonotonicClock::now();
     look_for_stall(now);
+    if (peer_) {
+        // A long message is heard piece by piece: it may take longer than the detector waits.
+        if (const auto heard = channel_->stats().data_heard) detector_.heard(*heard);
+    }
     const bool suspected = detector_.check(now) == failover::Suspicion::suspected;
     if (suspected != suspected_) {
         suspected_ = suspected;
@@ -244,7 +256,10 @@ void Node::shutdown(const std::string& reason) {
     if (shut_down_) return;
     shut_down_ = true;
     drill_.reset();
-    if (!reason.empty()) logger("control").info("stopping: {}", reason);
+    if (!reason.empty()) {
+        logger("control").info("stopping: {}", reason);
+        event(EventCode::service_stopping, reason);
+    }
     for (auto& port : ports_) port->set_state(NetPort::State::closed);
     seed_in_.reset();
     heal_out_.reset();

@@ -20,6 +20,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -42,12 +43,14 @@
 #include "replicator/control/lag_meter.h"
 #include "replicator/control/log_outbox.h"
 #include "replicator/control/net_port.h"
+#include "replicator/control/node_message.h"
 #include "replicator/control/output_gate.h"
 #include "replicator/control/pair_config.h"
 #include "replicator/control/seed_receiver.h"
 #include "replicator/control/seed_sender.h"
 #include "replicator/control/snapshot_task.h"
 #include "replicator/control/stall_guard.h"
+#include "replicator/control/threshold.h"
 #include "replicator/control/vcpu_bridge.h"
 #include "replicator/control/watchdog.h"
 #include "replicator/replay/vm_engine.h"
@@ -93,27 +96,15 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Result<json::value> handle(Method method, const json::object& params) override;
 
   private:
-    // What travels in the channel's messages.
-    enum class Message : uint8_t {
-        log_batch = 1,
-        acknowledge = 2,
-        peer = 3,
-        lag_report = 4,
-        seed_piece = 5,
-        seed_progress = 6,
-        seed_digests = 7,
-        switch_wanted = 24,  // from the backup: an operator there asks for a switchover
-        switch_refused = 25,
-        resend = 20,  // from the backup: entries were dropped here that are wanted now
-        heal = 16,
-    };
+    using Message = NodeMessage;
 
     Node(boost::asio::io_context& context, NodeConfig config);
     Result<void> open_local();
     Result<void> open_network();
     Result<void> open_channel();
     std::string shape() const;
-    bool same_shape(std::span<const std::byte> hello);
+    bool understood(std::span<const std::byte> hello);
+    std::optional<std::string> shape_trouble(const std::string& peer) const;
     void end_soon(int exit_code, std::string reason);
     Result<void> open_heartbeat();
     void heartbeat_seen(const stream::HeartbeatEvent& seen);
@@ -138,8 +129,6 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void persist(const failover::Persist& order);
     void on_disk_thread(std::function<Result<void>()> work, failover::Input done, std::string what);
     void use_epoch(const failover::UseEpoch& order);
-    void announce_state(const failover::StateChanged& change);
-    void raise_alarm(const failover::Alarm& alarm);
     Result<void> build_vm();
     void make_engine();
     std::unique_ptr<replay::VmEngine> new_engine();
@@ -155,6 +144,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool log_has_room() const;
     void schedule_flush(bool now);
     void flush_log();
+    bool send_as_log(Message type, Epoch epoch, std::span<const std::byte> bytes);
     void resend_if_stalled();
     void resend_all();
     void ask_to_resend();
@@ -168,6 +158,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void send_lag_report();
     void control_lag();
     Duration round_trip() const;
+    Duration checkpoint_lag(const replay::CheckpointStatus& checkpoints) const;
     Duration execution_lag(Instant now) const;
     void on_session_up(const Member& peer, std::span<const std::byte> hello) override;
     void on_session_down(const std::string& reason) override;
@@ -183,6 +174,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void start_loaded(const SeedEnd& end);
     void receive_seed_progress(std::span<const std::byte> payload);
     void receive_seed_digests(std::span<const std::byte> payload);
+    void tell_seed_ratio();
+    void receive_seed_ratio(std::span<const std::byte> payload);
+    std::optional<double> seed_ratio() const;
     bool log_needed() const { return partner_ != Member{} && (!seed_out_ || seed_cut_); }
 
     // node_operate.cc: what operators do to the VM.
@@ -250,19 +244,49 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool replays_badly() const;
     void write_report(const replay::HealResult& result);
 
+    // node_events.cc: what is said to people as it happens, and as long as it holds.
+    void announce_state(const failover::StateChanged& change);
+    void tell_of_state(const failover::StateChanged& change);
+    void raise_alarm(const failover::Alarm& alarm);
+    void disk_work_done(const failover::Input& done);
+    void watch_figures(const Status& now);
+    void fill_alerts(Status& status) const;
+    void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
+
     // node_status.cc
     Status status() const;
     void fill_link(Status& status) const;
     void fill_tiebreaker(Status& status) const;
     void fill_execution(Status& status) const;
+    struct DiskWord {
+        DiskState state;
+        std::string text;
+    };
+    std::optional<DiskWord> disk_word() const;
     void fill_disks(Status& status) const;
-    void fill_alerts(Status& status) const;
     Result<json::value> act(Method method, const json::object& params);
-    ActionReply foresee(const failover::Command& command) const;
-    Result<ActionReply> command(Method method, failover::CommandKind kind,
+    Error cannot_cancel(uint64_t operation) const;
+
+    // node_command.cc: what operators ask of the failover core, and how it ends.
+    struct Wish {
+        Method method;
+        Method step;  // what is being waited for: a seed is an unprotect, then a protect
+        uint64_t operation = 0;
+        Epoch epoch;      // in which it was asked for
+        Instant until{};  // nothing decided by then: it has failed
+    };
+    struct WishEnd {
+        OperationState state;
+        std::string text;
+    };
+    std::optional<Result<ActionReply>> act_on_core(Method method, const ActionRequest& request);
+    ActionReply foresee(Method method, const failover::Command& command) const;
+    Result<ActionReply> command(Method method, failover::Command order,
                                 const ActionRequest& request);
     void command_refused(const failover::CommandRefused& refusal);
-    void event(EventCode code, std::string_view text, std::optional<Severity> severity = {});
+    std::optional<WishEnd> end_of(const Wish& wish) const;
+    void follow_wishes();
+    void end_wish(Method method, OperationState state, const std::string& text);
 
     boost::asio::io_context& context_;
     const NodeConfig config_;
@@ -290,6 +314,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<Error> failure_;
     std::vector<std::string> refusals_;  // of the command that is being stepped
     bool commanding_ = false;
+    std::vector<Wish> wishes_;
 
     // Local.
     std::optional<DurableFile> durable_;
@@ -330,6 +355,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     // Checkpoint mode: the last entries of checkpoints that are not acknowledged.
     std::deque<std::pair<LogIndex, ExitNumber>> checkpoint_ends_;
     Instant next_resend_request_{};
+    uint64_t log_handed_bytes_ = 0;  // to the channel, as class log
+    uint64_t resend_mark_ = 0;       // of them, when all was last sent again
     LogIndex stall_position_;
     Instant stall_since_{};
     LagMeter lag_;
@@ -342,6 +369,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t backlog_bytes_ = 0;
     LogIndex received_;
     std::optional<failover::Acknowledge> owed_acknowledgement_;
+    bool resend_owed_ = false;  // a request that nobody was there to hear
     boost::asio::steady_timer backlog_timer_;
     bool backlog_timer_armed_ = false;
     uint64_t log_clock_ns_ = 0;             // the guest's clock when the newest batch was made
@@ -353,6 +381,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SeedSender> seed_out_;
     bool seed_cut_ = false;
     std::unique_ptr<SeedReceiver> seed_in_;
+    std::optional<double> seed_in_ratio_;                                // as the sender told
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;
 
@@ -365,6 +394,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     struct Fault {
         uint64_t operation = 0;
         std::string name;
+        int64_t since_unix_ms = 0;
     };
     std::optional<Fault> fault_;
     boost::asio::steady_timer fault_timer_;    // its end
@@ -392,13 +422,22 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t report_count_ = 0;
 
     // For people.
+    wire::SiteState halts_from_ = wire::SiteState::starting;  // where the last halt began
+    std::map<failover::AlarmCode, int64_t> alarms_since_;
+    Threshold lag_watch_{1.0, 0.5};     // seconds; the alert rule AntipodeLagHigh begins there too
+    Threshold link_watch_{0.05, 0.02};  // of the heartbeats that are lost
+    int64_t lag_since_unix_ms_ = 0;
+    int64_t link_since_unix_ms_ = 0;
+    std::optional<int64_t> differs_since_unix_ms_;
     std::string digest_trouble_;
     uint64_t digests_checked_ = 0;
     uint64_t digest_mismatches_ = 0;
     std::optional<uint64_t> last_ok_exit_;
     Counter& log_bytes_total_;
+    Counter& log_repeated_bytes_total_;
     Counter& log_entries_total_;
     Counter& batches_dropped_total_;
+    Counter& stale_epoch_messages_total_;
     Counter& stalls_total_;
     Histogram& output_delay_;
     Instant started_;

@@ -1,4 +1,5 @@
-// Drills at this site, as the backup: a copy of the VM is made at an exit and runs beside it.
+// Drills at this site, as the backup: a copy of the VM is made at an exit, in checkpoint mode at
+// the last checkpoint, and runs beside it.
 #include <algorithm>
 #include <filesystem>
 
@@ -55,12 +56,6 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
         return fail(Errc::invalid_argument, "duration_seconds: is {}, not 1 to {}", seconds,
                     kDurationSecondsMax);
     }
-    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
-        return fail(Errc::unsupported,
-                    "{} is in checkpoint mode: its backup does not run, so there is nothing to "
-                    "copy beside it",
-                    config_.pair.pair);
-    }
     FT_TRY(auto taps, drill_taps(options.network));
     if (core_.state() != wire::SiteState::paired_backup || !engine_ || engine_stopped_) {
         return fail(Errc::busy, "{} is not a backup in step: it is {}", config_.pair.site,
@@ -112,7 +107,8 @@ Result<ActionReply> Node::drill_start(const ActionRequest& request) {
     return reply;
 }
 
-// The replaying VM stands between two exits. From here on the overlays keep what its writes change.
+// The replaying VM stands between two exits, or at a checkpoint. From here on the overlays keep
+// what its writes change.
 void Node::drill_standing(const replay::VmState& state) {
     // One of a drill that has ended meanwhile: its end has set the VM going again.
     if (!engine_ || state.snapshot != drill_snapshot_) return;

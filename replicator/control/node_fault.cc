@@ -77,7 +77,7 @@ Result<ActionReply> Node::inject_fault(const ActionRequest& request) {
     FT_TRY(const uint64_t operation,
            journal_.begin_operation(unix_ms(), Method::inject_fault, request.actor,
                                     fmt::format("{} for {} s", kind->name, seconds)));
-    fault_ = Fault{operation, std::string(kind->name)};
+    fault_ = Fault{operation, std::string(kind->name), unix_ms()};
     event(EventCode::fault_injected,
           fmt::format("{} for {} s, asked by {}", kind->name, seconds, request.actor));
     const bool kills = kind->name == "kill_primary";

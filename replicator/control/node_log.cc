@@ -213,17 +213,23 @@ void Node::flush_log() {
     }
     if (!peer_ || *peer_ != partner_) return;
     while (const auto* batch = outbox_.next_batch()) {
-        if (!channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::log_batch),
-                            epoch_, batch->bytes)) {
-            return;
-        }
-        log_bytes_total_.add(batch->bytes.size());
-        outbox_.sent();
+        if (!send_as_log(Message::log_batch, epoch_, batch->bytes)) return;
+        (batch->sent_in ? log_repeated_bytes_total_ : log_bytes_total_).add(batch->bytes.size());
+        outbox_.sent(epoch_);
     }
 }
 
+bool Node::send_as_log(Message type, Epoch epoch, std::span<const std::byte> bytes) {
+    if (!channel_->send(wire::MessageClass::log, static_cast<uint8_t>(type), epoch, bytes)) {
+        return false;
+    }
+    log_handed_bytes_ += bytes.size();
+    return true;
+}
+
 // A backup that had stopped taking entries gets them again: nothing has been acknowledged for a
-// while though something is out.
+// while though something is out, and the channel has brought all of it. What is still on its way
+// over a narrow line only takes its time.
 void Node::resend_if_stalled() {
     const Instant now = MonotonicClock::now();
     if (outbox_.unacknowledged_count() == 0 || outbox_.acknowledged() != stall_position_) {
@@ -234,10 +240,15 @@ void Node::resend_if_stalled() {
     if (!recording_ || !peer_ || *peer_ != partner_) return;
     const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
     if (now - stall_since_ < kResendAfter + 4 * round_trip) return;
-    resend_all();
+    if (channel_->unsent_bytes(wire::MessageClass::log) == 0) resend_all();
 }
 
+// While what was out at the last time is still on its way, the copy that was made of it is behind
+// it: another one helps nobody. The backup asks again as long as it misses something.
 void Node::resend_all() {
+    const uint64_t unsent = channel_->unsent_bytes(wire::MessageClass::log);
+    if (log_handed_bytes_ - unsent < resend_mark_) return;
+    resend_mark_ = log_handed_bytes_;
     stall_since_ = MonotonicClock::now();
     outbox_.rewind();
     flush_log();
@@ -246,7 +257,8 @@ void Node::resend_all() {
 // Entries that this backup did not take are missing now. One request a round trip is enough.
 void Node::ask_to_resend() {
     const Instant now = MonotonicClock::now();
-    if (now < next_resend_request_ || !peer_ || *peer_ != partner_) return;
+    resend_owed_ = !peer_ || *peer_ != partner_;
+    if (now < next_resend_request_ || resend_owed_) return;
     const Duration round_trip = channel_->stats().rtt.value_or(Duration::zero());
     next_resend_request_ = now + std::max(kResendRequestInterval, round_trip + round_trip / 2);
     (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::resend), epoch_,
@@ -366,11 +378,14 @@ void Node::acknowledge(const failover::Acknowledge& order) {
 
 void Node::send_acknowledgement() {
     if (!owed_acknowledgement_ || backlog_bytes_ > config_.pair.log_buffer_bytes) return;
+    if (!peer_) return;  // it is told when it is there again
     const auto& owed = *owed_acknowledgement_;
-    if (peer_ && *peer_ == owed.to) {
+    if (*peer_ == owed.to) {
         const auto bytes = encode_index(owed.last);
-        (void)channel_->send(wire::MessageClass::control,
-                             static_cast<uint8_t>(Message::acknowledge), owed.epoch, bytes);
+        if (!channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::acknowledge),
+                            owed.epoch, bytes)) {
+            return;  // or when there is room
+        }
     }
     owed_acknowledgement_.reset();
 }
@@ -393,7 +408,14 @@ Duration Node::round_trip() const {
     return heartbeat_ ? heartbeat_->stats().rtt.value_or(Duration::zero()) : Duration::zero();
 }
 
+// In checkpoint mode: how long the oldest checkpoint that the backup is not known to have is on its
+// way, but for what the line takes in any case.
+Duration Node::checkpoint_lag(const replay::CheckpointStatus& checkpoints) const {
+    return std::max(Duration::zero(), checkpoints.oldest_age - round_trip());
+}
+
 Duration Node::execution_lag(Instant now) const {
+    if (const auto checkpoints = engine_->checkpoint_status()) return checkpoint_lag(*checkpoints);
     const Duration waiting = flush_policy_.oldest() ? now - *flush_policy_.oldest() : Duration{};
     return std::max(lag_.seconds(now, round_trip()), waiting);
 }
@@ -403,13 +425,15 @@ void Node::control_lag() {
     const Instant now = MonotonicClock::now();
     if (!engine_ || now < next_lag_step_) return;
     next_lag_step_ = now + LagController::kStep;
-    const bool slows = config_.vm.mode == vmm::ProtectionMode::lockstep;
-    if (!recording_ || !log_needed() || !slows) {
+    if (!recording_ || !log_needed()) {
         lag_controller_.reset();
+    } else if (const auto checkpoints = engine_->checkpoint_status()) {
+        lag_controller_.step(checkpoint_lag(*checkpoints));
     } else if (!diverged_) {
         lag_controller_.step(lag_.since_sent(now, round_trip()));
     }
     engine_->set_run_share(lag_controller_.share());
+    engine_->set_round_trip(round_trip());
 }
 
 // ---- The channel ----
@@ -420,13 +444,18 @@ void Node::on_session_up(const Member& peer, std::span<const std::byte> hello) {
                                config_.pair.peer_site);
         return;
     }
-    if (!same_shape(hello)) return;
+    if (!understood(hello)) return;
     peer_ = peer;
-    outbox_.rewind();
+    // A session that goes on has kept what it was given. What it was given in an epoch that is over
+    // is refused at the other end.
+    const bool goes_on = channel_->session().start == stream::SessionStart::resumed;
+    if (!goes_on || !outbox_.sent_all_in(epoch_)) outbox_.rewind();
     event(EventCode::peer_connected,
           fmt::format("{} incarnation {:016x}", peer.site, peer.incarnation.value()));
     feed(failover::SessionUp{});
     flush_log();
+    send_acknowledgement();
+    if (resend_owed_ && core_.state() == wire::SiteState::paired_backup) ask_to_resend();
 }
 
 void Node::on_session_down(const std::string& reason) {
@@ -440,6 +469,10 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
                       std::span<const std::byte> payload) {
     if (!peer_) return;
     detector_.heard(MonotonicClock::now());
+    if (is_stale(static_cast<Message>(type), epoch, epoch_)) {
+        stale_epoch_messages_total_.add();
+        return;
+    }
     switch (static_cast<Message>(type)) {
         case Message::log_batch:
             return receive_batch(epoch, payload);
@@ -474,6 +507,8 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return receive_seed_progress(payload);
         case Message::seed_digests:
             return receive_seed_digests(payload);
+        case Message::seed_ratio:
+            return receive_seed_ratio(payload);
         case Message::heal:
             return receive_heal(epoch, payload);
         case Message::switch_wanted:
@@ -487,6 +522,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
 
 void Node::on_writable() {
     flush_log();
+    send_acknowledgement();
     if (seed_out_) seed_out_->pump();
     if (heal_out_) heal_out_->pump();
 }

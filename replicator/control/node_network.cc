@@ -6,6 +6,7 @@
 
 #include "common/base/log.h"
 #include "common/wire/checksum.h"
+#include "replicator/control/format_versions.h"
 #include "replicator/control/node.h"
 
 namespace antipode::control {
@@ -50,9 +51,14 @@ Result<void> Node::open_channel() {
     channel.peer_site = pair.peer_site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
+    if (pair.long_window) {
+        for (const auto c : {wire::MessageClass::resync, wire::MessageClass::seed}) {
+            channel.compression[wire::index_of(c)].settings = wire::kLongWindow;
+        }
+    }
     channel.capture_path = pair.capture_path;
     channel.capture_bytes_max = pair.capture_bytes_max;
-    const std::string text = shape();
+    const std::string text = to_lines(own_formats()) + shape();
     const auto hello = std::as_bytes(std::span(text));
     channel.hello.assign(hello.begin(), hello.end());
     FT_TRY(channel_, stream::Channel::create(context_, std::move(channel), *this));
@@ -126,10 +132,29 @@ std::string Node::shape() const {
     return text;
 }
 
-bool Node::same_shape(std::span<const std::byte> hello) {
+bool Node::understood(std::span<const std::byte> hello) {
+    const auto greeting =
+        read_greeting({reinterpret_cast<const char*>(hello.data()), hello.size()});
+    const std::string_view site = config_.pair.site.view();
+    const std::string_view peer_site = config_.pair.peer_site.view();
+    auto trouble = format_trouble({site, ANTIPODE_VERSION, own_formats()},
+                                  {peer_site, channel_->session().software, greeting.formats});
+    if (!trouble) trouble = shape_trouble(greeting.shape);
+    if (!trouble) return true;
+    logger("control").error("{}", *trouble);
+    event(EventCode::vm_error, *trouble);
+    // Where the VM runs it goes on; the other site is of no use until its files, or its software,
+    // are right.
+    if (!recording_) {
+        failure_ = Error{Errc::invalid_argument, *trouble};
+        end_soon(1, *trouble);
+    }
+    return false;
+}
+
+std::optional<std::string> Node::shape_trouble(const std::string& peer) const {
     const std::string own = shape();
-    const std::string peer(reinterpret_cast<const char*>(hello.data()), hello.size());
-    if (own == peer) return true;
+    if (own == peer) return std::nullopt;
     std::istringstream own_lines(own);
     std::istringstream peer_lines(peer);
     std::string own_line;
@@ -140,17 +165,8 @@ bool Node::same_shape(std::span<const std::byte> hello) {
         if (!more_own) own_line = "nothing more";
         if (!more_peer) peer_line = "nothing more";
     }
-    const auto text =
-        fmt::format("the two sites do not describe the same VM: {} has \"{}\", {} has \"{}\"",
-                    config_.pair.site, own_line, config_.pair.peer_site, peer_line);
-    logger("control").error("{}", text);
-    event(EventCode::vm_error, text);
-    // Where the VM runs it goes on; the other site is of no use until its files are right.
-    if (!recording_) {
-        failure_ = Error{Errc::invalid_argument, text};
-        end_soon(1, text);
-    }
-    return false;
+    return fmt::format("the two sites do not describe the same VM: {} has \"{}\", {} has \"{}\"",
+                       config_.pair.site, own_line, config_.pair.peer_site, peer_line);
 }
 
 // Not from within: a shutdown takes away what the caller may be using.

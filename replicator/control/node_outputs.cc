@@ -37,8 +37,7 @@ void Node::carry_out(const failover::Output& output) {
             [this](const Send& order) {
                 flush_log();  // messages are in order with log frames
                 const auto bytes = wire::encode(order.message);
-                (void)channel_->send(wire::MessageClass::log, static_cast<uint8_t>(Message::peer),
-                                     order.message.epoch, bytes);
+                (void)send_as_log(Message::peer, order.message.epoch, bytes);
             },
             [this](const Ask& order) { tiebreaker_->ask(order.request); },
             [this](const SetGate& order) {
@@ -91,7 +90,7 @@ void Node::on_disk_thread(std::function<Result<void>()> work, failover::Input do
         const auto result = work();
         boost::asio::post(context_, [this, result, work, done, what] {
             if (shut_down_) return;
-            if (result) return feed(done);
+            if (result) return disk_work_done(done);
             event(EventCode::disk_failed, what + ": " + result.error().to_string());
             auto timer = std::make_shared<boost::asio::steady_timer>(context_, kRetryDelay);
             timer->async_wait([this, timer, work, done, what](const auto& error) {
@@ -110,7 +109,7 @@ void Node::persist(const failover::Persist& order) {
 
 Result<void> Node::build_vm() {
     if (built_) return {};
-    FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes()));
+    FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes(), config_.pair.state_directory));
     boot_digest_ = vmm::boot_image_digest(built_->memory);
     return {};
 }
@@ -236,6 +235,7 @@ void Node::end_engine() {
 
 void Node::drop_vm() {
     forget_heal();
+    owed_acknowledgement_.reset();  // what it is owed for is not held any more
     end_drill("the backup's VM is given up");
     if (!engine_) return;
     end_engine();
@@ -263,39 +263,6 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     outbox_.drop_all();
     checkpoint_ends_.clear();
     if (engine_) engine_->protect(replay::VmEngine::Protection::off);
-}
-
-void Node::announce_state(const failover::StateChanged& change) {
-    const auto text = fmt::format("{} -> {} epoch={} reason={}", wire::to_string(change.from),
-                                  wire::to_string(change.to), change.epoch, change.reason);
-    logger("failover").info("{}", text);
-    event(EventCode::state_changed, text);
-    state_since_unix_ms_ = unix_ms();
-    if (change.to == wire::SiteState::paired_primary) {
-        seed_out_.reset();  // the new backup has all of it; from here on it is healed
-        seed_cut_ = false;
-    }
-    // What came while it asked was dropped.
-    if (change.from == wire::SiteState::asking_backup &&
-        change.to == wire::SiteState::paired_backup) {
-        ask_to_resend();
-    }
-    if (change.to == wire::SiteState::going_live && hand_over_refused_) consume_log();
-    if (change.to == wire::SiteState::halting) {
-        switch_ended(OperationState::failed, "this site halts: " + change.reason);
-    }
-}
-
-void Node::raise_alarm(const failover::Alarm& alarm) {
-    const bool raised = alarm.state == failover::AlarmState::raised;
-    const auto text = fmt::format("{} {}: {}", failover::to_string(alarm.code),
-                                  raised ? "raised" : "cleared", alarm.text);
-    if (raised) {
-        logger("failover").warn("{}", text);
-    } else {
-        logger("failover").info("{}", text);
-    }
-    event(EventCode::state_changed, text, raised ? Severity::warning : Severity::info);
 }
 
 }  // namespace antipode::control

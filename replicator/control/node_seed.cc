@@ -1,4 +1,5 @@
 // Copying the VM to a new backup, and being one.
+#include <algorithm>
 #include <boost/asio/post.hpp>
 
 #include "common/base/log.h"
@@ -8,6 +9,7 @@ namespace antipode::control {
 namespace {
 
 constexpr size_t kProgressBytes = 16;
+constexpr double kRatioWhole = 1e6;
 
 }  // namespace
 
@@ -87,12 +89,36 @@ void Node::receive_seed_digests(std::span<const std::byte> payload) {
     }
 }
 
+// The sender alone knows how much there is. For people: nothing is decided by it.
+void Node::tell_seed_ratio() {
+    if (!seed_out_ || !peer_ || *peer_ != partner_) return;
+    vmm::StateWriter out;
+    out.put(seed_out_->attempt());
+    out.put(static_cast<uint64_t>(seed_out_->ratio() * kRatioWhole));
+    (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::seed_ratio),
+                         epoch_, out.bytes());
+}
+
+void Node::receive_seed_ratio(std::span<const std::byte> payload) {
+    if (payload.size() != kProgressBytes || !seed_in_) return;
+    vmm::StateReader in(payload);
+    const auto attempt = in.get<uint64_t>();
+    const auto ratio = static_cast<double>(in.get<uint64_t>()) / kRatioWhole;
+    if (attempt == seed_in_->attempt()) seed_in_ratio_ = std::clamp(ratio, 0.0, 1.0);
+}
+
+std::optional<double> Node::seed_ratio() const {
+    if (seed_out_) return seed_out_->ratio();
+    return seed_in_ ? seed_in_ratio_ : std::nullopt;
+}
+
 void Node::receive_seed(const failover::ReceiveSeed& order) {
     const uint64_t attempt = order.attempt;
     drop_vm();
     built_.reset();
     held_batches_.clear();
     held_batch_bytes_ = 0;
+    seed_in_ratio_.reset();
     if (const auto built = build_vm(); !built) {
         return feed(failover::SeedFailed{attempt, built.error().to_string()});
     }
@@ -114,6 +140,10 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
         feed(failover::SeedFailed{attempt, text});
     };
     event(EventCode::seed_started, fmt::format("from {}", order.from.site));
+    if (disks_->drive_count() > 0) {
+        event(EventCode::disk_sync_started,
+              fmt::format("{} disks are filled from {}", disks_->drive_count(), order.from.site));
+    }
     seed_in_ = std::make_unique<SeedReceiver>(attempt, *built_, *disks_, std::move(hooks));
     // What the VM before, or the attempt before, still had under way could land on top of this one.
     channel_->set_delivery(wire::MessageClass::seed, stream::Channel::Delivery::paused);
@@ -131,7 +161,12 @@ void Node::seed_loaded(SeedEnd end) {
         const auto flushed = disks_->flush();
         boost::asio::post(context_, [this, shared, attempt, flushed] {
             if (shut_down_ || !seed_in_ || seed_in_->attempt() != attempt) return;
-            if (flushed) return start_loaded(*shared);
+            if (flushed) {
+                if (disks_->drive_count() > 0) {
+                    event(EventCode::disk_sync_finished, "they are whole, and flushed");
+                }
+                return start_loaded(*shared);
+            }
             feed(failover::SeedFailed{attempt, flushed.error().to_string()});
         });
     });

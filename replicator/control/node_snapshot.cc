@@ -27,10 +27,6 @@ Result<ActionReply> Node::take_snapshot(const ActionRequest& request) {
     if (!engine_ || engine_stopped_) {
         return fail(Errc::busy, "no VM runs at {}", config_.pair.site);
     }
-    if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
-        return fail(Errc::unsupported, "{} is in checkpoint mode: snapshots are of lockstep VMs",
-                    config_.pair.pair);
-    }
     if (engine_->held()) return fail(Errc::busy, "the VM is paused: resume it first");
     if (engine_->paused()) return fail(Errc::busy, "the VM stands: {}", core_.reason());
     if (diverged_) {

@@ -90,45 +90,28 @@ LinkClassStatus class_word(wire::MessageClass c, const stream::ChannelStats& sta
     return out;
 }
 
+constexpr Duration kPathSilence = std::chrono::seconds(1);
+
+LinkPathStatus path_word(const std::string& listen, const std::string& peer,
+                         const stream::HeartbeatStats& stats, Instant now) {
+    LinkPathStatus out;
+    out.listen = listen;
+    out.peer_address = peer;
+    out.rtt_seconds = seconds_of(stats.rtt);
+    out.jitter_seconds = seconds_of(stats.jitter);
+    out.loss_ratio = stats.loss_ratio;
+    if (stats.last_heard) {
+        out.heard = now - *stats.last_heard < kPathSilence;
+        out.last_heard_seconds = seconds_of(now - *stats.last_heard);
+    }
+    return out;
+}
+
 MemberStatus member_word(const Member& member) {
     return {std::string(member.site.view()), member.incarnation};
 }
 
-constexpr std::string_view kSwear =
-    "peer_is_down: a force needs your word that the other site is down and stays down";
-
-std::optional<failover::CommandKind> command_of(Method method) {
-    using failover::CommandKind;
-    switch (method) {
-        case Method::switchover:
-            return CommandKind::switch_over;
-        case Method::failover:
-            return CommandKind::take_over;
-        case Method::force:
-            return CommandKind::force;
-        case Method::rejoin:
-            return CommandKind::rejoin;
-        case Method::protect:
-            return CommandKind::protect;
-        case Method::unprotect:
-            return CommandKind::unprotect;
-        case Method::enrol:
-            return CommandKind::enrol_again;
-        default:
-            return std::nullopt;
-    }
-}
-
 }  // namespace
-
-void Node::event(EventCode code, std::string_view text, std::optional<Severity> severity) {
-    const uint64_t sequence = journal_.add_event(unix_ms(), code, text, severity);
-    if (!config_.on_event) return;
-    EventsRequest newest;
-    newest.after = sequence - 1;
-    newest.limit = 1;
-    for (const Event& each : journal_.events(newest).events) config_.on_event(each);
-}
 
 Status Node::status() const {
     Status status;
@@ -169,6 +152,7 @@ Status Node::status() const {
     journal_.fill(status);
     status.versions.software = ANTIPODE_VERSION;
     status.versions.protocol = 1;
+    if (peer_) status.versions.peer_software = channel_->session().software;
     status.time_unix_ms = unix_ms();
     return status;
 }
@@ -184,9 +168,14 @@ void Node::fill_link(Status& status) const {
         link.jitter_seconds = seconds_of(stats.jitter);
         link.loss_ratio = stats.loss_ratio;
         link.clock_offset_seconds = seconds_of(stats.clock_offset);
-        if (stats.last_heard) {
-            link.last_heard_seconds =
-                std::chrono::duration<double>(MonotonicClock::now() - *stats.last_heard).count();
+        const Instant now = MonotonicClock::now();
+        if (stats.last_heard) link.last_heard_seconds = seconds_of(now - *stats.last_heard);
+        const auto& pair = config_.pair;
+        link.paths.push_back(
+            path_word(pair.heartbeat_listen, pair.heartbeat_peer, heartbeat_->path_stats(0), now));
+        if (!pair.second_heartbeat_listen.empty()) {
+            link.paths.push_back(path_word(pair.second_heartbeat_listen, pair.second_heartbeat_peer,
+                                           heartbeat_->path_stats(1), now));
         }
     }
     if (channel_) {
@@ -196,7 +185,7 @@ void Node::fill_link(Status& status) const {
         link.reconnects = stats.reconnects;
         link.sent_bytes_per_second = stats.sent_bytes_per_second;
         link.received_bytes_per_second = stats.received_bytes_per_second;
-        link.line_bytes_per_second = stats.bulk_delivery_bytes_per_second;
+        link.line_bytes_per_second = stats.line_bytes_per_second;
         if (link.line_bytes_per_second.value_or(0) > 0) {
             link.utilisation_ratio = stats.sent_bytes_per_second / *link.line_bytes_per_second;
         }
@@ -217,7 +206,13 @@ void Node::fill_tiebreaker(Status& status) const {
     TiebreakerStatus& out = status.tiebreaker;
     out.address = config_.pair.tiebreaker_address;
     out.reachable = tiebreaker_ && tiebreaker_->connected();
-    if (tiebreaker_) out.text = tiebreaker_->last_error();
+    if (tiebreaker_) {
+        out.text = tiebreaker_->last_error();
+        out.rtt_seconds = seconds_of(tiebreaker_->round_trip());
+        if (const auto heard = tiebreaker_->last_heard()) {
+            out.last_answer_seconds = seconds_of(MonotonicClock::now() - *heard);
+        }
+    }
     if (const auto& record = core_.record()) {
         TiebreakerRecord shown;
         shown.mode = record_word(record->mode);
@@ -285,38 +280,45 @@ void Node::fill_execution(Status& status) const {
     }
 }
 
+// What can be said of each of this site's disks, beside a store that fails. nullopt: it is whole.
+std::optional<Node::DiskWord> Node::disk_word() const {
+    switch (core_.state()) {
+        case SiteState::rejoining:
+            if (!seed_in_ && engine_) return std::nullopt;  // loaded; it waits to be paired
+            return DiskWord{DiskState::syncing,
+                            fmt::format("is filled from {}", config_.pair.peer_site)};
+        case SiteState::halting:
+        case SiteState::halted:
+            return DiskWord{DiskState::fenced, core_.reason()};
+        case SiteState::starting:
+            if (core_.durable().disk == wire::DiskCopy::complete) return std::nullopt;
+            return DiskWord{DiskState::inconsistent, "may lack acknowledged writes"};
+        default:
+            return std::nullopt;
+    }
+}
+
 void Node::fill_disks(Status& status) const {
+    const auto word = disk_word();
     for (const auto& drive : disks_->status()) {
         DiskStatus out;
         out.id = drive.id;
         out.path = drive.path;
         out.size_bytes = drive.size_bytes;
         out.epoch = drive.epoch;
-        out.state = drive.error.empty() ? DiskState::up_to_date : DiskState::failed;
-        out.text = drive.error;
+        out.state = DiskState::up_to_date;
+        if (word) {
+            out.state = word->state;
+            out.text = word->text;
+            if (word->state == DiskState::syncing) out.synced_ratio = seed_ratio();
+        }
+        if (!drive.error.empty()) {
+            out.state = DiskState::failed;
+            out.text = drive.error;
+        }
         out.read_bytes = drive.read_bytes;
         out.written_bytes = drive.written_bytes;
         status.disks.push_back(std::move(out));
-    }
-}
-
-void Node::fill_alerts(Status& status) const {
-    for (const auto& [code, text] : core_.alarms()) {
-        const bool tiebreaker = code == failover::AlarmCode::tiebreaker_unreachable ||
-                                code == failover::AlarmCode::tiebreaker_refused;
-        status.alerts.push_back({tiebreaker ? EventCode::tiebreaker_lost : EventCode::state_changed,
-                                 Severity::warning,
-                                 fmt::format("{}: {}", failover::to_string(code), text), 0});
-    }
-    if (fault_) {
-        status.alerts.push_back({EventCode::fault_injected, Severity::warning,
-                                 fmt::format("a rehearsal: {}", fault_->name), 0});
-    }
-    if (diverged_ || replays_badly()) {
-        status.alerts.push_back({EventCode::digest_mismatch, Severity::error,
-                                 fmt::format("{} of {} digests differ: {}", digest_mismatches_,
-                                             digests_checked_, digest_trouble_),
-                                 0});
     }
 }
 
@@ -333,6 +335,9 @@ void Node::every_second() {
     exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
     ask_again_if_stalled();
     const Status now = status();
+    watch_figures(now);
+    follow_wishes();
+    tell_seed_ratio();
     journal_.add_sample(sample_of(now));
     metrics_.gauge("antipode_epoch", "Epoch of this site")
         .set(static_cast<double>(now.epoch.value()));
@@ -371,6 +376,18 @@ Result<json::value> Node::handle(Method method, const json::object& params) {
     }
 }
 
+// What was asked of the failover core stays asked.
+Error Node::cannot_cancel(uint64_t operation) const {
+    const Operation* found = journal_.find_operation(operation);
+    if (found == nullptr) {
+        return {Errc::not_found, fmt::format("there is no operation {}", operation)};
+    }
+    if (found->state != OperationState::running) {
+        return {Errc::busy, fmt::format("operation {} has ended", operation)};
+    }
+    return {Errc::unsupported, fmt::format("a {} cannot be cancelled", word(found->method))};
+}
+
 Result<json::value> Node::act(Method method, const json::object& params) {
     FT_TRY(const ActionRequest request, parse_action_request(params));
     if (info(method).confirmed && !request.check && request.confirm != config_.pair.pair.view()) {
@@ -382,71 +399,15 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, switch_over(request));
         return to_json(reply);
     }
-    if (const auto kind = command_of(method)) {
-        FT_TRY(reply, command(method, *kind, request));
-        return to_json(reply);
-    }
-    for (const auto act :
-         {&Node::act_on_snapshot, &Node::act_on_drill, &Node::act_on_fault, &Node::operate}) {
+    for (const auto act : {&Node::act_on_core, &Node::act_on_snapshot, &Node::act_on_drill,
+                           &Node::act_on_fault, &Node::operate}) {
         if (auto done = (this->*act)(method, request)) {
             FT_TRY(reply, std::move(*done));
             return to_json(reply);
         }
     }
+    if (method == Method::cancel) return fail(cannot_cancel(request.operation));
     return fail(Errc::unsupported, "{}: this version cannot do it", info(method).name);
-}
-
-// What the core would say, by a copy of it: nothing is carried out.
-ActionReply Node::foresee(const failover::Command& command) const {
-    ActionReply reply;
-    reply.consequence = fmt::format("{} is {} in epoch {}, and the failover core would do it",
-                                    config_.pair.site, wire::to_string(core_.state()), epoch_);
-    failover::Failover copy = core_;
-    for (const auto& output : copy.step(command, MonotonicClock::now())) {
-        const auto* refused = std::get_if<failover::CommandRefused>(&output);
-        if (refused == nullptr) continue;
-        reply.allowed = false;
-        reply.findings.push_back({Severity::error, refused->reason});
-    }
-    return reply;
-}
-
-Result<ActionReply> Node::command(Method method, failover::CommandKind kind,
-                                  const ActionRequest& request) {
-    const bool force = kind == failover::CommandKind::force;
-    const auto loss = request.peer_is_down ? failover::Loss::accepted : failover::Loss::refused;
-    failover::Command order{kind, request.confirm, loss};
-    if (request.check) {
-        order.confirmation = config_.pair.pair.view();
-        ActionReply reply = foresee(order);
-        if (force && !request.peer_is_down) {
-            reply.allowed = false;
-            reply.findings.push_back({Severity::error, std::string(kSwear)});
-        }
-        return reply;
-    }
-    if (force && !request.peer_is_down) return fail(Errc::denied, "{}", kSwear);
-    // Kept before it is done: what it leads to comes after it in the journal.
-    const bool grave = force || kind == failover::CommandKind::enrol_again;
-    const auto text = fmt::format("{} asked by {}{}{}", info(method).name, request.actor,
-                                  request.note.empty() ? "" : ": ", request.note);
-    if (grave) logger("control").warn("{}", text);
-    event(grave ? EventCode::forced : EventCode::operator_action, text);
-    refusals_.clear();
-    commanding_ = true;
-    feed(std::move(order));
-    commanding_ = false;
-    if (refusals_.empty()) return ActionReply{};
-    event(EventCode::operator_action,
-          fmt::format("{} refused: {}", info(method).name, refusals_.front()), Severity::warning);
-    return fail(Errc::denied, "{}", refusals_.front());
-}
-
-// At once, or when the tiebreaker has answered: then nobody waits for it but the journal.
-void Node::command_refused(const failover::CommandRefused& refusal) {
-    if (commanding_) return refusals_.push_back(refusal.reason);
-    logger("control").warn("a command is refused: {}", refusal.reason);
-    event(EventCode::operator_action, "refused: " + refusal.reason, Severity::warning);
 }
 
 }  // namespace antipode::control

@@ -26,14 +26,16 @@ Result<ActionReply> Node::switch_over(const ActionRequest& request) {
                     "the backup differs and is being put right: switch over when it is protected");
     }
     if (core_.state() == wire::SiteState::paired_backup) return ask_for_switchover(request);
-    if (request.check || core_.state() != wire::SiteState::paired_primary) {
-        return command(Method::switchover, failover::CommandKind::switch_over, request);
+    const failover::Command order{failover::CommandKind::switch_over, request.confirm};
+    if (request.check) return foresee(Method::switchover, order);
+    if (core_.state() != wire::SiteState::paired_primary) {
+        return command(Method::switchover, order, request);
     }
     FT_TRY(const uint64_t operation,
            journal_.begin_operation(unix_ms(), Method::switchover, request.actor,
                                     fmt::format("to {}", config_.pair.peer_site)));
     switch_operation_ = operation;
-    auto reply = command(Method::switchover, failover::CommandKind::switch_over, request);
+    auto reply = command(Method::switchover, order, request);
     if (!reply) {
         switch_ended(OperationState::failed, reply.error().to_string());
         return reply;

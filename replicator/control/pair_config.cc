@@ -65,6 +65,7 @@ Result<> read_channel(TomlSection section, PairConfig& config) {
     FT_TRY_VOID(section.text("bulk_schedule", schedule));
     FT_TRY(config.bulk_schedule,
            BandwidthSchedule::parse(schedule, section.where("bulk_schedule")));
+    FT_TRY_VOID(section.flag("long_window", config.long_window));
     FT_TRY_VOID(section.path("capture", config.capture_path));
     FT_TRY_VOID(read_mib(section, "capture_mib", config.capture_bytes_max, 1, 1 << 20));
     return section.nothing_else();

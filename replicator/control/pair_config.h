@@ -47,6 +47,7 @@ struct PairConfig {
     std::string channel_own_key;
     std::string channel_peer_key;
     BandwidthSchedule bulk_schedule;
+    bool long_window = false;  // resync and seeding remember 16 MiB instead of half of one
     std::string capture_path;  // empty: nothing is captured
     uint64_t capture_bytes_max = uint64_t{1} << 30;
 

@@ -145,7 +145,7 @@ class Restored {
     Result<void> start(std::unique_ptr<vmm::VirtualMachine> vm, const SnapshotShape& shape) {
         vmm::install_kick_handler();
         FT_TRY_VOID(open_disks(shape, config_.drives));
-        vm_.prepare(std::move(vm), *disks_);
+        vm_.prepare(std::move(vm), config_.mode, *disks_);
         FT_TRY_VOID(vm_.engine().restore(end_->state, end_->position));
         disks_->attach(&vm_.engine());
         if (options_.network == RestoreOptions::Network::taps_of_vm_json) {
@@ -157,7 +157,9 @@ class Restored {
         signals_.async_wait([this](const boost::system::error_code& error, int) {
             if (!error) end();
         });
-        log().info("runs from exit {} of pair {}, unprotected", end_->state.exit, shape.pair);
+        log().info("runs from {} {} of pair {}, unprotected",
+                   shape.checkpoint_vcpus == 0 ? "exit" : "checkpoint", end_->state.exit,
+                   shape.pair);
         // They had not left when the snapshot was taken; they may leave twice, but not be lost.
         for (const auto& held : end_->held) vm_.emit(held.output);
         vm_.start(end_->state.guest_clock_ns);

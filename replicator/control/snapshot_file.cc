@@ -61,10 +61,11 @@ std::vector<std::byte> encode(const SnapshotShape& shape) {
     out.put(shape.epoch);
     out.put(shape.created_unix_ms);
     out.put_bytes(bytes_of(shape.software));
+    if (shape.checkpoint_vcpus != 0) out.put(shape.checkpoint_vcpus);
     return out.take();
 }
 
-SnapshotShape decode_shape(StateReader& in) {
+SnapshotShape decode_shape(StateReader& in, uint32_t version) {
     SnapshotShape shape;
     in.get(shape.memory_bytes);
     shape.has_entropy = in.get_flag();
@@ -90,6 +91,10 @@ SnapshotShape decode_shape(StateReader& in) {
     in.get(shape.epoch);
     in.get(shape.created_unix_ms);
     shape.software = get_text(in);
+    if (version == kSnapshotVersionCheckpoint) {
+        in.get(shape.checkpoint_vcpus);
+        if (shape.checkpoint_vcpus == 0) in.reject("has no vCPU");
+    }
     return shape;
 }
 
@@ -104,10 +109,15 @@ uint64_t record_hash(std::span<const std::byte> header, std::span<const std::byt
 
 }  // namespace
 
+uint32_t snapshot_version(const SnapshotShape& shape) {
+    return shape.checkpoint_vcpus == 0 ? kSnapshotVersion : kSnapshotVersionCheckpoint;
+}
+
 SnapshotShape shape_of(const vmm::VmConfig& config, const std::vector<uint64_t>& drive_bytes) {
     SnapshotShape shape;
     shape.memory_bytes = config.mem_size_mib << 20;
     shape.has_entropy = config.has_entropy;
+    if (config.mode == vmm::ProtectionMode::checkpoint) shape.checkpoint_vcpus = config.vcpu_count;
     for (size_t i = 0; i < config.drives.size(); ++i) {
         const auto& drive = config.drives[i];
         shape.drives.push_back({drive.drive_id, drive_bytes[i], drive.is_read_only});
@@ -126,6 +136,14 @@ Result<void> check_shape(const SnapshotShape& shape, const vmm::VmConfig& config
     if (shape.memory_bytes != config.mem_size_mib << 20) {
         return differs("machine-config.mem_size_mib", shape.memory_bytes >> 20,
                        config.mem_size_mib);
+    }
+    const bool checkpoints = config.mode == vmm::ProtectionMode::checkpoint;
+    if (checkpoints != (shape.checkpoint_vcpus != 0)) {
+        const auto name = [](bool is) { return is ? "checkpoint" : "lockstep"; };
+        return differs("machine-config.mode", name(!checkpoints), name(checkpoints));
+    }
+    if (checkpoints && shape.checkpoint_vcpus != config.vcpu_count) {
+        return differs("machine-config.vcpu_count", shape.checkpoint_vcpus, config.vcpu_count);
     }
     if (shape.has_entropy != config.has_entropy) {
         return differs("the presence of entropy", shape.has_entropy, config.has_entropy);
@@ -169,7 +187,7 @@ Result<SnapshotWriter> SnapshotWriter::create(std::string path, const SnapshotSh
     std::array<uint8_t, kMagicBytes> magic{};
     std::copy(kMagic.begin(), kMagic.end(), magic.begin());
     header.put_fixed(magic);
-    header.put(kSnapshotVersion);
+    header.put(snapshot_version(shape));
     header.put<uint32_t>(kSnapshotHeaderBytes);
     for (size_t at = header.bytes().size(); at < kHeaderHashed; ++at) header.put<uint8_t>(0);
     header.put<uint64_t>(XXH3_64bits(header.bytes().data(), kHeaderHashed));
@@ -267,12 +285,12 @@ Result<SnapshotReader> SnapshotReader::open(const std::string& path) {
 
 Result<SnapshotReader> SnapshotReader::create(std::string name, Source source) {
     SnapshotReader reader(std::move(name), std::move(source));
-    FT_TRY_VOID(reader.read_header());
+    FT_TRY(const uint32_t version, reader.read_header());
     FT_TRY(const Record record, reader.read_record());
     if (record.kind != kShape) return reader.broken("the first record is not the VM's shape");
     reader.plain_bytes_ = record.body.size();
     StateReader in(record.body);
-    reader.shape_ = decode_shape(in);
+    reader.shape_ = decode_shape(in, version);
     if (!in.ok()) return reader.broken(fmt::format("the VM's shape {}", in.problem()));
     if (!in.at_end()) return reader.broken("the VM's shape has bytes behind its end");
     return reader;
@@ -291,7 +309,7 @@ Result<void> SnapshotReader::fill(uint64_t offset, std::span<std::byte> into,
                 record_count_);
 }
 
-Result<void> SnapshotReader::read_header() {
+Result<uint32_t> SnapshotReader::read_header() {
     std::array<std::byte, kSnapshotHeaderBytes> header{};
     FT_TRY(const size_t count, source_(0, header));
     std::array<char, kMagicBytes> magic{};
@@ -305,9 +323,9 @@ Result<void> SnapshotReader::read_header() {
     StateReader in(std::span<const std::byte>(header).subspan(kMagicBytes));
     const auto version = in.get<uint32_t>();
     // Before the checksum: another version may have it elsewhere.
-    if (version != kSnapshotVersion) {
-        return fail(Errc::version, "{}: offset {}: version is {}, this program reads {}", name_,
-                    kMagicBytes, version, kSnapshotVersion);
+    if (version != kSnapshotVersion && version != kSnapshotVersionCheckpoint) {
+        return fail(Errc::version, "{}: offset {}: version is {}, this program reads {} and {}",
+                    name_, kMagicBytes, version, kSnapshotVersion, kSnapshotVersionCheckpoint);
     }
     uint64_t hash = 0;
     std::memcpy(&hash, header.data() + kHeaderHashed, sizeof hash);
@@ -316,7 +334,7 @@ Result<void> SnapshotReader::read_header() {
                     kHeaderHashed);
     }
     offset_ = kSnapshotHeaderBytes;
-    return {};
+    return version;
 }
 
 Result<SnapshotReader::Record> SnapshotReader::read_record() {

@@ -44,6 +44,7 @@ struct SnapshotShape {
     bool has_entropy = false;
     std::vector<Drive> drives;
     std::vector<Network> networks;
+    uint32_t checkpoint_vcpus = 0;  // in checkpoint mode, how many; 0: lockstep
     // For people.
     std::string pair;
     std::string site;
@@ -58,7 +59,10 @@ SnapshotShape shape_of(const vmm::VmConfig& config, const std::vector<uint64_t>&
 // the caller sees when it opens them.
 Result<void> check_shape(const SnapshotShape& shape, const vmm::VmConfig& config);
 
+// Version 2 is that of VMs in checkpoint mode: its shape says how many vCPUs they have.
 constexpr uint32_t kSnapshotVersion = 1;
+constexpr uint32_t kSnapshotVersionCheckpoint = 2;
+uint32_t snapshot_version(const SnapshotShape& shape);
 constexpr size_t kSnapshotHeaderBytes = 64;
 constexpr size_t kSnapshotRecordHeaderBytes = 32;
 constexpr size_t kSnapshotRecordBytesMax = 64 << 20;
@@ -111,7 +115,7 @@ class SnapshotReader {
     };
     SnapshotReader(std::string name, Source source)
         : name_(std::move(name)), source_(std::move(source)) {}
-    Result<void> read_header();
+    Result<uint32_t> read_header();  // the file's version
     Result<Record> read_record();
     Result<void> read_end(const Record& record);
     Failure broken(const std::string& rule) const;

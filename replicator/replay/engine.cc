@@ -200,7 +200,12 @@ Engine::Step Engine::step() {
 }
 
 Engine::Step Engine::run_guest() {
-    if (mode_ == Mode::recording) throttle();
+    if (mode_ == Mode::recording) {
+        throttle();
+        if (std::exchange(delta_turn_exit_, exit_) != exit_ && delta_forced()) {
+            return record_delta_here(Delta::always);
+        }
+    }
     const Duration look = mode_ == Mode::recording ? options_.kick_deadline : kStallLook;
     if (!kick_armed_ && look > Duration::zero()) {
         kick_timer_.arm(look);

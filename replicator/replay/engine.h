@@ -62,6 +62,9 @@ struct EngineOptions {
     // A guest that has not exited for one to two of these, while events wait for it, gets them by a
     // delta. Zero = never.
     Duration kick_deadline = std::chrono::milliseconds(5);
+    // Tests: every so many exits and kicks there is a delta, though nothing waits for it. 0 =
+    // never.
+    uint64_t delta_every = 0;
     // Frames waiting for an exit; more are dropped, as by a network card.
     size_t frames_pending_max = 1024;
     size_t log_entries_pending_max = 1 << 16;
@@ -230,6 +233,9 @@ class Engine final : public VmEngine, private vmm::InputSource {
     bool events_wait(Instant now) const;
     void throttle();
     Step record_kick();
+    bool delta_forced();
+    enum class Delta : uint8_t { if_it_delivers, always };
+    Step record_delta_here(Delta when);
     Step record_delta();
 
     // engine_control.cc
@@ -301,6 +307,8 @@ class Engine final : public VmEngine, private vmm::InputSource {
     bool in_halt_ = false;        // that exit is a HLT: the guest needs an interrupt to go on
     bool between_exits_ = false;  // restored: what happens at that exit has happened
     uint64_t snapshot_given_ = 0;
+    uint64_t delta_turns_ = 0;  // exits and kicks, for delta_every
+    uint64_t delta_turn_exit_ = 0;
     bool ran_since_exit_ = false;
     uint32_t kicks_since_exit_ = 0;
     uint64_t output_number_ = 0;

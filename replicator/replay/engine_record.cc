@@ -184,6 +184,7 @@ Engine::Step Engine::record_kick() {
     exit_at_kick_ = exit_;
     if (stop_wanted_.load() || pause_wanted_.load()) return Step::go_on;
     drain_completions();
+    if (delta_forced()) return record_delta_here(Delta::always);
     // What stands the VM or acts on it must come through, whatever the guest does.
     const bool forced = stand_wanted() || !controls_pending_.empty();
     if (!forced) {
@@ -192,13 +193,20 @@ Engine::Step Engine::record_kick() {
     } else if (!busy) {
         return Step::go_on;  // it exits by itself
     }
-    // What the last exit left to do must be done before the state is whole; that may end in an
-    // exit.
+    return record_delta_here(forced ? Delta::always : Delta::if_it_delivers);
+}
+
+bool Engine::delta_forced() {
+    return options_.delta_every != 0 && ++delta_turns_ % options_.delta_every == 0;
+}
+
+// What the last exit left to do must be done before the state is whole; that may end in an exit.
+Engine::Step Engine::record_delta_here(Delta when) {
     const vmm::Exit exit = vcpu_.complete_access();
     if (exit.is_counted()) return handle_exit(exit);
     if (exit.kind != vmm::Exit::Kind::kicked) return finish(StopReason::failed, exit.detail);
     // With interrupts off nothing could be delivered: let it run on.
-    if (!forced && !vcpu_.can_inject()) return Step::go_on;
+    if (when == Delta::if_it_delivers && !vcpu_.can_inject()) return Step::go_on;
     return record_delta();
 }
 

@@ -486,14 +486,14 @@ struct Describer {
         return fmt::format(" {}", to_string(body.kind));
     }
     std::string operator()(const CheckpointPart& body) const {
-        return fmt::format("checkpoint-part bytes={}", body.bytes.size());
+        return fmt::format(" bytes={}", body.bytes.size());
     }
 };
 
 // By the alternative's place in LogEntry::Body.
 constexpr std::array<std::string_view, std::variant_size_v<LogEntry::Body>> kKindNames{
     "input-read", "output", "timer-tick",  "block-done",  "frame-received", "console-input",
-    "digest",     "passed", "delta-pages", "delta-state", "control"};
+    "digest",     "passed", "delta-pages", "delta-state", "control",        "checkpoint-part"};
 
 }  // namespace
 

@@ -34,6 +34,7 @@ struct CheckpointStatus {
     uint64_t last_bytes = 0;    // on the line, of the last one
     uint64_t last_pages = 0;
     Duration last_pause{};  // how long the guest stood for it
+    Duration oldest_age{};  // since the oldest was taken that the backup is not known to have
 };
 
 class VmEngine {
@@ -75,7 +76,7 @@ class VmEngine {
     virtual void follow() = 0;
     // OwnerPort::standing() brings the state between two exits, or in a HLT, and the VM stands
     // until snapshot_taken(); what is recorded or replayed is not affected. The number that is
-    // returned is in the state. 0: this way of protection has none.
+    // returned is in the state. In checkpoint mode it stands at a checkpoint.
     virtual uint64_t request_snapshot() = 0;
     virtual void snapshot_taken(uint64_t number) = 0;
     // Before start_replaying: the VM begins as `state`, with memory already in place.
@@ -85,6 +86,8 @@ class VmEngine {
     virtual void request_dirty_pages(Since since) = 0;
     // Recording: the part of the time, over 0 and at most 1, in which the guest may run.
     virtual void set_run_share(double share) = 0;
+    // What an acknowledgement takes on this line at least.
+    virtual void set_round_trip(Duration) {}
 
     // Healing of a backup that has diverged, which is lockstep's alone (replay/heal.h).
     virtual void answer_heal(std::unique_ptr<HealRequest> request) = 0;

@@ -96,6 +96,7 @@ uint64_t BulkPacer::allowance(Instant now) {
     }
     cap_.refill(now);
     pace_.refill(now);
+    if (!cap_.open()) round_capped_ = true;
     if (!cap_.open() || !pace_.open()) return 0;
     return limit() - in_flight_;
 }
@@ -158,6 +159,7 @@ void BulkPacer::begin_round(Instant now) {
     round_end_ = sent_total_;
     round_rtts_.clear();
     round_limited_ = false;
+    round_capped_ = false;
 }
 
 void BulkPacer::end_round(Instant now) {
@@ -171,6 +173,7 @@ void BulkPacer::end_round(Instant now) {
         round_rtt_ = *quartile;
         queue_delay_ = delay;
         delivery_rate_ = rate;
+        learn_line();
         if (drain_bytes_ > 0) {
             drain_bytes_ = 0;  // this round was about the base, not about the window
         } else if (drain_wanted_ && !trial_) {
@@ -183,6 +186,15 @@ void BulkPacer::end_round(Instant now) {
         set_pace(now);
     }
     begin_round(now);
+}
+
+// A round in which a cap, or too little to send, held the rate down says nothing of the line; nor
+// does one that was drained on purpose, or one from before the line was found full.
+void BulkPacer::learn_line() {
+    if (drain_bytes_ > 0) return;
+    const bool by_line = round_limited_ && !round_capped_ && line_found_full_;
+    line_rounds_ = by_line ? line_rounds_ + 1 : 0;
+    if (line_rounds_ >= kRounds) line_rate_ = delivery_rate_;
 }
 
 double BulkPacer::smoothed_rate() const {
@@ -310,6 +322,7 @@ void BulkPacer::restart(Instant now) {
     round_rtt_.reset();
     pace_ = {};
     rounds_ = {};
+    line_rounds_ = 0;
     begin_round(now);
 }
 

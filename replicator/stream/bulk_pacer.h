@@ -60,9 +60,12 @@ class BulkPacer {
     std::optional<Duration> queue_delay() const { return queue_delay_; }
     std::optional<Duration> base_rtt() const;
     std::optional<double> delivery_rate() const { return delivery_rate_; }  // bytes a second
+    // What the line carries: the rate when last nothing but the line held bulk back.
+    std::optional<double> line_rate() const { return line_rate_; }
 
   private:
     void end_round(Instant now);
+    void learn_line();
     void adjust(Duration delay, double rate, Duration base);
     void grow(double rate);
     void step_up(uint64_t bytes);
@@ -107,9 +110,11 @@ class BulkPacer {
     static constexpr size_t kRoundSamplesMax = 4096;
     std::vector<Duration> round_rtts_;
     bool round_limited_ = false;         // the window held something back
+    bool round_capped_ = false;          // the cap did
     std::optional<Duration> round_rtt_;  // of the last round
     std::optional<Duration> queue_delay_;
     std::optional<double> delivery_rate_;
+    std::optional<double> line_rate_;
     // The last rounds: bytes and time.
     static constexpr size_t kRounds = 4;
     struct Round {
@@ -118,6 +123,7 @@ class BulkPacer {
     };
     std::array<Round, kRounds> rounds_{};
     size_t round_index_ = 0;
+    size_t line_rounds_ = 0;  // the last so many in which only the line held bulk back
 
     // How much round trips some milliseconds apart differ.
     Instant next_noise_{};

@@ -39,9 +39,7 @@ class Channel::Impl : public std::enable_shared_from_this<Channel::Impl> {
     bool up_ = false;
     SessionInfo info_;
     PerClass<uint64_t> send_bytes_max_{};
-    PerClass<Epoch> epoch_floor_{};
     PerClass<uint64_t> consumed_{};
-    PerClass<uint64_t> stale_epoch_{};
     PerClass<Delivery> delivery_{Delivery::flowing, Delivery::flowing, Delivery::flowing,
                                  Delivery::flowing};
     PerClass<std::deque<MessageReceived>> held_;
@@ -175,13 +173,7 @@ void Channel::Impl::dispatch(ThreadEvent& event) {
 }
 
 void Channel::Impl::deliver(MessageReceived& message) {
-    const size_t index = wire::index_of(message.message_class);
-    if (message.epoch < epoch_floor_[index]) {
-        ++stale_epoch_[index];
-    } else {
-        handler_.on_message(message.message_class, message.type, message.epoch,
-                            message.payload.view());
-    }
+    handler_.on_message(message.message_class, message.type, message.epoch, message.payload.view());
     if (!closed_) give_back(message);
 }
 
@@ -262,10 +254,6 @@ uint64_t Channel::unsent_bytes(MessageClass message_class) const {
     return impl_->thread_->unsent_bytes(message_class);
 }
 
-void Channel::set_epoch_floor(MessageClass message_class, Epoch floor) {
-    impl_->epoch_floor_[wire::index_of(message_class)] = floor;
-}
-
 void Channel::set_delivery(MessageClass message_class, Delivery delivery) {
     impl_->set_delivery(message_class, delivery);
 }
@@ -291,11 +279,7 @@ const SessionInfo& Channel::session() const {
 }
 
 ChannelStats Channel::stats() const {
-    ChannelStats stats = impl_->thread_->stats();
-    for (const MessageClass c : wire::kMessageClasses) {
-        stats.of(c).stale_epoch_dropped = impl_->stale_epoch_[wire::index_of(c)];
-    }
-    return stats;
+    return impl_->thread_->stats();
 }
 
 const std::string& Channel::listen_endpoint() const {

@@ -102,8 +102,6 @@ class Channel {
     // Payload bytes that were accepted and that the peer has not got yet.
     uint64_t unsent_bytes(MessageClass message_class) const;
 
-    // Received messages of this class with a lower epoch are dropped and counted from now on.
-    void set_epoch_floor(MessageClass message_class, Epoch floor);
     // While paused, nothing of this class is delivered; credit then stops the peer.
     enum class Delivery : uint8_t { paused = 1, flowing };
     void set_delivery(MessageClass message_class, Delivery delivery);

@@ -46,8 +46,6 @@ ChannelMetrics::ChannelMetrics(Registry& registry) {
                                "Frames received a second time and dropped", both);
         s.gap_frames = counter("antipode_channel_gap_frames_total",
                                "Frames received after a missing one and dropped", both);
-        s.stale_epoch = counter("antipode_channel_stale_epoch_messages_total",
-                                "Messages below the epoch floor, dropped", both);
         s.waiting_bytes = &registry.gauge("antipode_channel_waiting_bytes",
                                           "Payload that the peer has not acknowledged", both);
     }
@@ -95,7 +93,6 @@ void ChannelMetrics::set(const ChannelStats& stats) {
         to.body_received.show(from.body_bytes_received);
         to.duplicates.show(from.duplicates);
         to.gap_frames.show(from.gap_frames);
-        to.stale_epoch.show(from.stale_epoch_dropped);
         to.waiting_bytes->set(static_cast<double>(from.waiting_bytes));
     }
     wire_sent_.show(stats.wire_bytes_sent);

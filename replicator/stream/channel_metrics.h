@@ -21,7 +21,7 @@ class ChannelMetrics {
     };
     struct Stream {
         Follower messages_sent, messages_received, frames_repeated, payload_sent, payload_received,
-            body_sent, body_received, duplicates, gap_frames, stale_epoch;
+            body_sent, body_received, duplicates, gap_frames;
         Gauge* waiting_bytes = nullptr;
     };
 

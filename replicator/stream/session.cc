@@ -175,6 +175,7 @@ void Session::fill_stats() {
     stats_.bulk_window_bytes = pacer_.window();
     stats_.bulk_in_flight_bytes = pacer_.in_flight();
     stats_.bulk_delivery_bytes_per_second = pacer_.delivery_rate();
+    stats_.line_bytes_per_second = pacer_.line_rate();
     stats_.bulk_queue_delay = pacer_.queue_delay();
 }
 
@@ -261,6 +262,7 @@ void Session::forget_peer(const std::string& reason) {
         stream = ReceiveStream();
         stream.cost_handed_on = stream.cost_before = handed_on;
     }
+    urgent_out_bytes_ = 0;
     ack_at_ = Instant::max();
     ack_tokens_.clear();
 }

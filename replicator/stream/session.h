@@ -40,6 +40,7 @@
 #include "replicator/stream/bulk_pacer.h"
 #include "replicator/stream/bytes.h"
 #include "replicator/stream/channel_stats.h"
+#include "replicator/stream/urgent_pieces.h"
 
 namespace antipode::stream {
 
@@ -256,6 +257,7 @@ class Session {
     OutgoingFrame make_frame(wire::FrameType type, uint16_t flags,
                              std::span<const std::byte> body) const;
     std::optional<OutgoingFrame> next_own_frame(Lane lane, Instant now);
+    std::optional<OutgoingFrame> next_urgent(LaneState& state, Instant now);
     std::optional<OutgoingFrame> next_data(MessageClass message_class, Instant now);
     std::optional<OutgoingFrame> repeat(SendStream& stream, MessageClass message_class,
                                         Instant now);
@@ -291,6 +293,8 @@ class Session {
     std::array<SendStream, wire::kMessageClassCount> send_;
     std::array<ReceiveStream, wire::kMessageClassCount> receive_;
     BulkPacer pacer_;
+    UrgentPieces urgent_pieces_;
+    uint64_t urgent_out_bytes_ = 0;  // frames of log and control that are on their way
     MessageClass bulk_turn_ = MessageClass::resync;
 
     Incarnation heard_;  // the peer's newest incarnation, established or not

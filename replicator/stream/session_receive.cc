@@ -79,6 +79,7 @@ void Session::handle_data(const wire::Frame& frame, const Bytes& bytes, Instant 
     const size_t index = wire::index_of(message_class);
     ReceiveStream& stream = receive_[index];
     StreamStats& stats = stats_.of(message_class);
+    stats_.data_heard = now;
     if (frame.sequence <= stream.received) {
         ++stats.duplicates;
         return want_ack(now + config_.times.bulk_ack_delay);

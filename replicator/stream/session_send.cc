@@ -28,18 +28,7 @@ std::optional<OutgoingFrame> Session::next_frame(Lane lane, Instant now) {
     if (auto frame = next_own_frame(lane, now)) return frame;
     LaneState& state = lanes_[static_cast<size_t>(lane)];
     if (!established_ || !state.in_step) return std::nullopt;
-    if (lane == Lane::urgent) {
-        const bool control_first = state.urgent_turns >= kUrgentTurns &&
-                                   has_work(send_[wire::index_of(MessageClass::control)]);
-        if (!control_first) {
-            if (auto frame = next_data(MessageClass::log, now)) {
-                ++state.urgent_turns;
-                return frame;
-            }
-        }
-        state.urgent_turns = 0;
-        return next_data(MessageClass::control, now);
-    }
+    if (lane == Lane::urgent) return next_urgent(state, now);
     bulk_paced_ = false;
     const bool work = has_work(send_[wire::index_of(MessageClass::resync)]) ||
                       has_work(send_[wire::index_of(MessageClass::seed)]);
@@ -60,6 +49,25 @@ std::optional<OutgoingFrame> Session::next_frame(Lane lane, Instant now) {
         }
     }
     return std::nullopt;
+}
+
+std::optional<OutgoingFrame> Session::next_urgent(LaneState& state, Instant now) {
+    const uint64_t window = urgent_pieces_.window();
+    // Acknowledgements are not in a hurry by themselves: asked for in time, the line does not rest.
+    if (urgent_out_bytes_ >= window / 2 && state.probes.empty()) {
+        return make_ping(Lane::urgent, now);
+    }
+    if (urgent_out_bytes_ >= window) return std::nullopt;
+    const bool control_first = state.urgent_turns >= kUrgentTurns &&
+                               has_work(send_[wire::index_of(MessageClass::control)]);
+    if (!control_first) {
+        if (auto frame = next_data(MessageClass::log, now)) {
+            ++state.urgent_turns;
+            return frame;
+        }
+    }
+    state.urgent_turns = 0;
+    return next_data(MessageClass::control, now);
 }
 
 std::optional<OutgoingFrame> Session::next_own_frame(Lane lane, Instant now) {
@@ -167,6 +175,7 @@ std::optional<OutgoingFrame> Session::repeat(SendStream& stream, MessageClass me
     Retained& retained = stream.retained[stream.next_send - stream.first_retained];
     ++stream.next_send;
     ++retained.sends;
+    if (!wire::is_bulk(message_class)) urgent_out_bytes_ += retained.frame.size;
     retained.sent = now;
     ++stats_.of(message_class).frames_repeated;
     return retained.frame;
@@ -176,9 +185,9 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
                                                 Instant now) {
     const OutgoingMessage& message = stream.queue.front();
     const auto rest = message.payload.view().subspan(stream.cut_bytes);
+    const bool bulk = wire::is_bulk(message_class);
     // So much of bulk that a log entry waits a quarter of a millisecond for it.
-    const size_t piece_bytes_max =
-        wire::is_bulk(message_class) ? pacer_.piece_bytes() : wire::kPieceBytesMax;
+    const size_t piece_bytes_max = bulk ? pacer_.piece_bytes() : urgent_pieces_.bytes();
     const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));
     const uint64_t cost = piece.size() + kFrameCostBytes;
     if (stream.cost_sent + cost > stream.credit) return std::nullopt;
@@ -190,6 +199,7 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
     retained.sent = now;
     retained.ends_message = last;
     stream.cost_sent += cost;
+    if (!bulk) urgent_out_bytes_ += retained.frame.size;
     StreamStats& stats = stats_.of(message_class);
     ++stats.frames_sent;
     stats.payload_bytes_sent += piece.size();
@@ -308,12 +318,16 @@ void Session::handle_ack(const wire::Ack& ack, Instant now) {
 void Session::acknowledge(MessageClass message_class, const wire::Ack::Stream& state, Instant now) {
     SendStream& stream = send_[wire::index_of(message_class)];
     stream.credit = std::max(stream.credit, state.credit);
+    const bool bulk = wire::is_bulk(message_class);
     uint64_t wire_bytes = 0;
     std::optional<Duration> rtt;
     while (stream.first_retained <= state.received) {
         const Retained& retained = stream.retained.front();
         stream.released += retained.payload_bytes;
         wire_bytes += retained.frame.size;
+        // Unless it was about to be sent again.
+        const bool out = stream.first_retained < stream.next_send;
+        if (!bulk && out) urgent_out_bytes_ -= retained.frame.size;
         rtt.reset();
         if (retained.sends == 1) {
             rtt = std::max<Duration>(now - retained.sent - std::chrono::microseconds(state.hold_us),
@@ -324,7 +338,10 @@ void Session::acknowledge(MessageClass message_class, const wire::Ack::Stream& s
         stream.last_progress = now;
     }
     stream.next_send = std::max(stream.next_send, stream.first_retained);
-    if (wire_bytes > 0 && wire::is_bulk(message_class)) pacer_.acknowledged(wire_bytes, rtt, now);
+    if (wire_bytes == 0) return;
+    if (bulk) return pacer_.acknowledged(wire_bytes, rtt, now);
+    urgent_pieces_.acknowledged(wire_bytes, urgent_out_bytes_,
+                                stats_.rtt_min.value_or(Duration::zero()), now);
 }
 
 // Everything that was sent on the lane before the ping has arrived, or never will.
@@ -346,6 +363,11 @@ void Session::handle_answer(Lane lane, const Probe& probe, Instant now) {
 
 void Session::rewind(MessageClass message_class, Instant now) {
     SendStream& stream = send_[wire::index_of(message_class)];
+    if (!wire::is_bulk(message_class)) {
+        for (uint64_t i = stream.first_retained; i < stream.next_send; ++i) {
+            urgent_out_bytes_ -= stream.retained[i - stream.first_retained].frame.size;
+        }
+    }
     stream.next_send = stream.first_retained;
     stream.rewound_to = stream.first_retained;
     stream.last_progress = now;

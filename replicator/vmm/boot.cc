@@ -21,39 +21,57 @@ namespace {
 constexpr uint64_t kFileBytesMax = uint64_t{1} << 30;
 constexpr uint16_t kProgramHeadersMax = 64;
 
-Result<std::vector<std::byte>> read_file(const std::string& path) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) return fail_errno(errno, "{}", path);
-    struct stat info {};
-    if (fstat(fd.get(), &info) != 0) return fail_errno(errno, "{}", path);
-    if (!S_ISREG(info.st_mode)) return fail(Errc::invalid_argument, "{}: is not a file", path);
-    const auto size = static_cast<uint64_t>(info.st_size);
-    if (size > kFileBytesMax) {
-        return fail(Errc::limit, "{}: has {} bytes, at most {} are loaded", path, size,
-                    kFileBytesMax);
+// An image on its way into the guest's memory: read where it is wanted, never as a whole.
+class ImageFile {
+  public:
+    static Result<ImageFile> open(const std::string& path) {
+        UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!fd) return fail_errno(errno, "{}", path);
+        struct stat info {};
+        if (fstat(fd.get(), &info) != 0) return fail_errno(errno, "{}", path);
+        if (!S_ISREG(info.st_mode)) return fail(Errc::invalid_argument, "{}: is not a file", path);
+        const auto size = static_cast<uint64_t>(info.st_size);
+        if (size > kFileBytesMax) {
+            return fail(Errc::limit, "{}: has {} bytes, at most {} are loaded", path, size,
+                        kFileBytesMax);
+        }
+        return ImageFile(path, std::move(fd), size);
     }
-    std::vector<std::byte> bytes(size);
-    for (size_t done = 0; done < bytes.size();) {
-        const ssize_t count = read(fd.get(), bytes.data() + done, bytes.size() - done);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return fail_errno(errno, "{}", path);
-        if (count == 0) return fail(Errc::io, "{}: ends at {} of {} bytes", path, done, size);
-        done += static_cast<size_t>(count);
+    uint64_t size() const { return size_; }
+    // [offset, offset + into.size()) lies in it.
+    Result<void> read(uint64_t offset, std::span<std::byte> into) const {
+        while (!into.empty()) {
+            const ssize_t count =
+                pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
+            if (count < 0 && errno == EINTR) continue;
+            if (count < 0) return fail_errno(errno, "{}", path_);
+            if (count == 0)
+                return fail(Errc::io, "{}: ends at {} of {} bytes", path_, offset, size_);
+            into = into.subspan(static_cast<size_t>(count));
+            offset += static_cast<uint64_t>(count);
+        }
+        return {};
     }
-    return bytes;
-}
+    // False: it ends before, or cannot be read.
+    template <typename T>
+    bool copy_out(uint64_t offset, T& value) const {
+        if (offset > size_ || size_ - offset < sizeof value) return false;
+        return read(offset, std::as_writable_bytes(std::span(&value, 1))).has_value();
+    }
 
-template <typename T>
-bool copy_out(std::span<const std::byte> bytes, uint64_t offset, T& value) {
-    if (offset > bytes.size() || bytes.size() - offset < sizeof value) return false;
-    std::memcpy(&value, bytes.data() + offset, sizeof value);
-    return true;
-}
+  private:
+    ImageFile(std::string path, UniqueFd fd, uint64_t size)
+        : path_(std::move(path)), fd_(std::move(fd)), size_(size) {}
+
+    std::string path_;
+    UniqueFd fd_;
+    uint64_t size_;
+};
 
 Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t& end) {
-    FT_TRY(const auto file, read_file(path));
+    FT_TRY(const ImageFile file, ImageFile::open(path));
     Elf64_Ehdr header{};
-    if (!copy_out(file, 0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+    if (!file.copy_out(0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
         header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
         header.e_machine != EM_X86_64) {
         return fail(Errc::invalid_argument, "{}: is not an x86-64 ELF kernel (vmlinux)", path);
@@ -67,7 +85,7 @@ Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t
     for (uint16_t i = 0; i < header.e_phnum; ++i) {
         Elf64_Phdr segment{};
         if (header.e_phoff > file.size() ||
-            !copy_out(file, header.e_phoff + i * sizeof segment, segment)) {
+            !file.copy_out(header.e_phoff + i * sizeof segment, segment)) {
             return fail(Errc::invalid_argument, "{}: program header {} is cut off", path, i);
         }
         if (segment.p_type != PT_LOAD || segment.p_memsz == 0) continue;
@@ -81,7 +99,7 @@ Result<uint64_t> load_elf(const std::string& path, GuestMemory& memory, uint64_t
                         "{}: segment {} at {:#x}, {} bytes, does not fit into {} MiB of memory",
                         path, i, segment.p_paddr, segment.p_memsz, memory.size_bytes() >> 20);
         }
-        std::memcpy(target->data(), file.data() + segment.p_offset, segment.p_filesz);
+        FT_TRY_VOID(file.read(segment.p_offset, target->first(segment.p_filesz)));
         end = std::max(end, segment.p_paddr + segment.p_memsz);
         has_entry = has_entry || (header.e_entry >= segment.p_paddr &&
                                   header.e_entry - segment.p_paddr < segment.p_memsz);
@@ -100,18 +118,20 @@ struct Initrd {
 
 Result<Initrd> load_initrd(const std::string& path, GuestMemory& memory, uint64_t kernel_end) {
     if (path.empty()) return Initrd{};
-    FT_TRY(const auto file, read_file(path));
+    FT_TRY(const ImageFile file, ImageFile::open(path));
     const uint64_t room = memory.low_bytes();
-    if (file.empty()) return fail(Errc::invalid_argument, "{}: is empty", path);
+    if (file.size() == 0) return fail(Errc::invalid_argument, "{}: is empty", path);
     if (file.size() > room) {
         return fail(Errc::invalid_argument, "{}: {} bytes do not fit into memory", path,
                     file.size());
     }
     const uint64_t at = (room - file.size()) & ~(layout::kPageBytes - 1);
-    if (at < kernel_end || !memory.write(GuestPhys(at), file)) {
+    const auto target = memory.mutable_span(GuestPhys(at), file.size());
+    if (at < kernel_end || !target) {
         return fail(Errc::invalid_argument, "{}: {} bytes do not fit behind the kernel in {} MiB",
                     path, file.size(), memory.size_bytes() >> 20);
     }
+    FT_TRY_VOID(file.read(0, *target));
     return Initrd{at, file.size()};
 }
 

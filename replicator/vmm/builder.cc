@@ -28,7 +28,8 @@ Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy) {
 }
 
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
-                                                 const std::vector<uint64_t>& drive_bytes) {
+                                                 const std::vector<uint64_t>& drive_bytes,
+                                                 const std::string& scratch_directory) {
     for (size_t i = 0; i < drive_bytes.size(); ++i) {
         if (drive_bytes[i] == 0 || drive_bytes[i] % VirtioBlock::kSectorBytes != 0) {
             return fail(Errc::invalid_argument,
@@ -45,7 +46,8 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
         config.boot_args + root_argument(config) + built->machine->command_line_suffix()};
     FT_TRY(const uint64_t entry, load_boot_image(image, built->memory));
     FT_TRY_VOID(set_boot_state(built->vcpu, entry));
-    FT_TRY(built->boot, BootSnapshot::take(built->memory, *built->machine, built->vcpu));
+    FT_TRY(built->boot,
+           BootSnapshot::take(built->memory, *built->machine, built->vcpu, scratch_directory));
     return built;
 }
 

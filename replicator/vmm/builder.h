@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "replicator/vmm/boot_snapshot.h"
@@ -32,9 +33,11 @@ struct VirtualMachine {
 Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy);
 
 // Builds the VM and leaves it at its first instruction. `drive_bytes`: capacity of each drive, in
-// order. On the heap because the devices keep a reference to the memory.
+// order. `scratch_directory`: on a disk, for its BootSnapshot. On the heap because the devices keep
+// a reference to the memory.
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
-                                                 const std::vector<uint64_t>& drive_bytes);
+                                                 const std::vector<uint64_t>& drive_bytes,
+                                                 const std::string& scratch_directory = "/var/tmp");
 
 // A second VM of this configuration on memory that holds one already; the caller restores its
 // state.

@@ -69,6 +69,21 @@ Result<SmpState> SmpState::load(StateReader& in, size_t vcpu_count) {
     return state;
 }
 
+bool halted_for_good(const SmpState& state) {
+    constexpr uint64_t kInterruptFlag = 0x200;
+    size_t halted = 0;
+    for (const auto& cpu : state.cpus) {
+        const auto mp = cpu.mp.mp_state;
+        if (mp == KVM_MP_STATE_UNINITIALIZED || mp == KVM_MP_STATE_INIT_RECEIVED) continue;
+        const bool nmi = cpu.events.nmi.pending != 0 || cpu.events.nmi.injected != 0;
+        if (mp != KVM_MP_STATE_HALTED || (cpu.regs.rflags & kInterruptFlag) != 0 || nmi) {
+            return false;
+        }
+        ++halted;
+    }
+    return halted > 0;
+}
+
 Result<SmpState> capture_smp(const Vm& vm, std::span<Vcpu* const> vcpus) {
     SmpState state;
     for (Vcpu* vcpu : vcpus) {

@@ -34,6 +34,10 @@ struct SmpState {
     static Result<SmpState> load(StateReader& in, size_t vcpu_count);
 };
 
+// Whether no vCPU will run again by itself: those that were started are in a HLT with interrupts
+// off.
+bool halted_for_good(const SmpState& state);
+
 // The in-kernel interrupt controllers and timer of a VM that has no vCPU yet.
 Result<void> create_irqchip(const Vm& vm);
 Result<SmpState> capture_smp(const Vm& vm, std::span<Vcpu* const> vcpus);

@@ -121,8 +121,18 @@ void secure(void* pull, void* push) {
     set(push, ZMQ_CURVE_SECRETKEY, client.secret_z85);
 }
 
-// Bytes a second through PUSH/PULL over TCP, one I/O thread an end, as the channel has.
-double raw_turn(const Pieces& pieces, bool curve) {
+struct Turn {
+    double bytes_per_second = 0;
+    double cpu_ms_per_megabyte = 0;  // at both ends together
+};
+
+Turn turn_of(Instant begin, double cpu_begin) {
+    const auto bytes = static_cast<double>(kTurnBytes);
+    return {bytes / seconds_since(begin), (cpu_seconds() - cpu_begin) * 1e3 / (bytes / 1e6)};
+}
+
+// Through PUSH/PULL over TCP, one I/O thread an end, as the channel has.
+Turn raw_turn(const Pieces& pieces, bool curve) {
     void* out = zmq_ctx_new();
     void* in = zmq_ctx_new();
     void* push = zmq_socket(out, ZMQ_PUSH);
@@ -142,17 +152,18 @@ double raw_turn(const Pieces& pieces, bool curve) {
     });
     std::vector<std::byte> room(kMessageBytes);
     must(zmq_recv(pull, room.data(), room.size(), 0), "zmq_recv");  // the line is there
+    const double cpu_begin = cpu_seconds();
     const Instant begin = MonotonicClock::now();
     for (uint64_t i = 0; i < count; ++i) {
         must(zmq_recv(pull, room.data(), room.size(), 0), "zmq_recv");
     }
-    const double took = seconds_since(begin);
+    const Turn turn = turn_of(begin, cpu_begin);
     sender.join();
     zmq_close(push);
     zmq_close(pull);
     zmq_ctx_term(out);
     zmq_ctx_term(in);
-    return static_cast<double>(kTurnBytes) / took;
+    return turn;
 }
 
 class Bench {
@@ -164,7 +175,7 @@ class Bench {
         FT_CHECK(pair_.both_up(), "no session");
     }
 
-    double throughput(const Pieces& pieces);
+    Turn throughput(const Pieces& pieces);
     double small_messages();
     void log_entries();
     void latency(const Pieces& pieces);
@@ -190,10 +201,11 @@ class Bench {
     std::vector<Instant> sent_at_;
 };
 
-double Bench::throughput(const Pieces& pieces) {
+Turn Bench::throughput(const Pieces& pieces) {
     auto& in = pair_.b.handler;
     const uint64_t before = in.payload_bytes;
     uint64_t sent = 0;
+    const double cpu_begin = cpu_seconds();
     const Instant begin = MonotonicClock::now();
     const bool good = run_until(
         pair_.context,
@@ -203,7 +215,7 @@ double Bench::throughput(const Pieces& pieces) {
         },
         kPatience);
     FT_CHECK(good, "{} of {} bytes arrived", in.payload_bytes - before, kTurnBytes);
-    return static_cast<double>(kTurnBytes) / seconds_since(begin);
+    return turn_of(begin, cpu_begin);
 }
 
 // Log messages of 32 bytes, as small batches are.
@@ -257,10 +269,75 @@ replay::LogBatch server_batch(Random& random, uint64_t& exit, uint64_t& request,
     return batch;
 }
 
+// What is of the world outside, and no form of saying it: frames, console input, pages, states.
 size_t payload_bytes(const replay::LogEntry& entry) {
-    const auto* frame = std::get_if<replay::FrameReceived>(&entry.body);
-    return frame ? frame->bytes.size() : 0;
+    using namespace replay;
+    if (const auto* frame = std::get_if<FrameReceived>(&entry.body)) return frame->bytes.size();
+    if (const auto* input = std::get_if<ConsoleInput>(&entry.body)) return input->bytes.size();
+    if (const auto* state = std::get_if<DeltaState>(&entry.body)) return state->cpu.size();
+    if (const auto* part = std::get_if<CheckpointPart>(&entry.body)) return part->bytes.size();
+    if (const auto* delta = std::get_if<DeltaPages>(&entry.body)) {
+        size_t bytes = 0;
+        for (const auto& page : delta->pages) bytes += page.bytes.size();
+        return bytes;
+    }
+    return 0;
 }
+
+// The kinds of entries that a server's log does not have, or seldom, as they are.
+replay::LogBatch seldom_batch(Random& random) {
+    using namespace replay;
+    LogBatch batch{LogIndex(1), OutputNumber(1), 1'000'000, {}};
+    uint64_t exit = 1'000'000;
+    const auto add = [&](LogEntry::Body body) {
+        exit += random.between(1, 30);
+        batch.entries.push_back({ExitNumber(exit), std::move(body)});
+    };
+    for (int i = 0; i < 16; ++i) {
+        add(ConsoleInput{std::vector<std::byte>(1)});
+        add(DigestMark{random.next(), random.next(), random.next(), random.next()});
+        DeltaPages pages;
+        for (uint64_t page = random.below(1000); pages.pages.size() < 8;
+             page += random.between(1, 40)) {
+            pages.pages.push_back({page, std::vector<std::byte>(4096)});
+        }
+        add(std::move(pages));
+        add(DeltaState{std::vector<std::byte>(1500)});
+        add(VmControl{VmControl::Kind::pause});
+        add(CheckpointPart{std::vector<std::byte>(8192)});
+    }
+    return batch;
+}
+
+// By kind, payload excepted: how many, and their bytes.
+class KindBytes {
+  public:
+    void add(const replay::LogBatch& batch) {
+        const auto sizes = replay::entry_bytes(batch);
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            const auto& entry = batch.entries[i];
+            auto& [count, bytes] = kinds_[std::string(replay::kind_of(entry))];
+            ++count;
+            bytes += sizes[i] - payload_bytes(entry);
+        }
+    }
+    void show() const {
+        for (const auto& [kind, sum] : kinds_) {
+            const double each = static_cast<double>(sum.second) / static_cast<double>(sum.first);
+            const std::string name = "log_bytes_" + kind;
+            if (kind == "timer-tick") {
+                show_at_most(name, each, "B", 2);
+            } else if (kind == "block-done" || kind == "frame-received") {
+                show_at_most(name, each, "B", 12);
+            } else {
+                stream::show(name, each, "B");
+            }
+        }
+    }
+
+  private:
+    std::map<std::string, std::pair<uint64_t, uint64_t>> kinds_;
+};
 
 // Entries a second, from batches of values at one end to batches of values at the other; what they
 // take by kind, payload excepted; and what each takes of the line in all.
@@ -273,7 +350,8 @@ void Bench::log_entries() {
     uint64_t sent = 0;
     uint64_t received = 0;
     uint64_t payload = 0;
-    std::map<std::string, std::pair<uint64_t, uint64_t>> kinds;  // count, bytes
+    KindBytes kinds;
+    kinds.add(seldom_batch(random));
     pair_.b.handler.keep_payloads = true;
     pair_.b.handler.on_each = [&](const Recorded::Message& message) {
         const auto batch = replay::decode_log_batch(message.payload);
@@ -284,13 +362,7 @@ void Bench::log_entries() {
     std::vector<replay::LogBatch> batches;
     while (batches.size() < 8192) {  // more than a compressor's window holds
         batches.push_back(server_batch(random, exit, request, kRequestsABatch));
-        const auto sizes = replay::entry_bytes(batches.back());
-        for (size_t i = 0; i < sizes.size(); ++i) {
-            const auto& entry = batches.back().entries[i];
-            auto& [count, bytes] = kinds[std::string(replay::kind_of(entry))];
-            ++count;
-            bytes += sizes[i] - payload_bytes(entry);
-        }
+        kinds.add(batches.back());
     }
     const auto before = pair_.a.channel->stats();
     const double cpu_before = cpu_seconds();
@@ -316,17 +388,7 @@ void Bench::log_entries() {
     const auto count = static_cast<double>(received);
     show("channel_log_entries", count / took, "1/s");
     show("channel_log_entry_cpu_both_ends", (cpu_seconds() - cpu_before) * 1e6 / count, "us");
-    for (const auto& [kind, sum] : kinds) {
-        const double each = static_cast<double>(sum.second) / static_cast<double>(sum.first);
-        const std::string name = "log_bytes_" + kind;
-        if (kind == "timer-tick") {
-            show_at_most(name, each, "B", 2);
-        } else if (kind == "block-done" || kind == "frame-received") {
-            show_at_most(name, each, "B", 12);
-        } else {
-            show(name, each, "B");
-        }
-    }
+    kinds.show();
     std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the figures are a little late
     const auto after = pair_.a.channel->stats();
     const double wire = static_cast<double>(after.wire_bytes_sent - before.wire_bytes_sent);
@@ -367,37 +429,51 @@ void Bench::latency(const Pieces& pieces) {
     pair_.b.handler.on_each = nullptr;
 }
 
+// Medians of some turns.
+class Turns {
+  public:
+    void add(const Turn& turn) {
+        rates_.push_back(turn.bytes_per_second / 1e6);
+        cpus_.push_back(turn.cpu_ms_per_megabyte);
+    }
+    double rate() const { return median(rates_); }  // MB/s
+    double cpu() const { return median(cpus_); }    // ms/MB
+
+  private:
+    std::vector<double> rates_;
+    std::vector<double> cpus_;
+};
+
 void throughput(const std::string& name, const Pieces& pieces, std::optional<double> goal) {
-    std::vector<double> plain;
-    std::vector<double> curve;
-    std::vector<double> ours;
+    Turns plain;
+    Turns curve;
+    Turns ours;
     double ratio = 1;
-    double cpu = 0;
     ChannelStats line;
     for (int turn = 0; turn < kTurns; ++turn) {
-        plain.push_back(raw_turn(pieces, false));
-        curve.push_back(raw_turn(pieces, true));
+        plain.add(raw_turn(pieces, false));
+        curve.add(raw_turn(pieces, true));
         Bench bench;
-        const double before = cpu_seconds();
-        ours.push_back(bench.throughput(pieces));
-        cpu += cpu_seconds() - before;
+        ours.add(bench.throughput(pieces));
         ratio = bench.compression();
         line = bench.stats();
     }
-    show("zmq_plain_" + name, median(plain) / 1e6, "MB/s");
-    show("zmq_curve_" + name, median(curve) / 1e6, "MB/s");
+    show("zmq_plain_" + name, plain.rate(), "MB/s");
+    show("zmq_curve_" + name, curve.rate(), "MB/s");
     if (goal) {
-        show_ratio("channel_" + name, median(ours) / 1e6, "MB/s", median(curve) / 1e6, *goal);
+        show_ratio("channel_" + name, ours.rate(), "MB/s", curve.rate(), *goal);
     } else {
-        show("channel_" + name, median(ours) / 1e6, "MB/s",
-             fmt::format("ratio={:.3f}", median(ours) / median(curve)));
+        show("channel_" + name, ours.rate(), "MB/s",
+             fmt::format("ratio={:.3f}", ours.rate() / curve.rate()));
     }
     show("channel_" + name + "_compression", ratio, "x");
     show("channel_" + name + "_window", static_cast<double>(line.bulk_window_bytes) / 1e3, "kB",
          fmt::format("queue_delay_us={}",
                      line.bulk_queue_delay.value_or(Duration{}).count() / 1000));
-    show("channel_" + name + "_cpu_both_ends",
-         cpu * 1e3 / (kTurns * static_cast<double>(kTurnBytes) / 1e6), "ms/MB");
+    show("zmq_plain_" + name + "_cpu_both_ends", plain.cpu(), "ms/MB");
+    show("zmq_curve_" + name + "_cpu_both_ends", curve.cpu(), "ms/MB");
+    show("channel_" + name + "_cpu_both_ends", ours.cpu(), "ms/MB",
+         fmt::format("ratio={:.3f}", ours.cpu() / curve.cpu()));
 }
 
 }  // namespace

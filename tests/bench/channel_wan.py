@@ -13,6 +13,7 @@ from lib import paths, process, requirements, world  # noqa: E402  pylint: disab
 from lib import guests  # noqa: E402  pylint: disable=wrong-import-position
 
 LINE = 125e6
+GOAL_MS = 2  # that a log entry waits behind bulk
 
 
 def measure(the_world, rtt_ms, seconds=8):
@@ -38,8 +39,11 @@ def main():
                 use = figures["out_bytes_per_second"] / LINE
                 missed += use < 0.97
                 print(f"channel_at_{rtt_ms}_ms {figures['out_bytes_per_second'] / 1e6:.1f} MB/s goal=>=0.97 ratio={use:.3f}")
-                added = figures["loaded_p50_ms"] - figures["quiet_p50_ms"]
-                print(f"log_beside_bulk_at_{rtt_ms}_ms {added:.2f} ms goal=<=2 ratio={added / 2:.3f}", flush=True)
+                for quantile in ("p50", "p99"):
+                    added = figures[f"loaded_{quantile}_ms"] - figures[f"quiet_{quantile}_ms"]
+                    missed += added > GOAL_MS
+                    print(f"log_beside_bulk_at_{rtt_ms}_ms_{quantile} {added:.2f} ms goal=<={GOAL_MS} ratio={added / GOAL_MS:.3f}",
+                          flush=True)
         finally:
             the_world.close()
     return 1 if missed else 0

@@ -34,6 +34,8 @@ constexpr double kSteadyPerSecond = 1000;
 constexpr double kKibPerPair = 50;  // 10,000 pairs in half a GiB
 constexpr size_t kWatchedByOne = 5;
 constexpr int kHandshakeSeconds = 4;
+constexpr std::chrono::seconds kPollTime(30);
+constexpr double kPollMsMax = 2000;  // then a site's client gives its connection up
 
 int missed = 0;
 
@@ -175,6 +177,28 @@ void measure_decisions(Load& load, pid_t daemon, const std::string& raw_file) {
               burst.back() / at_goal_ms);
 }
 
+// All pairs connected and nothing happening, at a daemon with the limits that it has if nobody says
+// otherwise.
+void measure_polls(const testing::TempDirectory& directory, const Certificates& made,
+                   const std::string& database, uint16_t port, size_t pairs) {
+    const std::string config =
+        write_load_config(directory, made, database, port, Rates::as_shipped);
+    DaemonProcess daemon(directory.path(), {ANTIPODE_TIEBREAKER, "run", config});
+    FT_CHECK(!daemon.await("READY=1").empty(), "{}", daemon.log());
+    Load load(port, testing::raw_context(made.files("site-a")),
+              testing::raw_context(made.files("site-b")));
+    load.begin_polling();
+    load.connect(pairs, kWatchedByOne);
+    const double cpu_before = cpu_seconds(daemon.pid());
+    const std::vector<double> polls = load.polls(kPollTime);
+    const auto seconds = static_cast<double>(kPollTime.count());
+    show("polls", static_cast<double>(polls.size()) / seconds, "1/s");
+    show("polls_cpu", 100 * (cpu_seconds(daemon.pid()) - cpu_before) / seconds, "%");
+    show("poll_p50", percentile(polls, 50), "ms");
+    show("poll_p99", percentile(polls, 99), "ms");
+    show_goal("poll_last", polls.back(), "ms", "<=", kPollMsMax, polls.back() / kPollMsMax);
+}
+
 int main_of(int argc, char** argv) {
     CLI::App app("bench_tiebreaker");
     size_t pairs = 10'000;
@@ -194,7 +218,9 @@ int main_of(int argc, char** argv) {
     made.site("site-a");
     made.site("site-b");
     const auto port = static_cast<uint16_t>(20000 + ::getpid() % 10000);
-    const std::string config = write_load_config(directory, made, folder + "/records.db", port, "");
+    measure_polls(directory, made, folder + "/polled.db", port, pairs);
+    const std::string config =
+        write_load_config(directory, made, folder + "/records.db", port, Rates::unlimited);
     {
         DaemonProcess daemon(directory.path(), {ANTIPODE_TIEBREAKER, "run", config});
         FT_CHECK(!daemon.await("READY=1").empty(), "{}", daemon.log());

@@ -24,6 +24,10 @@ using wire::RequestKind;
 
 constexpr size_t kHandshakesAtOnce = 128;
 constexpr std::chrono::seconds kPatience(60);
+// As ArbiterClient and the failover core do it.
+constexpr std::chrono::seconds kPingInterval(3);
+constexpr uint64_t kPingsPerQuery = 7;
+constexpr uint64_t kPollNumber = 4;
 
 void watch(int epoll, int operation, int descriptor, size_t index, uint32_t events) {
     epoll_event event{};
@@ -68,14 +72,17 @@ double cpu_seconds(pid_t pid) {
 
 std::string write_load_config(const testing::TempDirectory& directory,
                               const testing::Certificates& made, const std::string& database,
-                              uint16_t port, const std::string& limits) {
+                              uint16_t port, Rates rates, const std::string& limits) {
     const env::TlsFiles files = made.files("tb");
     const std::string text = fmt::format(
         "listen = \"127.0.0.1:{}\"\n[tls]\nca = \"{}\"\ncrl = \"{}\"\ncertificate = \"{}\"\n"
-        "key = \"{}\"\n[store]\npath = \"{}\"\n[limits]\nidle_seconds = 600\n"
-        "requests_per_second = 100000\nrequests_burst = 100000\n"
-        "site_requests_per_second = 1000000\nsite_requests_burst = 1000000\n{}",
-        port, files.ca, files.crl, files.certificate, files.key, database, limits);
+        "key = \"{}\"\n[store]\npath = \"{}\"\n[limits]\n{}{}",
+        port, files.ca, files.crl, files.certificate, files.key, database,
+        rates == Rates::as_shipped
+            ? ""
+            : "idle_seconds = 600\nrequests_per_second = 100000\nrequests_burst = 100000\n"
+              "site_requests_per_second = 1000000\nsite_requests_burst = 1000000\n",
+        limits);
     const std::string path = directory / "tiebreaker.toml";
     const auto written = write_file(path, text, 0600, Existing::replace);
     FT_CHECK(written.has_value(), "{}", written.error().context);
@@ -219,12 +226,14 @@ void Load::on_frame(size_t index, const wire::ArbiterFrame& frame) {
     if (std::holds_alternative<wire::ArbiterWelcome>(frame.body)) {
         ++welcome_;
         store_ = frame.store;
+        if (polling_) polls_due_.emplace_back(MonotonicClock::now() + kPingInterval, index);
         if (index >= pairs_) return;
         const uint64_t incarnation = index + 1;
         return send(index, 1,
                     request(RequestKind::create, connection.pair.c_str(), 0,
                             member("site-a", incarnation), member("site-b", incarnation)));
     }
+    if (frame.number == kPollNumber) return on_poll_answered(index);
     if (std::holds_alternative<wire::ArbiterRecord>(frame.body)) {
         if (frame.number != 0) ++watched_;
         return;
@@ -255,7 +264,47 @@ void Load::ask(size_t index, Instant due) {
                  member("site-a", index + 1), {}, store_));
 }
 
+void Load::on_poll_answered(size_t index) {
+    Connection& connection = connections_[index];
+    polls_took_ms_.push_back(ms_since(connection.polled));
+    connection.polled = {};
+}
+
+void Load::send_polls() {
+    const Instant now = MonotonicClock::now();
+    while (!polls_due_.empty() && polls_due_.front().first <= now) {
+        const auto [due, index] = polls_due_.front();
+        polls_due_.pop_front();
+        polls_due_.emplace_back(now + kPingInterval, index);
+        Connection& connection = connections_[index];
+        if (connection.polled != Instant()) continue;  // one at a time; its wait is counted
+        connection.polled = due;
+        const bool asks = ++connection.polls % kPingsPerQuery == 0 && index < pairs_;
+        if (asks) {
+            send(index, kPollNumber,
+                 request(RequestKind::query, connection.pair.c_str(), connection.epoch,
+                         member("site-a", index + 1), {}, store_));
+        } else {
+            send(index, kPollNumber, wire::ArbiterPing{});
+        }
+    }
+}
+
+std::vector<double> Load::polls(std::chrono::seconds time) {
+    polls_took_ms_.clear();
+    const Instant begin = MonotonicClock::now();
+    while (MonotonicClock::now() - begin < time) turn(10);
+    // Who waits for an answer still has waited for so long at least.
+    for (const Connection& connection : connections_) {
+        if (connection.polled == Instant()) continue;
+        polls_took_ms_.push_back(ms_since(connection.polled));
+    }
+    std::sort(polls_took_ms_.begin(), polls_took_ms_.end());
+    return polls_took_ms_;
+}
+
 void Load::turn(int wait_ms) {
+    send_polls();
     std::array<epoll_event, 512> events;
     const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), wait_ms);
     for (int i = 0; i < count; ++i) {

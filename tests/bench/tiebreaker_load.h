@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ struct Connection {
     uint64_t epoch = 0;
     Instant due{};  // of the request under way
     uint64_t answers = 0;
+    Instant polled{};  // of the ping or query under way
+    uint64_t polls = 0;
 };
 
 class Load {
@@ -32,6 +35,11 @@ class Load {
     Load(uint16_t port, testing::SslContextPointer a, testing::SslContextPointer b);
     ~Load();
 
+    // From here on each connection sends what a site's client sends when nothing happens: a ping
+    // every three seconds, and the question for its pair's record every twenty.
+    void begin_polling() { polling_ = true; }
+    // Only that, for so long; how long each answer took, sorted, in milliseconds.
+    std::vector<double> polls(std::chrono::seconds time);
     // `pairs` pairs: a connection of site-a each, and one of site-b for each `per_watcher` of them.
     // At most 128 handshakes at once. Returns when all are welcome, watched and enrolled.
     void connect(size_t pairs, size_t per_watcher);
@@ -53,6 +61,8 @@ class Load {
     void on_frame(size_t index, const wire::ArbiterFrame& frame);
     void send(size_t index, uint64_t number, wire::ArbiterBody body);
     void ask(size_t index, Instant due);
+    void on_poll_answered(size_t index);
+    void send_polls();
     // Handles what is ready until `done`, or fails after a minute without any.
     void run_until(const std::function<bool()>& done);
     void turn(int wait_ms);
@@ -66,16 +76,21 @@ class Load {
     size_t welcome_ = 0, watched_ = 0, enrolled_ = 0;
     wire::StoreIdentity store_;
     std::function<void(size_t index)> decided_;
+    bool polling_ = false;
+    std::deque<std::pair<Instant, size_t>> polls_due_;  // in the order of time
+    std::vector<double> polls_took_ms_;
 };
 
 // What a process holds in memory now.
 double resident_kib(pid_t pid);
 // What all its threads have run so far.
 double cpu_seconds(pid_t pid);
-// A configuration on SQLite without limits on rates; `limits` is put at the end of that table.
+// A configuration on SQLite, with the limits on rates that a tiebreaker has if nobody says
+// otherwise, or with none that matter; `limits` is put at the end of that table.
+enum class Rates : uint8_t { as_shipped = 1, unlimited };
 std::string write_load_config(const testing::TempDirectory& directory,
                               const testing::Certificates& made, const std::string& database,
-                              uint16_t port, const std::string& limits);
+                              uint16_t port, Rates rates, const std::string& limits = {});
 // Whether this process may have so many descriptors; takes all it may have.
 bool allow_descriptors(size_t count);
 

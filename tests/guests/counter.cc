@@ -3,6 +3,7 @@
 // antipode.hz=100      interrupts per second
 // antipode.every=100   ticks between two lines on the console
 // antipode.count=0     ticks after which it ends with EXIT-SUCCESS, 0 = never
+// antipode.halt=0      1: it ends by a HLT with interrupts off, not by a reset
 // antipode.clock=0     1: each line carries the uptime by the PM timer, too
 //
 // Console: `counter: ticks=T halts=H` and ` uptime_ms=U`.
@@ -14,6 +15,7 @@ namespace antipode::guest {
     const uint64_t hz = option_number(command_line, "antipode.hz", 100);
     const uint64_t every = option_number(command_line, "antipode.every", 100);
     const uint64_t count = option_number(command_line, "antipode.count", 0);
+    const bool halts_at_end = option_number(command_line, "antipode.halt", 0) != 0;
     const bool clock = option_number(command_line, "antipode.clock", 0) != 0;
     if (hz == 0 || every == 0) {
         fail("antipode.hz and antipode.every must not be 0");
@@ -39,6 +41,9 @@ namespace antipode::guest {
             print(line);
         }
         if (count != 0 && now >= count) {
+            if (halts_at_end) {
+                halt_for_good();
+            }
             succeed();
         }
     }

@@ -35,6 +35,7 @@ Result<std::unique_ptr<CheckpointPair>> CheckpointPair::make(const CheckpointPai
 CheckpointPair::~CheckpointPair() {
     pump_stop_ = true;
     if (pump_.joinable()) pump_.join();
+    stop_copy();
     if (primary_engine) primary_engine->stop();
     if (backup_engine) backup_engine->stop();
     if (primary_disk) primary_disk->stop();
@@ -172,6 +173,69 @@ Result<void> CheckpointPair::seed_new_backup() {
     }
     backup_engine->start_replaying();
     primary_engine->resume();
+    return {};
+}
+
+void CheckpointPair::stop_copy() {
+    if (copy_engine) copy_engine->stop();
+    if (copy_disk) copy_disk->stop();
+    copy_engine.reset();
+}
+
+Result<std::vector<uint64_t>> CheckpointPair::dirty_pages(CheckpointEngine& engine,
+                                                          replay::Side& side,
+                                                          replay::VmEngine::Since since) {
+    {
+        const std::lock_guard lock(side.mutex);
+        side.dirty.clear();
+    }
+    engine.request_dirty_pages(since);
+    if (!side.wait_until([&side] { return !side.dirty.empty(); }, seconds(30))) {
+        return fail(Errc::unreachable, "no dirty pages come");
+    }
+    const std::lock_guard lock(side.mutex);
+    return side.dirty.back();
+}
+
+Result<void> CheckpointPair::start_copy(Of of) {
+    auto& engine = of == Of::primary ? *primary_engine : *backup_engine;
+    auto& side = of == Of::primary ? primary : backup;
+    auto& disk = of == Of::primary ? *primary_disk : *backup_disk;
+    stop_copy();
+    FT_TRY(copy_engine, make_engine(copy, copy_disk, 4));
+    const auto take = [&](const std::vector<uint64_t>& bitmap) {
+        const auto& from = engine.vm().memory;
+        auto& to = copy_engine->vm().memory;
+        for (uint64_t page = 0; page < from.page_count(); ++page) {
+            if ((bitmap[page / 64] >> (page % 64) & 1) == 0) continue;
+            std::ranges::copy(from.page(page), to.mutable_page(page).begin());
+        }
+    };
+    // Once while it runs: what is written meanwhile is dirty again.
+    FT_TRY(const auto all, dirty_pages(engine, side, replay::VmEngine::Since::ever));
+    take(all);
+    const uint64_t number = engine.request_snapshot();
+    const auto stands = [&] {
+        return (side.state && side.state->snapshot == number) || side.stop_reason;
+    };
+    if (!side.wait_until(stands, seconds(30)) || side.stop_reason) {
+        return fail(Errc::unreachable, "it does not stand: {}", side.stop_text);
+    }
+    if (!side.wait_until([&disk] { return disk.idle(); }, seconds(30))) {
+        return fail(Errc::unreachable, "the disk does not come to rest");
+    }
+    FT_TRY(const auto last, dirty_pages(engine, side, replay::VmEngine::Since::last_call));
+    take(last);
+    copy_disk->set_contents(disk.contents());
+    const replay::VmState state = *side.state;
+    {
+        const std::scoped_lock lock(side.mutex, copy.mutex);
+        copy.console = side.console;
+        copy.stop_reason.reset();
+    }
+    engine.snapshot_taken(number);
+    FT_TRY_VOID(copy_engine->restore(state, LogIndex()));
+    copy_engine->start_recording(state.guest_clock_ns);
     return {};
 }
 

@@ -38,13 +38,19 @@ class CheckpointPair {
     void hold_line(bool held) { line_held_ = held; }
     // Captures the primary and puts a new backup in place that begins there.
     Result<void> seed_new_backup();
+    // Copies the VM of either while it goes on, as a snapshot is taken, and lets the copy run.
+    enum class Of : uint8_t { primary, backup };
+    Result<void> start_copy(Of of);
 
     replay::Side primary;
     replay::Side backup;
+    replay::Side copy;
     std::unique_ptr<replay::MemoryDisk> primary_disk;
     std::unique_ptr<replay::MemoryDisk> backup_disk;
+    std::unique_ptr<replay::MemoryDisk> copy_disk;
     std::unique_ptr<CheckpointEngine> primary_engine;
     std::unique_ptr<CheckpointEngine> backup_engine;
+    std::unique_ptr<CheckpointEngine> copy_engine;
     std::string pump_error;
     std::atomic<uint64_t> log_bytes{0};
     // Outputs that the gate would have let out.
@@ -55,6 +61,9 @@ class CheckpointPair {
     Result<std::unique_ptr<CheckpointEngine>> make_engine(replay::Side& owner,
                                                           std::unique_ptr<replay::MemoryDisk>& disk,
                                                           uint64_t seed);
+    void stop_copy();
+    static Result<std::vector<uint64_t>> dirty_pages(CheckpointEngine& engine, replay::Side& side,
+                                                     replay::VmEngine::Since since);
     void pump();
     bool carry_one();
     bool end_is_next();

@@ -3,6 +3,8 @@
 // disk, that it does not have.
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <random>
 
@@ -38,6 +40,20 @@ CheckpointPairOptions options_of(const Case& test) {
     options.config.mode = vmm::ProtectionMode::checkpoint;
     options.config.vcpu_count = test.vcpu_count;
     return options;
+}
+
+// What all vCPUs of this process have run for.
+Duration vcpu_time() {
+    Duration total{};
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+        std::string name;
+        std::ifstream(task.path() / "comm") >> name;
+        if (name.rfind("vcpu", 0) != 0) continue;
+        int64_t ran_ns = 0;
+        std::ifstream(task.path() / "schedstat") >> ran_ns;
+        total += Duration(ran_ns);
+    }
+    return total;
 }
 
 class Checkpoints : public testing::TestWithParam<Case> {
@@ -84,7 +100,7 @@ class Checkpoints : public testing::TestWithParam<Case> {
     }
 
     // Every line that counts goes on from the one before.
-    void expect_counts_go_on(const std::string& console) {
+    static void expect_counts_go_on(const std::string& console) {
         EXPECT_EQ(console.find("EXIT-FAILURE"), std::string::npos) << console;
         const std::string key = GetParam().counted;
         if (key.empty()) return;
@@ -104,8 +120,8 @@ class Checkpoints : public testing::TestWithParam<Case> {
         EXPECT_GT(count, 1u) << console;
     }
 
-    void expect_backup_goes_on() {
-        Side& side = pair_->backup;
+    void expect_backup_goes_on() { expect_goes_on(pair_->backup, *pair_->backup_engine); }
+    static void expect_goes_on(Side& side, CheckpointEngine& engine) {
         size_t before = 0;
         {
             const std::lock_guard lock(side.mutex);
@@ -118,10 +134,21 @@ class Checkpoints : public testing::TestWithParam<Case> {
                 [&] { return side.console.size() > before + 200 || side.stop_reason; },
                 seconds(30)));
         }
-        EXPECT_TRUE(pair_->backup_engine->frame_received(0, broadcast));
+        EXPECT_TRUE(engine.frame_received(0, broadcast));
         const std::lock_guard lock(side.mutex);
         EXPECT_FALSE(side.stop_reason) << side.stop_text << "\n" << side.console;
         expect_counts_go_on(side.console);
+    }
+
+    // While both stand.
+    uint64_t differing_pages() const {
+        const auto& own = pair_->primary_engine->vm().memory;
+        const auto& other = pair_->backup_engine->vm().memory;
+        uint64_t count = 0;
+        for (uint64_t page = 0; page < own.page_count(); ++page) {
+            if (!std::ranges::equal(own.page(page), other.page(page))) ++count;
+        }
+        return count;
     }
 
     void expect_disks_become_equal() {
@@ -158,11 +185,7 @@ TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
     expect_disks_become_equal();
     auto& own = pair_->primary_engine->vm();
     auto& other = pair_->backup_engine->vm();
-    uint64_t differing = 0;
-    for (uint64_t page = 0; page < own.memory.page_count(); ++page) {
-        if (!std::ranges::equal(own.memory.page(page), other.memory.page(page))) ++differing;
-    }
-    EXPECT_EQ(differing, 0u);
+    EXPECT_EQ(differing_pages(), 0u);
     EXPECT_EQ(vmm::saved(*own.machine), vmm::saved(*other.machine));
     EXPECT_EQ(pair_->primary_engine->exit_number(), pair_->backup_engine->exit_number());
     // And both go on.
@@ -174,9 +197,70 @@ TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
     expect_backup_goes_on();
 }
 
+// What does not fit into the copy is logged while the guest stands.
+TEST_P(Checkpoints, ASmallCopyIsNoSmallerCheckpoint) {
+    auto options = options_of(GetParam());
+    constexpr uint64_t kPages = 3;
+    options.engine.copy_bytes_max = kPages * vmm::layout::kPageBytes;
+    auto made = CheckpointPair::make(options);
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    pair_ = std::move(*made);
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+TEST_P(Checkpoints, ASlowedGuestIsProtectedAllTheSame) {
+    pair_->start();
+    run_primary();
+    pair_->primary_engine->set_run_share(0.1);
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    pair_->primary_engine->set_run_share(1);
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// However long it takes: a machine that is slow takes longer, and runs it no more.
+TEST(RunShare, IsThatPartOfTheTime) {
+    const std::string missing = replay::guest_missing("compute");
+    if (!missing.empty()) GTEST_SKIP() << missing;
+    auto made =
+        CheckpointPair::make(options_of({"compute", "compute", 1, "antipode.every=5", "", "", 0}));
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    CheckpointPair& pair = **made;
+    constexpr double kShare = 0.2;
+    pair.primary_engine->set_run_share(kShare);
+    pair.start();
+    const auto lines = [&] { return std::ranges::count(pair.primary.console, '\n'); };
+    ASSERT_TRUE(pair.primary.wait_until([&] { return lines() >= 3; }, seconds(60)));
+    const Duration ran_before = vcpu_time();
+    const Instant began = MonotonicClock::now();
+    ASSERT_TRUE(pair.primary.wait_until(
+        [&] { return vcpu_time() - ran_before >= milliseconds(100); }, seconds(60)));
+    const Duration ran = vcpu_time() - ran_before;
+    const Duration took = MonotonicClock::now() - began;
+    // Beside its turns: what it is over the last one, and this look at it.
+    EXPECT_LT(ran, took * 2 / 5);
+}
+
 TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     pair_->start();
     run_primary();
+    // A long line: what is on its way does not count as a queue.
+    pair_->primary_engine->set_round_trip(seconds(60));
     pair_->hold_line(true);
     // The primary goes on until it may take no more checkpoints.
     const auto full = [&] {
@@ -195,6 +279,26 @@ TEST_P(Checkpoints, NeitherDiskIsAheadOfWhatIsAcknowledged) {
     expect_disks_become_equal();
 }
 
+TEST_P(Checkpoints, ALineThatTakesNoMoreIsNotGivenMore) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->stand_still());
+    pair_->hold_line(true);
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    const auto status = [&] { return *pair_->primary_engine->checkpoint_status(); };
+    const Duration waits = options_of(GetParam()).engine.interval.longest * 4;
+    ASSERT_TRUE(
+        pair_->primary.wait_until([&] { return status().oldest_age > waits; }, seconds(20)));
+    const uint64_t taken = status().taken;
+    ASSERT_TRUE(
+        pair_->primary.wait_until([&] { return status().oldest_age > waits * 2; }, seconds(20)));
+    EXPECT_EQ(status().taken, taken);
+    pair_->hold_line(false);
+    EXPECT_TRUE(pair_->primary.wait_until([&] { return status().taken > taken; }, seconds(20)));
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+}
+
 TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
     pair_->start();
     run_primary();
@@ -205,6 +309,73 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
     ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
     expect_a_prefix();
     expect_backup_goes_on();
+}
+
+// At any moment, in the middle of an access as well.
+TEST_P(Checkpoints, KicksChangeNothing) {
+    pair_->start();
+    std::atomic<bool> over{false};
+    std::thread kicker([&] {
+        Random random(std::random_device{}());
+        const auto vcpus = pair_->primary_engine->vm().vcpus();
+        while (!over) {
+            vcpus[random.below(vcpus.size())]->kick();
+            std::this_thread::sleep_for(std::chrono::microseconds(random.between(20, 2000)));
+        }
+    });
+    const auto protect = [&] {
+        run_primary();
+        ASSERT_TRUE(pair_->stand_still());
+        EXPECT_EQ(differing_pages(), 0u);
+        ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+        run_primary();
+        const auto copied = pair_->start_copy(CheckpointPair::Of::primary);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+    };
+    protect();
+    over = true;
+    kicker.join();
+    ASSERT_FALSE(HasFatalFailure());
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::in_a_checkpoint));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// And whoever is copied does not notice.
+TEST_P(Checkpoints, ACopyOfEitherSiteGoesOnByItself) {
+    using Of = CheckpointPair::Of;
+    pair_->start();
+    for (const Of of : {Of::primary, Of::backup, Of::primary, Of::backup}) {
+        run_primary();
+        const auto copied = pair_->start_copy(of);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+    }
+    ASSERT_TRUE(pair_->stand_still());
+    EXPECT_EQ(differing_pages(), 0u);
+    expect_disks_become_equal();
+    ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    expect_a_prefix();
+    expect_backup_goes_on();
+}
+
+// Of a VM that nobody protects, twice.
+TEST_P(Checkpoints, AVmThatIsAloneIsCopiedToo) {
+    pair_->start();
+    run_primary();
+    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+    for (int round = 0; round < 2; ++round) {
+        const auto copied = pair_->start_copy(CheckpointPair::Of::backup);
+        ASSERT_TRUE(copied.has_value()) << copied.error().to_string();
+        expect_goes_on(pair_->copy, *pair_->copy_engine);
+        expect_backup_goes_on();
+    }
 }
 
 TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
@@ -230,6 +401,25 @@ TEST_P(Checkpoints, AResetBootsAgainAtBothSites) {
     ASSERT_FALSE(pair_->backup.stop_reason) << pair_->backup.stop_text;
     ASSERT_TRUE(pair_->stand_still());
     expect_disks_become_equal();
+}
+
+// HLT with interrupts off: in the kernel's hands nobody would notice.
+TEST(EndOfTheGuest, IsTheEndAtBothSites) {
+    const std::string missing = replay::guest_missing("counter");
+    if (!missing.empty()) GTEST_SKIP() << missing;
+    auto made = CheckpointPair::make(options_of(
+        {"counter", "counter", 1, "antipode.hz=100 antipode.count=50 antipode.halt=1", "", "", 0}));
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    CheckpointPair& pair = **made;
+    pair.start();
+    ASSERT_TRUE(
+        pair.primary.wait_until([&] { return pair.primary.stop_reason.has_value(); }, seconds(60)));
+    EXPECT_EQ(*pair.primary.stop_reason, replay::StopReason::guest_halted);
+    ASSERT_TRUE(
+        pair.backup.wait_until([&] { return pair.backup.stop_reason.has_value(); }, seconds(60)));
+    EXPECT_EQ(*pair.backup.stop_reason, replay::StopReason::powered_off) << pair.backup.stop_text;
+    EXPECT_NE(pair.primary.console.find("EXIT-SUCCESS"), std::string::npos);
+    EXPECT_EQ(pair.backup.console, pair.primary.console);
 }
 
 constexpr Case kCases[] = {

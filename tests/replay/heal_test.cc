@@ -29,6 +29,8 @@ struct Case {
     const char* arguments;
     Spoil spoil;
     size_t heals_wanted;
+    uint64_t kick_seed = 0;
+    uint64_t delta_every = 0;
 };
 
 void PrintTo(const Case& value, std::ostream* out) {
@@ -38,6 +40,8 @@ void PrintTo(const Case& value, std::ostream* out) {
 PairOptions options_of(const Case& test) {
     PairOptions options = options_for(test.guest, test.arguments);
     options.healing = EngineOptions::Healing::on;
+    options.kick_seed = test.kick_seed;
+    options.delta_every = test.delta_every;
     return options;
 }
 
@@ -159,6 +163,19 @@ constexpr Case kCases[] = {
     {"memory_without_exits", "compute", "antipode.every=1000 antipode.exit=0", Spoil::memory, 3},
     {"memory_with_entropy", "entropy", "", Spoil::memory, 3},
     {"memory_of_linux", "linux", "", Spoil::memory, 3},
+    {"memory_of_a_counter", "counter", "antipode.hz=100", Spoil::memory, 3},
+    {"registers_of_a_counter", "counter", "antipode.hz=100", Spoil::registers, 3},
+    {"registers_with_disk", "disk_writer", "", Spoil::registers, 3},
+    {"registers_with_entropy", "entropy", "", Spoil::registers, 3},
+    {"instruction_with_entropy", "entropy", "", Spoil::instruction, 3},
+    {"memory_with_network", "udp_echo", "antipode.clock_hz=50", Spoil::memory, 3},
+    {"registers_with_network", "udp_echo", "antipode.clock_hz=50", Spoil::registers, 3},
+    {"instruction_with_network", "udp_echo", "antipode.clock_hz=50", Spoil::instruction, 3},
+    {"memory_kicked", "compute", "antipode.every=100", Spoil::memory, 3, 59},
+    {"memory_with_disk_kicked", "disk_writer", "", Spoil::memory, 3, 61},
+    {"memory_with_deltas", "compute", "antipode.every=100", Spoil::memory, 3, 0, 7},
+    {"instruction_with_deltas", "counter", "antipode.hz=100", Spoil::instruction, 3, 0, 5},
+    {"memory_with_disk_kicked_deltas", "disk_writer", "", Spoil::memory, 3, 67, 11},
     {"registers_of_linux", "linux", "", Spoil::registers, 3},
     {"rdtsc", "diverge", "antipode.every=20", Spoil::nothing, 5},
     {"rdtsc_decides", "diverge", "antipode.every=20 antipode.branch=1", Spoil::nothing, 5},

@@ -22,7 +22,11 @@ struct Case {
     const char* arguments;
     const char* progress;  // console text that shows that the guest works
     uint64_t kick_seed;
-    bool needs_deltas = false;
+    uint64_t delta_every = 0;
+    bool needs_deltas() const {
+        return delta_every != 0 ||
+               std::string(arguments).find("antipode.exit=0") != std::string::npos;
+    }
 };
 
 void PrintTo(const Case& value, std::ostream* out) {
@@ -32,6 +36,7 @@ void PrintTo(const Case& value, std::ostream* out) {
 PairOptions options_of(const Case& test) {
     PairOptions options = options_for(test.guest, test.arguments);
     options.kick_seed = test.kick_seed;
+    options.delta_every = test.delta_every;
     return options;
 }
 
@@ -100,7 +105,7 @@ TEST_P(ReplayGuests, ReplaysAlikeAndGoesOnAsTheVm) {
         pair_->backup.console.resize(pair_->primary.console.size());
         expect_equal_replay();
     }
-    if (GetParam().needs_deltas) {
+    if (GetParam().needs_deltas()) {
         EXPECT_EQ(pair_->metrics_text().find("\nantipode_deltas_total 0\n"), std::string::npos)
             << pair_->metrics_text();
     }
@@ -159,19 +164,36 @@ TEST_P(ReplayGuests, GoesOnFromSnapshotsInOtherVms) {
     expect_equal_replay();
 }
 
+// Every guest plain, kicked at random moments, with deltas that nothing needs, and both; each of
+// the tests above takes snapshots or seeds of it besides. What differs is the subject of heal_test.
 constexpr Case kCases[] = {
     {"counter", "counter", "antipode.hz=100", "ticks=", 0},
     {"counter_kicked", "counter", "antipode.hz=100", "ticks=", 7},
+    {"counter_deltas", "counter", "antipode.hz=100", "ticks=", 0, 3},
+    {"counter_kicked_deltas", "counter", "antipode.hz=100", "ticks=", 23, 5},
     {"compute", "compute", "antipode.every=100", "units=", 0},
     {"compute_kicked", "compute", "antipode.every=100", "units=", 11},
-    {"compute_without_exits", "compute", "antipode.every=1000 antipode.exit=0", "units=", 0, true},
+    {"compute_deltas", "compute", "antipode.every=100", "units=", 0, 7},
+    {"compute_kicked_deltas", "compute", "antipode.every=100", "units=", 29, 7},
+    {"compute_without_exits", "compute", "antipode.every=1000 antipode.exit=0", "units=", 0},
+    {"compute_without_exits_kicked", "compute", "antipode.every=1000 antipode.exit=0", "units=", 31,
+     3},
     {"disk_writer", "disk_writer", "", "disk_writer:", 0},
     {"disk_writer_kicked", "disk_writer", "", "disk_writer:", 13},
+    {"disk_writer_deltas", "disk_writer", "", "disk_writer:", 0, 11},
+    {"disk_writer_kicked_deltas", "disk_writer", "", "disk_writer:", 37, 11},
     {"entropy", "entropy", "", "entropy: reads=", 0},
     {"entropy_kicked", "entropy", "", "entropy: reads=", 19},
+    {"entropy_deltas", "entropy", "", "entropy: reads=", 0, 5},
+    {"entropy_kicked_deltas", "entropy", "", "entropy: reads=", 41, 5},
     {"udp_echo", "udp_echo", "", "udp_echo:", 0},
+    {"udp_echo_kicked", "udp_echo", "", "udp_echo:", 43},
+    {"udp_echo_deltas", "udp_echo", "", "udp_echo:", 0, 3},
+    {"udp_echo_kicked_deltas", "udp_echo", "", "udp_echo:", 47, 3},
     {"linux", "linux", "", "ready", 0},
     {"linux_kicked", "linux", "", "ready", 17},
+    {"linux_deltas", "linux", "", "ready", 0, 50},
+    {"linux_kicked_deltas", "linux", "", "ready", 53, 50},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, ReplayGuests, testing::ValuesIn(kCases),

@@ -136,6 +136,7 @@ Result<std::unique_ptr<Engine>> ReplayPair::make_engine(Side& owner,
     engine_options.digest_interval = std::chrono::milliseconds(100);
     engine_options.digest_exits = options_.digest_exits;
     engine_options.healing = options_.healing;
+    engine_options.delta_every = options_.delta_every;
     FT_TRY(auto vm, vmm::build_vm(kvm, options_.config, sizes));
     disk = std::make_unique<MemoryDisk>(options_.disk_bytes, seed);
     auto engine =

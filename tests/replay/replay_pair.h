@@ -74,7 +74,8 @@ struct PairOptions {
     vmm::VmConfig config;
     size_t disk_bytes = 4 << 20;
     uint64_t digest_exits = 500;
-    uint64_t kick_seed = 0;  // 0 = no kicks
+    uint64_t kick_seed = 0;    // 0 = no kicks
+    uint64_t delta_every = 0;  // EngineOptions::delta_every
     uint64_t disk_seed = 1;
     EngineOptions::Healing healing = EngineOptions::Healing::off;
 };

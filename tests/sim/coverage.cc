@@ -25,6 +25,8 @@ constexpr std::string_view kProbes[] = {
     "an operator enrols the pair again",
     "an operator forces the newest copy",
     "an operator lets a diverged site rejoin",
+    "an operator lets a site boot the VM whose policy is to wait",
+    "an operator lets a site rejoin whose policy is to wait",
     "an operator overrules a forced site that has stopped",
     "an operator starts a VM that was shut down",
     "boots from its disk",

@@ -1,6 +1,7 @@
 // The campaign: runs seeds, counts, and tells the one command that replays a failing one.
 //
 //     tests/sim/run --seeds N [--start S]      N seeds from S on
+//     ... --require-probes                     and fails if a probe was never hit
 //     tests/sim/run --replay S                 one seed, with its timeline
 //     tests/sim/run --bug NAME|all             (second build) seeds until the bug is found
 //     ... --mix NAME                           the kind of trouble, see profile.h
@@ -25,6 +26,7 @@ struct Options {
     uint64_t check_every = 50;  // each such seed runs twice, and its traces must be equal
     bool show_unseen = false;
     bool keep_going = false;
+    bool require_probes = false;
     std::string bug;
     Mix mix = Mix::swarm;
 };
@@ -138,6 +140,11 @@ int campaign(const Options& options) {
     }
     if (options.show_unseen) coverage.print_unseen();
     print_totals(options, totals, coverage, took.count());
+    const size_t unhit = coverage.probes().size() - coverage.probes_seen();
+    if (options.require_probes && unhit > 0) {
+        fmt::print("{} probes were never hit: what they stand for is not tried any more\n", unhit);
+        return 1;
+    }
     return totals.violations == 0 ? 0 : 1;
 }
 
@@ -213,7 +220,7 @@ uint64_t number(const char* text) {
 int usage() {
     fmt::print(stderr,
                "usage: tests/sim/run [--seeds N] [--start S] [--replay S] [--mix NAME] [--unseen] "
-               "[--keep-going] [--check-every N] [--bug NAME|all]\n");
+               "[--keep-going] [--require-probes] [--check-every N] [--bug NAME|all]\n");
     return 2;
 }
 
@@ -249,6 +256,8 @@ int main_of(int argc, char** argv) {
             options.show_unseen = true;
         } else if (name == "--keep-going") {
             options.keep_going = true;
+        } else if (name == "--require-probes") {
+            options.require_probes = true;
         } else {
             if (i + 1 >= argc || !take(options, name, argv[i + 1])) return usage();
             ++i;

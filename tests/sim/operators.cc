@@ -53,7 +53,25 @@ void Simulation::operate() {
             site->input(Command{CommandKind::rejoin, {}});
         }
     }
+    for (size_t i = 0; i < 2; ++i) help_as_configured(i);
     if (idle_since_ != Instant::max() && world_.now() > idle_since_ + 12s) help_idle_pair();
+}
+
+// A site whose policy is to wait for a person gets its word. Nothing was lost, and nothing is.
+void Simulation::help_as_configured(size_t index) {
+    Site& site = *sites_[index];
+    const failover::Failover* core = site.core();
+    if (core == nullptr || core->alarms().count(AlarmCode::operator_needed) == 0) return;
+    const bool idle = core->state() == State::halted || core->state() == State::starting;
+    if (!idle || core->durable().divergence == failover::Divergence::diverged) return;
+    if (someone_runs()) {
+        if (profile_.rejoin[index] == failover::Policy::automatic) return;
+        coverage_.probe("an operator lets a site rejoin whose policy is to wait");
+        site.input(Command{CommandKind::rejoin, {}});
+    } else if (profile_.reclaim[index] == failover::Policy::operator_decides) {
+        coverage_.probe("an operator lets a site boot the VM whose policy is to wait");
+        site.input(Command{CommandKind::reclaim, {}});
+    }
 }
 
 // The tiebreaker has another store: the site that runs the VM is enrolled again.

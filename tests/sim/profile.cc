@@ -89,6 +89,11 @@ Profile Profile::draw(World& w, Mix mix) {
     network.break_after = w.between(200ms, 3s);
     network.stray = strays ? 0.01 : 0;
     profile.client_interval = w.between(8ms, 60ms);
+    const bool waits = w.chance(0.3);
+    for (size_t i = 0; i < 2 && waits; ++i) {
+        if (w.chance(0.5)) profile.rejoin[i] = failover::Policy::operator_decides;
+        if (w.chance(0.5)) profile.reclaim[i] = failover::Policy::operator_decides;
+    }
     lean(profile, w);
     return profile;
 }

@@ -7,9 +7,11 @@
 // that the core without the bug is clean in the same mix.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string_view>
 
+#include "common/failover/failover.h"
 #include "tests/sim/network.h"
 #include "tests/sim/world.h"
 
@@ -46,6 +48,10 @@ struct Profile {
     double kill_at_change = 0.05;  // of a site of which processes die so
     Duration slow_write_max = 250ms;
     Duration client_interval = 20ms;
+    // Of each site: whether it comes back, and boots the VM again, by itself or waits for a person.
+    std::array<failover::Policy, 2> rejoin{failover::Policy::automatic,
+                                           failover::Policy::automatic};
+    std::array<failover::Policy, 2> reclaim = rejoin;
     NetworkSettings network;
 
     // An operator may be needed in such a seed.

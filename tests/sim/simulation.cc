@@ -35,6 +35,8 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
         config.site = names[i];
         config.peer_site = names[1 - i];
         config.first_role = i == 0 ? wire::FirstRole::primary : wire::FirstRole::backup;
+        config.rejoin = profile_.rejoin[i];
+        config.reclaim = profile_.reclaim[i];
         sites_[i] =
             std::make_unique<Site>(world_, network_, checker_, coverage_, i, config, image_);
         Site::Settings& settings = sites_[i]->settings;
@@ -60,10 +62,8 @@ void Simulation::wire_up() {
         };
         network_.sites[i] = {[site] { return site->alive(); }, [site] { site->session_opened(); },
                              [site] { site->input(failover::SessionDown{}); }};
-        network_.t_sites[i] = {
-            [site] { return site->alive(); },
-            [this, site] { site->input(failover::TiebreakerUp{tiebreaker_.store()}); },
-            [site] { site->input(failover::TiebreakerDown{}); }};
+        network_.t_sites[i] = {[site] { return site->alive(); }, [this, i] { reach_tiebreaker(i); },
+                               [site] { site->input(failover::TiebreakerDown{}); }};
     }
     network_.tiebreaker = {[this] { return tiebreaker_.alive(); }, [] {}, [] {}};
     tiebreaker_.deliver = [this](size_t site, const wire::Answer& answer) {
@@ -71,6 +71,17 @@ void Simulation::wire_up() {
             to->input(failover::TiebreakerAnswer{answer});
         });
     };
+}
+
+void Simulation::reach_tiebreaker(size_t index) {
+    Site* site = sites_[index].get();
+    site->input(failover::TiebreakerUp{tiebreaker_.store()});
+    if (!site->alive()) return;
+    // A watch ends with its connection: none of a dead process turns up again.
+    network_.request(index, [this, index, site, me = site->core()->me()] {
+        const bool lives = site->alive() && site->core()->me() == me;
+        if (lives && network_.tiebreaker_up(index)) tiebreaker_.watch(index, me);
+    });
 }
 
 SimulationResult Simulation::run() {

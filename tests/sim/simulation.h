@@ -45,6 +45,7 @@ class Simulation {
 
   private:
     void wire_up();
+    void reach_tiebreaker(size_t index);
 
     // faults.cc
     void next_fault();
@@ -65,6 +66,7 @@ class Simulation {
     void operate();
     bool someone_runs() const;
     void help_idle_pair();
+    void help_as_configured(size_t index);
     void help_with_lost_tiebreaker();
     bool protected_now() const;
     void await_protection();

@@ -57,13 +57,39 @@ void Tiebreaker::work() {
                        to_string(record_->mode), record_->epoch);
         }
         jobs_.pop_front();
+        if (writes) push(1 - job.from);  // who asked is answered
         deliver(job.from, decision.answer);
         work();
     });
 }
 
+void Tiebreaker::watch(size_t from, const Member& me) {
+    watchers_[from] = me;
+    push(from);
+}
+
+void Tiebreaker::push(size_t site) {
+    if (watchers_[site].incarnation == Incarnation(0)) return;
+    wire::Answer told;
+    told.request.kind = wire::RequestKind::query;
+    told.request.me = watchers_[site];
+    told.store = store_;
+    if (record_) {
+        const bool enrolled = record_->store == store_;
+        told.request.pair = record_->pair;
+        told.kind = enrolled ? wire::AnswerKind::record : wire::AnswerKind::refused;
+        told.reason = enrolled ? wire::RefusalReason::none : wire::RefusalReason::wrong_store;
+        told.record = *record_;
+    } else {
+        told.request.pair = Name::literal("web1");
+        told.reason = wire::RefusalReason::unknown_pair;
+    }
+    deliver(site, told);
+}
+
 void Tiebreaker::crash() {
     alive_ = false;
+    watchers_ = {};
     busy_ = false;
     ++life_;
     // What was being decided may have reached the disk without being answered.

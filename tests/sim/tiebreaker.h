@@ -2,6 +2,7 @@
 // writing and answering, lose everything, or be restored from an old backup.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -16,8 +17,11 @@ class Tiebreaker {
   public:
     Tiebreaker(World& world, Network& network, Checker& checker);
 
-    // From site `from`; `answer` is called with what is sent back, once it is durable.
+    // From site `from`; `deliver` is called with what is sent back, once it is durable.
     void receive(size_t from, const wire::Request& request);
+    // `me` watches from here on: it is told the record now and whenever somebody else changes it,
+    // in the form in which a site's client hands that on.
+    void watch(size_t from, const Member& me);
     std::function<void(size_t site, const wire::Answer&)> deliver;
 
     bool alive() const { return alive_; }
@@ -40,6 +44,7 @@ class Tiebreaker {
         wire::Request request;
     };
     void work();
+    void push(size_t site);
     Member namesake(const Member& me) const;
     void mistake(wire::Answer& answer, const Member& me) const;
 
@@ -51,6 +56,7 @@ class Tiebreaker {
     std::optional<wire::Record> before_last_;  // as it was before the last decision
     std::optional<wire::Record> backup_;
     std::deque<Job> jobs_;
+    std::array<Member, 2> watchers_;  // no incarnation: nobody
     bool busy_ = false;
     bool alive_ = true;
     uint64_t life_ = 0;

@@ -105,7 +105,7 @@ void SimWorld::heal() {
     say("healing");
     for (size_t index = 0; index < 2; ++index) {
         if (!sites_[index]->alive() && !restarting_[index]) restart(index);
-        input(index, [](Node& node) { node.pause_resync(false); });
+        input(index, [](Node& node) { EXPECT_TRUE(node.pause_resync(false)); });
     }
     if (!line_.up) connect_later();
     const Instant give_up = clock_.now() + std::chrono::seconds(120);

@@ -392,7 +392,7 @@ void SimWorld::act() {
             return;
         case 5: {
             const size_t site = random_.below(2);
-            input(site, [&](Node& node) { node.pause_resync(random_.chance(0.3)); });
+            input(site, [&](Node& node) { (void)node.pause_resync(random_.chance(0.3)); });
             return;
         }
         case 7:

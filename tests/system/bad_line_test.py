@@ -3,8 +3,9 @@
 A client never sees a wrong answer, nothing acknowledged is lost, memory does not grow, and as long as something comes
 through, nobody takes over.
 
-ANTIPODE_SECONDS sets how long each line is bad (4), ANTIPODE_SOAK_SECONDS how long the soak goes on (60); 900 is the
-long one: ANTIPODE_SOAK_SECONDS=900 python3 tests/system/bad_line_test.py BadLine.test_soak"""
+ANTIPODE_SECONDS sets how long each line is bad (4), ANTIPODE_SOAK_SECONDS how long the soak goes on (60). The long ones:
+ANTIPODE_SECONDS=180 python3 tests/system/bad_line_test.py BadLine.test_flapping, for minutes;
+ANTIPODE_SOAK_SECONDS=900 python3 tests/system/bad_line_test.py BadLine.test_soak"""
 
 import os
 import random
@@ -12,7 +13,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, guests, paths, process, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
@@ -32,6 +33,12 @@ def resident_bytes(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def counters(site):
+    """Of a site's metrics, those without labels."""
+    lines = [line.split() for line in control.call(site.socket, "metrics").splitlines()]
+    return {line[0]: float(line[1]) for line in lines if len(line) == 2 and "{" not in line[0]}
+
+
 class Watch:
     """What a pair did while its line was bad."""
 
@@ -43,21 +50,31 @@ class Watch:
         self.states = set()
         self.epochs = set()
         self.lag_bytes_max = 0
+        self.log_bytes = {}  # by site and process: recorded for the line, and sent once more
+        self.now = {}        # the state of each site
 
     def look(self):
         running = []
         for letter, site in self.pair.sites.items():
             if not site.process.running():
                 self.states.add("ended")
+                self.now[letter] = None
                 continue
-            self.peak[letter] = max(self.peak[letter], resident_bytes(site.process.pid))
-            status = site.status()
+            try:
+                self.peak[letter] = max(self.peak[letter], resident_bytes(site.process.pid))
+                status = site.status()
+                seen = counters(site)
+            except OSError:
+                self.now[letter] = None  # it begins, or has ended just now
+                continue
+            self.now[letter] = status["state"]
             self.states.add(status["state"])
             self.epochs.add(status["epoch"])
             self.lag_bytes_max = max(self.lag_bytes_max, status["execution_lag"]["bytes"] or 0)
             if status["state"] in RUNS:
                 running.append(letter)
             self.test.assertEqual(status["digest"]["mismatches"], 0)
+            self.log_bytes[letter, site.process.pid] = (seen["antipode_log_bytes_total"], seen["antipode_log_repeated_bytes_total"])
         return running
 
     def for_seconds(self, seconds):
@@ -76,33 +93,54 @@ class Watch:
             grown = self.peak[letter] - self.first[letter]
             self.test.assertLess(grown, GROWTH_BYTES_MAX + 2 * LOG_BUFFER_MIB * MEBIBYTE, f"site {letter} grew")
 
+    def log_went_once(self, share=0.2):
+        """The session keeps what it was given: a break, or a long way, is no reason to give it all of the log again."""
+        first, again = self.log_sums()
+        self.test.assertLessEqual(again, share * first, f"{again:.0f} bytes of the log went twice, of {first:.0f}")
+
+    def log_sums(self):
+        return (sum(first for first, _ in self.log_bytes.values()), sum(again for _, again in self.log_bytes.values()))
+
     def text(self):
+        first, again = self.log_sums()
         grown = max(self.peak[letter] - self.first[letter] for letter in self.first)
-        return f"states {'/'.join(sorted(self.states))}, grew {grown / MEBIBYTE:.1f} MiB, log held {self.lag_bytes_max} bytes"
+        return f"states {'/'.join(sorted(self.states))}, grew {grown / MEBIBYTE:.1f} MiB, log held {self.lag_bytes_max} bytes, " \
+               f"{again:.0f} of its {first:.0f} bytes went twice"
 
 
-class BadLine(WorldCase):
+class LineCase(WorldCase):
+    """A pair on a line that becomes bad and good again, with a client that keeps asking its guest."""
+
     WORLD = {"seed": SEED}
+    TRANSPORT = "udp"
+    START_SECONDS = 30
+
+    def guest(self):
+        return guests.udp_echo()
 
     def begin(self, name, window=4):
-        pair = self.world.pair(guests.udp_echo(), name=name, settings={"replay": f"log_buffer_mib = {LOG_BUFFER_MIB}"})
-        pair.start()
-        client = self.world.client(pair, options=["--window", str(window)])
-        client.wait_for_acknowledged(20)
+        pair = self.world.pair(self.guest(), name=name, settings={"replay": f"log_buffer_mib = {LOG_BUFFER_MIB}"})
+        pair.start(seconds=2 * self.START_SECONDS)
+        client = self.world.client(pair, transport=self.TRANSPORT, options=["--window", str(window)])
+        client.wait_for_acknowledged(20, seconds=2 * self.START_SECONDS)
         return pair, client, Watch(self, pair)
 
     def good_line(self):
         self.world.wan.heal("a<->b")
-        self.world.wan.set("a<->b", delay_ms=5, jitter_ms=0, loss=0, stall_ms=0, rate_mbytes=125, reorder=0, duplicate=0, queue_ms=20)
+        self.world.wan.set("a<->b", delay_ms=5, jitter_ms=0, loss=0, stall_ms=0, rate_mbytes=125, reorder=0, duplicate=0, queue_ms=20,
+                           tail_drop=0)
 
     def finish(self, pair, client, watch, what):
         """On a good line again: the client is answered, and the disk of who runs the VM has all it was told."""
         self.good_line()
         before = client.acknowledged()
-        client.wait_for_acknowledged(before + 20)
+        client.wait_for_acknowledged(before + 20, seconds=self.START_SECONDS)
         site = wait.until("somebody runs the VM", pair.primary, 20)
         code, summary = client.stop()
         self.assertEqual(code, 0, client.process.output())
+        if self.TRANSPORT == "tcp":
+            self.assertEqual(summary["connection"], "kept")
+            self.assertEqual(summary["uptime_steps_back"], 0)
         watch.look()
         watch.memory_is_bounded()
         acknowledged, duplicated = world.assert_nothing_lost(self, site, [client])
@@ -120,6 +158,49 @@ class BadLine(WorldCase):
         watch.nobody_took_over()
         self.finish(pair, client, watch, name)
 
+    def flapping(self):
+        """Cut for longer than the detector waits, again and again: whoever goes on, it is one, and nothing is lost. A site that
+        has ended is started again, as systemd would, and the line stands until the pair is protected."""
+        pair, client, watch = self.begin("flapping")
+        chance = random.Random(SEED)
+        cuts = 0
+        end = time.monotonic() + 2 * SECONDS
+        while time.monotonic() < end:
+            self.world.wan.cut("a<->b", mode=chance.choice(("blackhole", "hold", "reset")))
+            self._one_runs(watch, chance.uniform(0.1, 1.5))
+            self.world.wan.heal("a<->b")
+            self._one_runs(watch, chance.uniform(0.5, 1.5))
+            cuts += 1
+            self._protect_again(watch)
+        watch.log_went_once()
+        self.finish(pair, client, watch, f"flapping (ANTIPODE_SEED={SEED}): cuts={cuts} epochs={len(watch.epochs)}")
+
+    def _protect_again(self, watch):
+        """Who took over may still be asking for the VM when the line is whole again; who lost it joins again, or ends."""
+        def settled():
+            self._one_runs(watch, 0)
+            if not all(site.process.running() for site in watch.pair.sites.values()):
+                return "ended"
+            return "paired" if set(watch.now.values()) == {"primary", "backup"} else None
+
+        if wait.until("a site has ended, or both are a pair", settled, 60) == "paired":
+            return
+        for site in watch.pair.sites.values():
+            if not site.process.running():
+                site.start()
+        watch.pair.wait_until_protected(60)
+
+    def _one_runs(self, watch, seconds):
+        end = time.monotonic() + seconds
+        while True:
+            running = watch.look()
+            self.assertLessEqual(len([letter for letter in running if watch.now[letter] == "solo"]), 1, "both sites went on alone")
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.05)
+
+
+class BadLine(LineCase):
     def test_loss_and_jitter(self):
         self.steady("loss-and-jitter", delay_ms=35, jitter_ms=30, loss=0.01)
 
@@ -132,41 +213,58 @@ class BadLine(WorldCase):
     def test_datagrams_out_of_order(self):
         self.steady("out-of-order", delay_ms=10, reorder=0.2, reorder_ms=15, duplicate=0.1)
 
-    def test_too_little_bandwidth(self):
-        """The guest is sent four times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
-        pair, client, watch = self.begin("narrow", window=2)
-        flood = self.owned(process.Process(
+    def flood(self, pair):
+        """840,000 bytes a second that the guest discards, all of them log."""
+        return self.owned(process.Process(
             "flood", ["python3", "-B", os.path.join(paths.ROOT, "tests", "system", "clients", "flood.py"), "--address",
                       f"{pair.guest_address}:{DISCARD_PORT}", "--bytes", "1400", "--rate", "600"],
             os.path.join(self.folder, "flood.log"), namespace=self.world.topology.name("client")))
-        self.world.wan.set("a<->b", rate_mbytes=0.2)
-        watch.for_seconds(2 * SECONDS)
-        flood.stop_code = flood.kill()
-        watch.nobody_took_over()
-        self.assertLess(watch.lag_bytes_max, (LOG_BUFFER_MIB + 1) * MEBIBYTE)
-        self.assertGreater(watch.lag_bytes_max, 100_000, "the line was not too narrow")
-        self.finish(pair, client, watch, "narrow")
 
-    def test_flapping(self):
-        """Cut for longer than the detector waits, again and again: whoever goes on, it is one, and nothing is lost."""
-        pair, client, watch = self.begin("flapping")
-        chance = random.Random(SEED)
+    def test_connections_break(self):
+        """Connections break under load, again and again, and are there again before anybody is missed: not a byte of the log
+        is handed to the channel twice."""
+        pair, client, watch = self.begin("breaks")
+        flood = self.flood(pair)
+        before = pair.a.status()["link"]["reconnects"]
         end = time.monotonic() + 2 * SECONDS
         while time.monotonic() < end:
-            self.world.wan.cut("a<->b", mode=chance.choice(("blackhole", "hold", "reset")))
-            self._one_runs(watch, chance.uniform(0.1, 1.5))
-            self.world.wan.heal("a<->b")
-            self._one_runs(watch, chance.uniform(0.5, 1.5))
-        self.finish(pair, client, watch, f"flapping (ANTIPODE_SEED={SEED})")
+            self.world.wan.break_connections()
+            watch.for_seconds(0.5)
+        flood.stop_code = flood.kill()
+        self.assertGreater(pair.a.status()["link"]["reconnects"], before)
+        watch.nobody_took_over()
+        watch.log_went_once(share=0)
+        self.finish(pair, client, watch, "breaks")
 
-    def _one_runs(self, watch, seconds):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            solo = [letter for letter, site in watch.pair.sites.items()
-                    if site.process.running() and site.status()["state"] == "solo"]
-            self.assertLess(len(solo), 2, "both sites went on alone")
-            watch.look()
-            time.sleep(0.05)
+    def narrow(self, name, **line):
+        """The guest is sent many times what the line carries: it is slowed, and what waits is bounded by the log's buffer."""
+        pair, client, watch = self.begin(name, window=2)
+        flood = self.flood(pair)
+        before = {letter: site.status()["link"]["reconnects"] for letter, site in pair.sites.items()}
+        self.world.wan.set("a<->b", **line)
+        watch.for_seconds(2 * SECONDS)
+        reconnects = {letter: site.status()["link"]["reconnects"] - before[letter] for letter, site in pair.sites.items()}
+        flood.stop_code = flood.kill()
+        print(f"{name}: reconnects={reconnects} datagrams_overflow="
+              f"{self.world.wan.stats()['directions']['a->b']['datagrams_overflow']}", flush=True)
+        watch.nobody_took_over()
+        watch.log_went_once()
+        self.assertLess(watch.lag_bytes_max, (LOG_BUFFER_MIB + 1) * MEBIBYTE)
+        self.assertGreater(watch.lag_bytes_max, 100_000, "the line was not too narrow")
+        self.finish(pair, client, watch, name)
+
+    def test_too_little_bandwidth(self):
+        self.narrow("narrow", rate_mbytes=0.2)
+
+    def test_far_too_little_bandwidth(self):
+        self.narrow("very-narrow", rate_mbytes=0.05)
+
+    def test_no_room_for_a_heartbeat(self):
+        """The log fills the line's queue, and hardly a heartbeat gets in: the log's pieces are signs of life enough."""
+        self.narrow("no-room", rate_mbytes=0.2, tail_drop=1)
+
+    def test_flapping(self):
+        self.flapping()
 
     def test_one_direction_is_gone(self):
         for who in ("a->b", "b->a"):
@@ -212,6 +310,25 @@ class BadLine(WorldCase):
         with open(path, "w", encoding="utf-8") as file:
             file.write("wait 1ms\n")
         return path
+
+
+class LinuxOnABadLine(LineCase):
+    """The same with Linux, whose client holds one TCP connection: it is kept, and every answer is right."""
+
+    TRANSPORT = "tcp"
+    START_SECONDS = 60
+
+    def guest(self):
+        return guests.linux() or self.skipTest("the Linux guest is not built (tests/guests/linux/build)")
+
+    def test_loss_and_jitter(self):
+        self.steady("linux-loss-and-jitter", delay_ms=35, jitter_ms=30, loss=0.01)
+
+    def test_stalls(self):
+        self.steady("linux-stalls", delay_ms=5, loss=0.01, stall_ms=300)
+
+    def test_flapping(self):
+        self.flapping()
 
 
 # Each fault by itself is one that the detector's defaults stand; connections break, and come back.

@@ -52,8 +52,7 @@ class CheckpointMode(WorldCase):
         pair.b.wait_for_console(last)
         length = len(pair.b.console())
         wait.until("the console goes on", lambda: len(pair.b.console()) > length + 300, 20)
-        lines = [line for line in pair.b.console().splitlines() if "line=" in line and "second=" in line]
-        numbers = [int(line.split("line=")[1].split()[0]) for line in lines]
+        numbers = guests.counted_lines(pair.b.console())
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         self.assertNotIn("EXIT-FAILURE", pair.b.console())
 
@@ -83,6 +82,24 @@ class CheckpointMode(WorldCase):
         pair.other(survivor).process.stop()
         acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
         print(f"2 losses of each side: acknowledged={acknowledged} lost=0 duplicated={duplicated}")
+
+    def test_a_narrow_line_slows_the_guest(self):
+        """It writes more than the line takes: it is slowed, not stopped, until the line is wide again."""
+        guest = guests.compute()
+        guest.mode = "checkpoint"
+        guest.arguments = "antipode.every=20 antipode.pages=256"
+        pair = self.protected(guest)
+        throttle = lambda: pair.a.status()["execution"]["throttle_ratio"] or 0  # noqa: E731
+        wait.until("it has the line that it needs", lambda: throttle() < 0.05, 60)
+        self.world.wan.set("a<->b", delay_ms=5, rate_mbytes=3)
+        wait.until("it is slowed", lambda: throttle() > 0.2, 60)
+        lines = pair.a.console().count("units=")
+        wait.until("it goes on", lambda: pair.a.console().count("units=") > lines, 60)
+        lag = pair.a.status()["execution_lag"]["seconds"]
+        self.assertEqual(pair.a.status()["protection"], "protected")
+        self.world.wan.set("a<->b", delay_ms=5, rate_mbytes=125)
+        wait.until("the time is given back", lambda: throttle() < 0.05, 60)
+        print(f"at 3 MB/s: lag={lag:.2f} s", flush=True)
 
     def test_switchover(self):
         pair = self.protected(guests.smp_echo(), heartbeat_ms=100)

@@ -145,11 +145,19 @@ class Faults(case.Case):
         self.assertTrue(self.a.has_event("detached"))
         self.assertEqual((self.read(0), self.read(65536)), ("b'1'", "b'2'"))
         self.assertEqual(self.b.disk()["state"], "UpToDate")
+        for line in ("verify sda", "resync"):
+            with self.assertRaisesRegex(replicated_disk.Refused, "has failed here"):
+                self.a.ask(line)
         # A new disk in its place is filled from the peer.
         os.unlink(self.trigger)
+        self.assertIn("is in use", self.a.command("create", "--replace", "sda", check=False).stderr)
         self.a.process.stop(30)
-        os.unlink(os.path.join(self.a.folder, "sda.img.antipode"))
-        self.a.command("create")
+        epoch = disk["epoch"]
+        self.a.command("create", "--replace", "sda")
+        record = self.a.command("dump-metadata", "sda").stdout
+        self.assertIn(f'"epoch":{epoch},', record)
+        self.assertIn('"state":"Inconsistent"', record)
+        self.assertIn("only a Failed one", self.a.command("create", "--replace", "sda", check=False).stderr)
         self.a.start(serve=True)
         self.pair.wait_in_sync()
         self.assertEqual((self.read(0), self.read(65536)), ("b'1'", "b'2'"))
@@ -188,11 +196,11 @@ class Faults(case.Case):
         self.assertEqual(self.b.disk()["state"], "Failed")
         self.assertIn("Input/output error", self.b.disk()["reason"])
         self.assertGreater(self.a.disk()["marked_blocks"], 0)
+        for line in ("promote", "promote force"):
+            with self.assertRaisesRegex(replicated_disk.Refused, "sda is Failed"):
+                self.b.ask(line)
         os.unlink(self.trigger)
-        self.b.process.stop(30)
-        os.unlink(os.path.join(self.b.folder, "sda.img.antipode"))
-        self.b.command("create")
-        self.b.start(serve=False)
+        self.b.ask("invalidate")  # the same store, and it works again
         self.assert_equal_at_end()
 
     def test_no_space_is_told_to_the_guest_and_nothing_is_given_up(self):
@@ -230,9 +238,38 @@ class Faults(case.Case):
         self.assertGreaterEqual(self.a.disk()["marked_blocks"], 16)
         process.run(["mount", "-o", "remount,size=64m", folder])
         self.b.process.stop(30)
-        os.unlink(os.path.join(self.b.folder, "sda.img.antipode"))
-        self.b.command("create")
+        self.b.command("create", "--replace", "sda")
         self.b.start(serve=False)
+        self.assert_equal_at_end()
+
+    def test_a_full_file_system_with_the_image_and_its_metadata(self):
+        """The layout of whoever sets nothing: the metadata beside a sparse image. It has its room from the beginning."""
+        requirements_missing = requirements.missing_for_namespaces()
+        if requirements_missing:
+            self.skipTest("mounting needs root")
+        self.make()
+        process.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.a.folder])
+        self.addCleanup(process.run, ["umount", "-l", self.a.folder])
+        self.configure(self.a)
+        self.a.make_images(SIZE)
+        hog = os.path.join(self.a.folder, "hog")
+        with open(hog, "wb", buffering=0) as file, self.assertRaises(OSError):
+            while True:
+                file.write(bytes(4096))
+        refused = self.a.command("create", "--both-empty", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("sda.img.antipode: there is no room for its", refused.stderr)
+        self.assertFalse(os.path.exists(f"{self.a.image}.antipode"))
+        os.unlink(hog)
+        self.serving()
+        filled = self.a.nbdsh("import os\nfor i in range(24): h.pwrite(os.urandom(1 << 20), i << 20)\nh.flush()", check=False)
+        self.assertIn("No space left", filled.stderr)
+        # What could not be written is marked, mended from here, and that is on record.
+        self.pair.wait_in_sync()
+        self.assertTrue(self.a.has_event("no-space"))
+        process.run(["mount", "-o", "remount,size=64m", self.a.folder])
+        self.write(0, b"3")
+        self.assertEqual(self.read(0), "b'3'")
         self.assert_equal_at_end()
 
     # ---- slow ones
@@ -264,6 +301,67 @@ class Faults(case.Case):
         self.assertLessEqual(disk["blocks_left"], disk["blocks_total"])
         self.assertEqual(self.b.disk()["state"], "Inconsistent")
         self.assert_equal_at_end()
+
+    def test_a_store_of_the_primary_that_is_slow_to_answer(self):
+        self.make()
+        self.serve_store(self.a, "--filter=delay", "file", self.a.image, "delay-read=3ms", "delay-write=15ms", "delay-zero=15ms")
+        self.serving()
+        self.a.nbdsh("import os\nfor i in range(40): h.pwrite(os.urandom(65536), i << 17)\nh.zero(1 << 20, 1 << 20)\nh.flush()")
+        self.write(5 << 17, b"s")
+        self.assertEqual(self.read(5 << 17), "b's'")
+        # The one that is slow is killed with writes on their way, and met again.
+        client = self.owned(process.Process("client", [*replicated_disk.NBDSH, "-u", self.a.uri, "-c",
+                                                       "while True: h.pwrite(b'k' * 65536, 9 << 17)"], self.path("client.log")))
+        wait.until("a write is on its way", lambda: self.a.status()["changes_in_flight"] > 0)
+        self.a.process.kill()
+        client.finished(30)
+        self.a.start(serve=True)
+        self.assert_equal_at_end()
+
+    def test_a_store_of_the_primary_that_is_slow_to_read(self):
+        """It is the resync's source then."""
+        self.make()
+        with open(self.a.image, "r+b") as image:
+            image.write(random.Random(1).randbytes(24 * MIB))
+        self.serve_store(self.a, "--filter=rate", "file", self.a.image, "rate=40M")
+        self.started("--has-data")
+        wait.until("there is progress", lambda: self.a.disk().get("seconds_left"))
+        wait.until("at the other side too", lambda: self.b.disk().get("blocks_left", SIZE) < self.b.disk().get("blocks_total", 0))
+        self.write(0, b"1")
+        self.assertEqual(self.read(0), "b'1'")
+        self.assert_equal_at_end()
+
+    def filtered_qcow2(self, site, name, *parameters):
+        """A filter of nbdkit between us and qemu-nbd."""
+        server = self.qcow2_store(site)
+        behind = os.path.join(site.folder, "store.sock")
+        return self.serve_store(site, f"--filter={name}", "nbd", f"socket={behind}", *parameters, name=name), server
+
+    def test_filters_before_a_qcow2(self):
+        self.make()
+        self.trigger = self.path("trigger")
+        servers = [*self.filtered_qcow2(self.a, "error", "error=EIO", "error-rate=100%", f"error-file={self.trigger}"),
+                   *self.filtered_qcow2(self.b, "delay", "delay-write=10ms")]
+        self.serving()
+        self.a.nbdsh("import os\nfor i in range(24): h.pwrite(os.urandom(65536), i << 18)\nh.trim(65536, 1 << 18)\nh.flush()")
+        self.fire()
+        self.write(7 << 18, b"2")
+        self.assertEqual(self.a.disk()["state"], "Failed")
+        self.assertEqual(self.read(7 << 18), "b'2'")
+        os.unlink(self.trigger)
+        self.a.process.stop(30)
+        self.a.command("create", "--replace", "sda")
+        self.a.start(serve=True)
+        self.pair.wait_in_sync(120)
+        for site in self.pair.sites:
+            self.assertEqual(site.process.stop(30), 0, site.process.output())
+        for server in servers:
+            server.stop()
+        self.assert_equal_qcow2()
+
+    def assert_equal_qcow2(self):
+        compared = process.run(["qemu-img", "compare", *(os.path.join(site.folder, "sda.qcow2") for site in self.pair.sites)])
+        self.assertIn("identical", compared.stdout)
 
     # ---- stores that change or go away
 
@@ -316,8 +414,7 @@ class Faults(case.Case):
         for site in self.pair.sites:
             self.assertEqual(site.process.stop(30), 0, site.process.output())
             servers[site].stop()
-        compared = process.run(["qemu-img", "compare", *(os.path.join(site.folder, "sda.qcow2") for site in self.pair.sites)])
-        self.assertIn("identical", compared.stdout)
+        self.assert_equal_qcow2()
 
     def test_a_store_that_stays_away_has_failed(self):
         self.make(reconnect=200)

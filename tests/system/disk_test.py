@@ -148,13 +148,29 @@ class ReplicatedDisk(case.Case):
         for site in (self.a, self.b):
             site.command("connect")
         wait.until("the split brain is seen", lambda: "split-brain" in self.a.status()["link_reason"], seconds=30)
-        self.assertIn('"blocks_lost":', self.a.command("resolve", "--preview").stdout)
+        preview = self.a.command("resolve", "--preview").stdout
+        self.assertIn("if this site wins: 1 blocks of 64 KiB are lost, written since", preview)
+        self.assertIn("if the peer wins:  1 blocks of 64 KiB are lost, written since", preview)
         self.b.command("resolve", "--discard-local")
         self.pair.wait_in_sync()
         self.assert_equal_images()
         with open(self.b.image, "rb") as image:
             self.assertEqual(image.read(1), b"a")
-        self.assertTrue([name for name in os.listdir(self.b.folder) if ".undo." in name], "the loser's blocks were not kept")
+        kept = [os.path.join(self.b.folder, name) for name in os.listdir(self.b.folder) if ".undo." in name]
+        self.assertEqual(len(kept), 1, "the loser's blocks were not kept")
+        exported = self.path("lost.img")
+        said = self.b.command("undo-export", "sda", kept[0], exported).stdout
+        self.assertTrue(said.startswith("1 blocks of generation "), said)
+        with open(exported, "rb") as image:
+            self.assertEqual(image.read(), b"b" * 65536 + bytes(SIZE - 65536))
+        self.assertLess(os.stat(exported).st_blocks * 512, SIZE // 2)
+        self.assertIn("exists", self.b.command("undo-export", "sda", kept[0], exported, check=False).stderr)
+        self.b.start(serve=False)
+        listed = self.b.disk()["kept_undo"]
+        self.assertEqual([item["file"] for item in listed], kept)
+        self.assertIn(kept[0], self.b.command("status").stdout)
+        os.unlink(kept[0])
+        self.assertEqual(self.b.disk()["kept_undo"], [])
 
     def test_what_a_promoted_site_answers_first_is_at_the_peer(self):
         """A promotion keeps the connection: killed right after its first answered write, a site has lost nothing."""
@@ -240,6 +256,18 @@ class ReplicatedDisk(case.Case):
                     self.assertIn(held[block], allowed, f"round {seed}, killed {[v.letter for v in victims]}: block {block} of site {site.letter}")
             for block, held in enumerate(stamps(self.a)):
                 model[block] = {held}
+        self.assert_equal_images()
+
+    def test_what_is_said_to_be_empty_is_looked_at(self):
+        with open(self.a.image, "r+b") as image:
+            image.seek(5_000_123)
+            image.write(b"x")
+        refused = self.a.command("create", "--both-empty", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn(f"{self.a.image} is not empty: its first byte that is not zero is at 5000123", refused.stderr)
+        self.assertFalse(os.path.exists(f"{self.a.image}.antipode"))
+        shutil.copyfile(self.a.image, self.b.image)
+        self.started("--both-empty", "--unchecked")
         self.assert_equal_images()
 
     def test_bad_configuration_is_named(self):

@@ -27,6 +27,11 @@ class Drill(WorldCase):
             lambda drill: drill if drill and drill["state"] in states else None)(self.drill(site)), seconds)
 
     def assert_protected(self, pair):
+        if pair.guest.mode == "checkpoint":
+            before = pair.a.status()["checkpoint"]["acknowledged"]
+            wait.until("checkpoints arrive", lambda: pair.a.status()["checkpoint"]["acknowledged"] > before + 2, 30)
+            self.assertEqual(pair.a.status()["protection"], "protected")
+            return
         checked = pair.b.status()["digest"]["checked"]
         wait.until("digests are compared", lambda: pair.b.status()["digest"]["checked"] > checked + 2, 30)
         self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
@@ -59,8 +64,38 @@ class Drill(WorldCase):
             wait.until("the console goes on", lambda p=pair, n=length: len(p.b.console()) > n, 20)
             pair.close()
 
+    def test_in_checkpoint_mode(self):
+        """The last checkpoint runs beside the backup, which goes on taking the next ones."""
+        pair = self.protected_pair(guests.smp_counter())
+        for _ in range(3):
+            seen = guests.counted_lines(pair.a.console())[-1]
+            self.start_drill(pair.b, duration_seconds=60)
+            self.wait_for_drill(pair.b, "running")
+            text = lambda: control.call(pair.b.socket, "drill_console")["text"]  # noqa: E731
+            wait.until("the copy counts", lambda t=text: len(guests.counted_lines(t())) >= 4, 30)
+            lines = guests.counted_lines(text())
+            self.assertEqual(lines, list(range(lines[0], lines[0] + len(lines))))
+            self.assertGreaterEqual(lines[0], seen)
+            self.assertNotIn("EXIT-FAILURE", text())
+            self.assert_protected(pair)
+            drill = self.drill(pair.b)
+            self.assertEqual(drill["state"], "running")
+            print(f"drill in checkpoint mode: lag_seconds={drill['lag_seconds']:.3f} copy_seconds={drill['copy_seconds']:.4f} "
+                  f"live_seconds={drill['live_seconds']:.3f}", flush=True)
+            control.call(pair.b.socket, "drill_stop", actor="test")
+            self.assertEqual(self.drill(pair.b)["state"], "ended")
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        length = len(pair.b.console())
+        wait.until("the console goes on", lambda: len(pair.b.console()) > length + 200, 20)
+
+    def test_in_a_network_of_its_own_in_checkpoint_mode(self):
+        self.copy_answers_in_its_network(guests.smp_echo())
+
     def test_in_a_network_of_its_own_under_load(self):
-        guest = guests.udp_echo()
+        self.copy_answers_in_its_network(guests.udp_echo())
+
+    def copy_answers_in_its_network(self, guest):
         pair = self.world.pair(guest, digest_interval_ms=100, heartbeat_ms=100,
                                settings={"drill": 'taps = ["drilltap0"]'})
         self.world.topology.add_isolated_tap("b", "drilltap0", f"{netns.GUEST_ADDRESS.rpartition('.')[0]}.200/24")

@@ -55,12 +55,18 @@ class Fault(WorldCase):
         self.assertEqual(pair.a.status()["alerts"][-1]["code"], "fault_injected")
         before = client.acknowledged()
         client.wait_for_acknowledged(before + 50)
+        wait.until("the line is seen to be bad", lambda: "link_degraded" in self.codes(pair.a), 60)
+        alerts = {alert["code"]: alert["since_unix_ms"] for alert in pair.a.status()["alerts"]}
+        self.assertGreater(min(alerts["fault_injected"], alerts["link_degraded"]), 0)
+        self.assertGreaterEqual(alerts["link_degraded"], alerts["fault_injected"])
         # It delays answers by pulses of 100 ms, and one fault runs at a time.
         with self.assertRaises(control.Refused):
             self.inject(pair.a, "link_cut")
         control.call(pair.a.socket, "cancel", operation=number, actor="test")
         self.assertEqual(self.operation(pair.a, number)["state"], "succeeded")
         self.assertIn("fault_ended", self.codes(pair.a))
+        wait.until("the line is seen to be good again", lambda: "link_restored" in self.codes(pair.a), 60)
+        self.assertNotIn("link_degraded", [alert["code"] for alert in pair.a.status()["alerts"]])
         pair.wait_until_protected(60)
         self.finish(pair, client)
 

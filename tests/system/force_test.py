@@ -32,6 +32,13 @@ class Operators(WorldCase):
         self.assertTrue(any(event["code"] == code and text in event["text"] for event in events),
                         f"no {code} with '{text}' in {[(event['code'], event['text']) for event in events]}")
 
+    def finished(self, site, operation, state, text=""):
+        """The operation's end is as expected: what was asked for is over when it is over, not when it was asked for."""
+        ended = wait.until(f"operation {operation} ends", lambda: next(
+            (each for each in site.status()["operations"] if each["id"] == operation and each["state"] != "running"), None), 60)
+        self.assertEqual(ended["state"], state, ended)
+        self.assertIn(text, ended["text"])
+
     def decisions(self, pair, kind):
         """The lines of the tiebreaker's history that are of this kind and moved the record."""
         return [line for line in self.world.tiebreaker.admin("history", pair.name).splitlines() if f" {kind} " in line and "->" in line]
@@ -75,8 +82,9 @@ class Operators(WorldCase):
         self.assertEqual(pair.b.status()["state"], "waiting", "what is only looked at is not done")
         self.assertEqual(client.acknowledged(), before)
 
-        self.force(pair.b, note="site-a has burnt down")
+        operation = self.force(pair.b, note="site-a has burnt down")["operation"]
         pair.b.wait_for_state("solo")
+        self.finished(pair.b, operation, "succeeded")
         epoch = pair.b.status()["epoch"]
         self.assertGreaterEqual(epoch, FORCED_BLOCK, "an epoch like any other, and above any grant")
         client.wait_for_acknowledged(before + 20, seconds=60)
@@ -110,7 +118,8 @@ class Operators(WorldCase):
         loser.wait_for_state("halted")
         epoch = winner.status()["epoch"]
         self.wait_until_unreachable(loser)
-        self.force(loser)  # this site can see nothing against it; the tiebreaker does
+        operation = self.force(loser)["operation"]  # this site can see nothing against it; the tiebreaker does
+        self.finished(loser, operation, "failed", "in touch with the peer")
         wait.until("the tiebreaker's refusal is in the journal", lambda: any(
             "in touch with the peer" in event["text"]
             for event in control.call(loser.socket, "events", limit=256)["events"]), 30)
@@ -122,6 +131,28 @@ class Operators(WorldCase):
         self.world.wan.heal("a<->b")
         pair.wait_until_protected(60)
         self.finish(pair, client)
+
+    def test_a_copy_that_may_lack_writes_is_forced_by_another_word(self):
+        """The backup's process is lost as well: its disk is behind what was acknowledged. The word about the peer says nothing of
+        that; what is only looked at says what would be refused."""
+        pair, client = self.loaded_pair()
+        self.frozen(pair)
+        pair.b.kill()
+        pair.b.start()
+        wait.until("it answers", pair.b.status, 30)
+        self.wait_until_unreachable(pair.b)
+        self.assertEqual({disk["state"] for disk in pair.b.status()["disks"]}, {"inconsistent"})
+        seen = self.act(pair.b, "force", check=True, peer_is_down=True)
+        self.assertFalse(seen["allowed"])
+        self.assertIn("may lack acknowledged writes", str(seen["findings"]))
+        self.refused("may lack acknowledged writes", self.force, pair.b)
+        self.assertTrue(self.act(pair.b, "force", check=True, peer_is_down=True, accept_loss=True)["allowed"])
+        self.refused("peer_is_down", self.act, pair.b, "force", accept_loss=True)
+        self.force(pair.b, accept_loss=True)
+        pair.b.wait_for_state("solo")
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        client.stop()
 
     def test_both_sites_are_forced_and_one_lives(self):
         """The mistake that an operator is warned of: no two VMs share an epoch, and when they see each other one halts."""
@@ -168,7 +199,8 @@ class Operators(WorldCase):
         client.wait_for_acknowledged(before + 100, seconds=60)
         self.assertEqual(pair.b.status()["state"], "solo")
         self.assertNotIn(pair.a.status()["state"], ("joining", "backup"))
-        self.act(pair.a, "rejoin")
+        operation = self.act(pair.a, "rejoin")["operation"]
+        self.finished(pair.a, operation, "succeeded")
         pair.wait_until_protected(60)
         self.assertIs(pair.primary(), pair.b)
         self.finish(pair, client)

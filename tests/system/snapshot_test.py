@@ -46,6 +46,11 @@ class Snapshot(WorldCase):
         return restored
 
     def assert_in_step(self, pair):
+        if pair.guest.mode == "checkpoint":
+            before = pair.a.status()["checkpoint"]["acknowledged"]
+            wait.until("checkpoints arrive", lambda: pair.a.status()["checkpoint"]["acknowledged"] > before + 2, 30)
+            self.assertEqual(pair.a.status()["protection"], "protected")
+            return
         before = pair.b.status()["digest"]["checked"]
         wait.until("digests are compared", lambda: pair.b.status()["digest"]["checked"] > before + 2, 30)
         self.assertEqual(pair.b.status()["digest"]["mismatches"], 0)
@@ -74,9 +79,44 @@ class Snapshot(WorldCase):
             self.assertIn("exists", done.stderr)
             pair.close()
 
-    def test_under_load_with_all_that_was_acknowledged(self):
-        guest = guests.udp_echo()
+    def test_in_checkpoint_mode(self):
+        """At a checkpoint, at the primary and at the backup: both vCPUs of the copy count on from there."""
+        guest = guests.smp_counter()
         pair = self.protected_pair(guest, seconds=60)
+        for site in (pair.a, pair.b):
+            seen = guests.counted_lines(pair.a.console())[-1]
+            path = self.take(site, "one")
+            self.assert_in_step(pair)
+            done = self.run_command("dump-snapshot", path)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for words in ("snapshot: version=2", "checkpoint mode, 2 vCPUs", "vCPU 0:", "vCPU 1:", "apic_id=1", "I/O APIC", "8254"):
+                self.assertIn(words, done.stdout)
+            self.assertEqual(done.stdout.count("rip="), 2)
+            done = self.run_command("restore", path, self.definition_for(site, f"lockstep-{site.letter}", mode="lockstep", vcpu_count=1))
+            self.assertIn("mode is lockstep, the snapshot's is checkpoint", done.stderr)
+            restored = self.start_restored(path, self.definition_for(site, f"smp-{site.letter}"))
+            wait.until("the restored VM prints", lambda r=restored: len(guests.counted_lines(r.output())) >= 4, 40)
+            lines = guests.counted_lines(restored.output())
+            self.assertEqual(lines, list(range(lines[0], lines[0] + len(lines))))
+            self.assertGreaterEqual(lines[0], seen)
+            self.assertNotIn("EXIT-FAILURE", restored.output())
+            self.assertEqual(restored.stop(), 0, restored.output())
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        length = len(pair.b.console())
+        wait.until("the console goes on", lambda: len(pair.b.console()) > length + 200, 20)
+        self.take(pair.b, "solo")  # of a VM that takes no checkpoints
+        pair.close()
+
+    def test_in_checkpoint_mode_under_load(self):
+        pair = self.protected_pair(guests.smp_echo(), seconds=60)
+        self.everything_acknowledged_is_in_snapshots(pair)
+
+    def test_under_load_with_all_that_was_acknowledged(self):
+        pair = self.protected_pair(guests.udp_echo(), seconds=60)
+        self.everything_acknowledged_is_in_snapshots(pair)
+
+    def everything_acknowledged_is_in_snapshots(self, pair):
         client = self.world.client(pair, options=["--window", "4"])
         client.wait_for_acknowledged(100)
         paths_of = [self.take(site, "load") for site in (pair.a, pair.b)]

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, guests, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, guests, requirements, violations, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
@@ -32,13 +32,22 @@ class Split(WorldCase):
             states = {}
             for site in (pair.a, pair.b):
                 states[site.letter] = site.status()["state"] if site.process.running() else "ended"
-            self.assertNotEqual(sorted(states.values()), ["solo", "solo"], "both sites went on")
+            with violations.kept():
+                self.assertNotEqual(sorted(states.values()), ["solo", "solo"], f"both sites went on, seed {SEED}")
             for winner, loser in ((pair.a, pair.b), (pair.b, pair.a)):
                 if states[winner.letter] == "solo" and states[loser.letter] in ("halted", "ended", "joining"):
                     return winner, loser
             return None
 
         return wait.until("one site goes on and the other halts", outcome, 30)
+
+    def assert_told(self, site, *codes):
+        """These events are in the site's journal, in this order."""
+        told = [event["code"] for event in site.events()]
+        at = 0
+        for code in codes:
+            self.assertIn(code, told[at:], f"{site.name}: {told}")
+            at = told.index(code, at) + 1
 
     def test_exactly_one_goes_on(self):
         print(f"ANTIPODE_SEED={SEED}", flush=True)
@@ -55,16 +64,29 @@ class Split(WorldCase):
             before = client.acknowledged()
             client.wait_for_acknowledged(before + 20)
             self.world.wan.heal(who)
+            self.assert_told(survivor, "acquire_asked", "acquire_won")
+            if loser.process.running() and loser.status()["state"] == "halted":
+                # It may have learned of the other's grant before it had missed anybody.
+                asked = "acquire_asked" in [event["code"] for event in loser.events()]
+                self.assert_told(loser, *(("acquire_asked", "acquire_denied") if asked else ()), "disk_fenced", "halted")
+                self.assertEqual({disk["state"] for disk in loser.status()["disks"]}, {"fenced"})
             # Healing wakes nobody up again.
             after = client.acknowledged()
             client.wait_for_acknowledged(after + 20)
             if loser.process.running():
-                self.assertNotIn(loser.status()["state"], ("primary", "solo"))
+                with violations.kept():
+                    self.assertNotIn(loser.status()["state"], ("primary", "solo"))
             client.stop()
             acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
             print(f"split {index}: cut {who}, {survivor.name} goes on, acknowledged={acknowledged} lost=0 duplicated={duplicated}",
                   flush=True)
             pair.close()
+
+    def assert_waits(self, site):
+        state = site.status()["state"]
+        with violations.kept():
+            self.assertNotIn(state, ("going_live", "solo", "pairing"), f"{site.name} goes on, and nobody can have let it")
+        self.assertIn(state, ("asking", "waiting"))
 
     def test_tiebreaker_away_nobody_goes_live(self):
         pair, client = self.pair_with_client()
@@ -74,7 +96,7 @@ class Split(WorldCase):
         pair.b.wait_for_state("asking", "waiting")
         end = time.monotonic() + OBSERVED_SECONDS
         while time.monotonic() < end:
-            self.assertIn(pair.b.status()["state"], ("asking", "waiting"))
+            self.assert_waits(pair.b)
             time.sleep(0.05)
         self.assertEqual(client.acknowledged(), before)
         # It comes back with what it had recorded: now the backup may.
@@ -95,7 +117,7 @@ class Split(WorldCase):
         end = time.monotonic() + OBSERVED_SECONDS
         while time.monotonic() < end:
             for site in (pair.a, pair.b):
-                self.assertIn(site.status()["state"], ("asking", "waiting"))
+                self.assert_waits(site)
             time.sleep(0.05)
         self.assertEqual(client.acknowledged(), before)
         self.world.wan.heal("a<->t")

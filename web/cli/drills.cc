@@ -11,12 +11,19 @@
 #include "web/cli/table.h"
 #include "web/drills/signature.h"
 #include "web/pairing/seal.h"
+#include "web/security/secrets.h"
 
 namespace antipode::web {
 namespace {
 
 using http::verb;
 using Kind = Column::Kind;
+
+// What is typed on a console ends with Enter, which a shell's $(...) takes away.
+std::string entered(std::string typed) {
+    if (!typed.empty() && typed.back() != '\n') typed += '\n';
+    return typed;
+}
 
 json::object body_of(const DrillLine& line) {
     json::object body;
@@ -25,7 +32,7 @@ json::object body_of(const DrillLine& line) {
     put_text(body, "network", line.network);
     put_text(body, "check", line.check);
     put_text(body, "command", line.command);
-    put_text(body, "send", line.send);
+    put_text(body, "send", entered(line.send));
     put_text(body, "expect", line.expect);
     put_text(body, "address", line.address);
     put_text(body, "fault", line.fault);
@@ -126,7 +133,7 @@ Result<> run_drill(CliClient& client, const DrillLine& line) {
     }
     body.erase("check_only");
     if (wanted != "-") body["confirm"] = line.confirm;
-    FT_TRY(const json::value started, client.ask(verb::post, "/drills", body));
+    FT_TRY(const json::value started, client.ask(verb::post, "/drills", body, random_secret()));
     const std::string id = text_of(started, "id");
     if (!line.wait) {
         std::cout << (line.json ? json::serialize(started) : id) << "\n";

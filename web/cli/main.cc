@@ -11,6 +11,7 @@
 #include "replicator/control/control_api.h"
 #include "web/cli/client.h"
 #include "web/cli/drills.h"
+#include "web/cli/manage.h"
 #include "web/cli/table.h"
 #include "web/security/secrets.h"
 
@@ -25,12 +26,15 @@ struct Options {
     std::string url, fingerprint, token_file, config = "/etc/antipode/web.toml";
     bool json = false;
     // of the commands
-    std::string pair, site, confirm, note, disk, keep, fault, text, options, name, role = "viewer";
+    std::string pair, site, confirm, note, fault, text, options, name, role = "viewer";
     std::string address, tiebreaker, id, severity;
     double seconds = 0;
     int64_t limit = 20, port = 0, days = 0, operation = 0;
-    bool check = false, peer_is_down = false, no_wait = false;
+    bool check = false, peer_is_down = false, accept_loss = false, no_wait = false;
     DrillLine drill;
+    UserLine user;
+    SettingsLine settings;
+    DiskLine disk;
     VerifyLine verify;
 };
 
@@ -56,7 +60,9 @@ Command list(std::string path, std::vector<Column> columns) {
         };
         if (!options.pair.empty()) add("pair", options.pair);
         if (!options.severity.empty()) add("severity", options.severity);
-        if (path == "/events" || path == "/tasks" || path == "/drills" || path == "/audit") {
+        if (path == "/hook-results" && !options.name.empty()) add("hook", options.name);
+        if (path == "/events" || path == "/tasks" || path == "/drills" || path == "/audit" ||
+            path == "/hook-results") {
             add("limit", std::to_string(options.limit));
         }
         FT_TRY(const json::value answer, client.get(query));
@@ -97,14 +103,13 @@ json::object action_body(const Options& options) {
     json::object body;
     put_text(body, "site", options.site);
     put_text(body, "note", options.note);
-    put_text(body, "disk", options.disk);
-    put_text(body, "keep", options.keep);
     put_text(body, "fault", options.fault);
     put_text(body, "text", options.text);
     put_text(body, "options", options.options);
     if (options.seconds > 0) body["duration_seconds"] = options.seconds;
     if (options.operation > 0) body["operation"] = options.operation;
     if (options.peer_is_down) body["peer_is_down"] = true;
+    if (options.accept_loss) body["accept_loss"] = true;
     return body;
 }
 
@@ -291,6 +296,8 @@ class Line {
     void add_pairing();
     void add_drill_lists();
     void add_drills();
+    void add_accounts();
+    void add_replicated();
     void add_rest();
 
   private:
@@ -371,7 +378,7 @@ void Line::add_lists() {
 
 void Line::add_actions() {
     for (const control::MethodInfo& info : control::all_methods()) {
-        if (info.access == control::Access::read) continue;
+        if (info.access == control::Access::read || !info.implemented) continue;
         std::string name(info.name);
         std::replace(name.begin(), name.end(), '_', '-');
         CLI::App* command = of_pair(add(app_, name, std::string(info.summary),
@@ -387,14 +394,10 @@ void Line::add_actions() {
         if (info.confirmed) command->add_option("--confirm", options_.confirm, "the pair's name");
         using enum Method;
         const Method method = info.method;
-        if (method == resync || method == verify || method == seed) {
-            command->add_option("--disk", options_.disk, "one disk; all without it");
-        }
-        if (method == resolve) {
-            command->add_option("--keep", options_.keep, "the site whose data stay")->required();
-        }
         if (method == force) {
             command->add_flag("--peer-is-down", options_.peer_is_down, "I know that it is down");
+            command->add_flag("--accept-loss", options_.accept_loss,
+                              "of acknowledged writes, where this site's copy may lack some");
         }
         if (method == inject_fault) {
             command
@@ -465,6 +468,25 @@ void Line::add_drill_lists() {
                         {"LAST", "last.outcome"},
                         {"TEXT", "last.text"},
                         {"WHEN", "last.began_unix_ms", Kind::time}}));
+    CLI::App* hook = app_.add_subcommand("hook", "try a hook, or look at how it went");
+    hook->require_subcommand(1);
+    hook->fallthrough();
+    add(*hook, "test", "tell it of a test, now",
+        [](CliClient& client, const Options& given) {
+            return test_hook(client, given.name, given.json ? Form::json : Form::table);
+        })
+        ->add_option("NAME", options_.name)
+        ->required();
+    CLI::App* results = add(*hook, "results", "attempts, newest first",
+                            list("/hook-results", {{"BEGAN", "began_unix_ms", Kind::time},
+                                                   {"HOOK", "hook"},
+                                                   {"EVENT", "event"},
+                                                   {"PAIR", "pair"},
+                                                   {"ATTEMPT", "attempt"},
+                                                   {"OUTCOME", "outcome"},
+                                                   {"TEXT", "text"}}));
+    results->add_option("NAME", options_.name);
+    results->add_option("--limit", options_.limit, "how many")->capture_default_str();
 }
 
 void Line::add_drills() {
@@ -478,7 +500,7 @@ void Line::add_drills() {
         command->add_option("--network", line.network, "of the copy: none or isolated");
         command->add_option("--check", line.check, "runs, command, console or tcp");
         command->add_option("--command", line.command, "its name in web.toml");
-        command->add_option("--send", line.send, "what is typed on the copy's console");
+        command->add_option("--send", line.send, "what is typed on the copy's console, with Enter");
         command->add_option("--expect", line.expect, "and what must appear there");
         command->add_option("--address", line.address, "what must accept a connection");
         command->add_option("--within", line.within_seconds, "seconds for the check");
@@ -541,6 +563,17 @@ void Line::add_rest() {
         [](CliClient& client, const Options& given) { return follow(client, given, given.id); })
         ->add_option("ID", options_.id)
         ->required();
+    add(app_, "get", "any path of the REST API, as JSON",
+        [](CliClient& client, const Options& given) -> Result<> {
+            FT_TRY(const json::value answer, client.get(given.id));
+            std::cout << json::serialize(answer) << "\n";
+            return {};
+        })
+        ->add_option("PATH", options_.id, "below /api/v1, such as /pairs")
+        ->required();
+}
+
+void Line::add_accounts() {
     CLI::App* token = app_.add_subcommand("token", "tokens for programs");
     token->require_subcommand(1);
     token->fallthrough();
@@ -563,14 +596,84 @@ void Line::add_rest() {
         ->required();
     add(app_, "users", "who may log in",
         list("/users", {{"NAME", "name"}, {"ROLE", "role"}, {"DISABLED", "disabled"}}));
-    add(app_, "get", "any path of the REST API, as JSON",
-        [](CliClient& client, const Options& given) -> Result<> {
-            FT_TRY(const json::value answer, client.get(given.id));
-            std::cout << json::serialize(answer) << "\n";
-            return {};
-        })
-        ->add_option("PATH", options_.id, "below /api/v1, such as /pairs")
+    CLI::App* user = app_.add_subcommand("user", "change who may log in");
+    user->require_subcommand(1);
+    user->fallthrough();
+    const auto named = [&](const std::string& name, const std::string& text,
+                           std::function<Result<>(CliClient&, const UserLine&)> what) {
+        CLI::App* command = add(*user, name, text,
+                                [what = std::move(what)](CliClient& client, const Options& given) {
+                                    UserLine asked = given.user;
+                                    asked.json = given.json;
+                                    return what(client, asked);
+                                });
+        command->add_option("NAME", options_.user.name)->required();
+        return command;
+    };
+    named("add", "a new one; the password is read from standard input", add_user)
+        ->add_option("--role", options_.user.role, "viewer, drill_operator, operator or admin")
+        ->capture_default_str();
+    named("role", "give another role; it ends their sessions", set_role)
+        ->add_option("ROLE", options_.user.role)
         ->required();
+    named("password", "give a new password, read from standard input", set_password);
+    named("disable", "keep, without a login", [](CliClient& client, const UserLine& line) {
+        return set_login(client, line, Login::disabled);
+    });
+    named("enable", "let log in again", [](CliClient& client, const UserLine& line) {
+        return set_login(client, line, Login::enabled);
+    });
+    named("remove", "take away", remove_user);
+    CLI::App* settings = add(app_, "settings", "of the page; shows them, changes what is given",
+                             [](CliClient& client, const Options& given) {
+                                 SettingsLine asked = given.settings;
+                                 asked.json = given.json;
+                                 return change_settings(client, asked);
+                             });
+    settings->add_option("--session-idle-minutes", options_.settings.idle_minutes,
+                         "after which a session is over");
+    settings->add_option("--session-hours", options_.settings.hours, "the longest one");
+    settings->add_option("--login-banner", options_.settings.banner, "above the login");
+}
+
+void Line::add_replicated() {
+    DiskLine& line = options_.disk;
+    using Work = Result<> (*)(CliClient&, const DiskLine&);
+    const auto of_disks = [](Work work) -> Command {
+        return [work](CliClient& client, const Options& given) {
+            DiskLine asked = given.disk;
+            asked.json = given.json;
+            asked.check = given.check;
+            asked.confirm = given.confirm;
+            asked.note = given.note;
+            return work(client, asked);
+        };
+    };
+    CLI::App* disks = app_.add_subcommand("replicated-disks", "disks of other VMs");
+    disks->require_subcommand(1);
+    disks->fallthrough();
+    add(*disks, "status", "roles, states, progress", of_disks(show_replicated))
+        ->add_option("GROUP", line.group);
+    add(*disks, "events", "what happened, newest last", of_disks(replicated_events))
+        ->add_option("GROUP", line.group)
+        ->required();
+    add(*disks, "actions", "what can be ordered",
+        list("/replicated-disks/actions", {{"ACTION", "name"},
+                                           {"RIGHT", "access"},
+                                           {"CONFIRMED", "confirmed"},
+                                           {"TEXT", "summary"}}));
+    CLI::App* order = add(*disks, "order", "order one of them", of_disks(order_replicated));
+    order->add_option("GROUP", line.group)->required();
+    order->add_option("ACTION", line.action)->required();
+    order->add_option("--disk", line.disk, "verify, resize: which");
+    order->add_option("--first", line.first, "verify: the first block of 64 KiB");
+    order->add_option("--count", line.count, "verify: how many");
+    order->add_option("--bytes-per-second", line.bytes_per_second, "rate; 0 is no limit");
+    order->add_option("--mode", line.mode, "mode: async, semi-sync or sync");
+    order->add_flag("--force", line.force, "promote: although the peer may have newer data");
+    order->add_flag("--check", options_.check, "say what would be ordered, do nothing");
+    order->add_option("--confirm", options_.confirm, "the group's name, where data may be lost");
+    order->add_option("--note", options_.note, "for the audit log");
 }
 
 int exit_code_of(const Error& error) {
@@ -597,6 +700,8 @@ int run(int argc, char** argv) {
     line.add_pairing();
     line.add_drill_lists();
     line.add_drills();
+    line.add_accounts();
+    line.add_replicated();
     line.add_rest();
     CLI::App* verify =
         app.add_subcommand("verify-report", "check the signature of a drill's report");

@@ -68,12 +68,15 @@ void DrillRun::measure_fault() {
     report_.rpo_basis =
         "the pair was protected when the fault came: nothing left the VM that the "
         "backup had not";
+    // A backup that has won goes on when it has consumed its log; a primary at once.
     std::optional<int64_t> went_on;
-    for (const StoredEvent& stored : events_since(fault_unix_ms_)) {
-        const EventCode code = stored.event.event.code;
-        if (code != EventCode::acquire_won && code != EventCode::went_live) continue;
-        const int64_t at = stored.event.event.time_unix_ms;
-        went_on = std::min(went_on.value_or(at), at);
+    for (const EventCode wanted : {EventCode::went_live, EventCode::acquire_won}) {
+        if (went_on) break;
+        for (const StoredEvent& stored : events_since(fault_unix_ms_)) {
+            if (stored.event.event.code != wanted) continue;
+            const int64_t at = stored.event.event.time_unix_ms;
+            went_on = std::min(went_on.value_or(at), at);
+        }
     }
     if (went_on) {
         report_.rto_seconds = static_cast<double>(*went_on - fault_unix_ms_) / 1000;

@@ -323,7 +323,9 @@ Pairings::Answer Pairings::finish_offer(std::shared_ptr<Offer> offer) {
     pairing.peer_port = offer->peer_port;
     pairing.peer_fingerprint = offer->peer_fingerprint;
     step(pairing, "finish", PairingStep::State::good,
-         fmt::format("paired; start it: systemctl enable --now antipode-replicator@{}", pair));
+         fmt::format("paired; start it: systemctl enable --now antipode-replicator@{}; the first "
+                     "start of both sites makes the pair's record at the tiebreaker",
+                     pair));
     logger("web").info("{} is paired with {}", pair, pairing.peer_site);
     co_return out;
 }

@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "web/http/body.h"
+#include "web/routes/once.h"
 #include "web/routes/page.h"
 
 namespace antipode::web {
@@ -29,6 +30,9 @@ Result<Asked> read_request(const Call& call) {
     if (!method || control::info(*method).access == control::Access::read) {
         return fail(Errc::not_found, "there is no action '{}'", name.substr(0, 40));
     }
+    if (!control::info(*method).implemented) {
+        return fail(Errc::unsupported, "{}: this version cannot do it", name);
+    }
     Asked asked;
     asked.method = *method;
     std::optional<int64_t> operation;
@@ -38,8 +42,7 @@ Result<Asked> read_request(const Call& call) {
     body.text("confirm", asked.request.confirm, Body::optional, 64);
     body.text("note", asked.request.note, Body::optional, 500);
     body.flag("peer_is_down", asked.request.peer_is_down);
-    body.text("disk", asked.request.disk, Body::optional, 64);
-    body.text("keep", asked.request.keep, Body::optional, 64);
+    body.flag("accept_loss", asked.request.accept_loss);
     body.text("fault", asked.request.fault, Body::optional, 64);
     body.number("duration_seconds", asked.request.duration_seconds, 0, 86'400);
     body.text("text", asked.request.text, Body::optional, 4096);
@@ -193,28 +196,18 @@ asio::awaitable<Response> act(Services& services, const Call& call) {
                           fmt::format("'{}' is {}; {} {}", call.principal.name, call.principal.role,
                                       info.name, detail));
     }
-    const std::string key(call.request.header("Idempotency-Key"));
-    if (key.empty() || asked->request.check) {
-        co_return co_await carry_out(services, call, *asked, pair);
-    }
-    const std::string request = call.request.path + "\n" + call.request.body;
-    auto before = services.idempotency.begin(unix_ms_now(), call.principal.name, key, request);
-    if (!before) {
-        const bool reused = before.error().code == Errc::invalid_argument;
-        co_return problem(reused ? 422 : 409, "idempotency", "idempotency key",
-                          before.error().context);
-    }
-    if (*before) co_return std::move(**before);
+    if (asked->request.check) co_return co_await carry_out(services, call, *asked, pair);
+    Once once(services, call);
+    if (auto answer = once.answer()) co_return std::move(*answer);
     Response response = co_await carry_out(services, call, *asked, pair);
-    services.idempotency.finish(unix_ms_now(), call.principal.name, key, request, response);
-    co_return response;
+    co_return once.finished(std::move(response));
 }
 
 // The actions there are, and which of them the caller may use.
 Response list_actions(const Call& call) {
     array items;
     for (const control::MethodInfo& info : control::all_methods()) {
-        if (info.access == control::Access::read) continue;
+        if (info.access == control::Access::read || !info.implemented) continue;
         object item;
         item["name"] = info.name;
         item["access"] = control::word(info.access);
@@ -266,6 +259,8 @@ asio::awaitable<Response> cancel_task(Services& services, const Call& call) {
                           fmt::format("'{}' is {} and may not cancel this", call.principal.name,
                                       call.principal.role));
     }
+    Once once(services, call);
+    if (auto answer = once.answer()) co_return std::move(*answer);
     if (task->state != control::OperationState::running) {
         co_return problem(409, "task-over", "the task is over", "it has ended already");
     }
@@ -275,7 +270,8 @@ asio::awaitable<Response> cancel_task(Services& services, const Call& call) {
     asked.request.operation = task->operation;
     asked.request.actor = fmt::format("{} via {}", call.principal.name, call.principal.via);
     const std::string pair = task->pair;
-    co_return co_await carry_out(services, call, asked, pair);
+    Response response = co_await carry_out(services, call, asked, pair);
+    co_return once.finished(std::move(response));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "web/disk_client.h"
 #include "web/http/body.h"
+#include "web/routes/once.h"
 #include "web/routes/page.h"
 
 namespace antipode::web {
@@ -27,7 +28,7 @@ struct DiskAction {
 constexpr DiskAction kActions[] = {
     {"verify", "Compares the copies block by block, and repairs", false, DiskAction::Takes::range},
     {"resync", "Sends every block to the peer again", false, DiskAction::Takes::nothing},
-    {"pause", "Holds resync and verify", false, DiskAction::Takes::nothing},
+    {"pause", "Holds resync and verify, at the side that sends", false, DiskAction::Takes::nothing},
     {"resume", "Goes on with them", false, DiskAction::Takes::nothing},
     {"rate", "The most a resync may send", false, DiskAction::Takes::rate},
     {"mode", "When a write is answered, until the next start", false, DiskAction::Takes::mode},
@@ -44,6 +45,13 @@ constexpr DiskAction kActions[] = {
     {"resize", "Takes up the size of a store that has grown", false, DiskAction::Takes::disk},
 };
 
+// What throws written data away is for those who may settle a split brain.
+control::Access access_of(const DiskAction& action, bool forced) {
+    const std::string_view name = action.name;
+    const bool gives_data_up = forced || name == "discard-mine" || name == "invalidate";
+    return gives_data_up ? control::Access::admin : control::Access::operate;
+}
+
 const DiskAction* find_action(std::string_view name) {
     const auto* found = std::find_if(std::begin(kActions), std::end(kActions),
                                      [&](const DiskAction& each) { return name == each.name; });
@@ -56,6 +64,11 @@ Result<DiskGroup> find_group(const Services& services, const std::string& name) 
     }
     return fail(Errc::not_found, "there is no group of replicated disks '{}' on this host",
                 name.substr(0, 40));
+}
+
+std::string text_at(const object& from, std::string_view field) {
+    const value* found = from.if_contains(field);
+    return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
 }
 
 object view_json(const DiskGroupView& view) {
@@ -97,6 +110,7 @@ struct Asked {
     std::string line;
     std::string confirm;
     std::string note;
+    bool check = false;
     bool forced = false;
 };
 
@@ -119,6 +133,7 @@ Result<Asked> read_action(const Call& call) {
     std::optional<int64_t> count;
     std::optional<int64_t> rate;
     Body body(call.request);
+    body.flag("check", asked.check);
     body.text("confirm", asked.confirm, Body::optional, 64);
     body.text("note", asked.note, Body::optional, 500);
     const auto takes = asked.action->takes;
@@ -153,40 +168,91 @@ Result<Asked> read_action(const Call& call) {
     return asked;
 }
 
-asio::awaitable<Response> act(const Services& services, const Call& call) {
-    const std::string name = call.parameter("group");
-    const auto asked = read_action(call);
-    if (!asked) co_return problem(asked.error());
-    const auto group = find_group(services, name);
-    if (!group) co_return problem(group.error());
-    const bool confirmed = asked->action->confirmed || asked->forced;
-    if (confirmed && asked->confirm != name) {
-        co_return problem(422, "not-confirmed", "not confirmed",
-                          fmt::format("confirm: type the group's name, '{}'", name));
+object reply_of(const Asked& asked, const std::string& group) {
+    object out;
+    out["group"] = group;
+    out["action"] = asked.action->name;
+    out["done"] = !asked.check;
+    return out;
+}
+
+// What would be ordered, and what is known to speak against it. The service has the last word.
+Response foresee(const Asked& asked, const std::string& group, const Result<object>& status) {
+    object out = reply_of(asked, group);
+    array findings;
+    const auto find = [&](std::string_view severity, const std::string& text) {
+        object one;
+        one["severity"] = severity;
+        one["text"] = text;
+        findings.push_back(std::move(one));
+    };
+    if (!status) {
+        find("error", status.error().context);
+    } else if (asked.forced && text_at(*status, "link") == "connected") {
+        find("warning", "the peer is connected: a promotion needs no force");
     }
-    const std::string action = "disks." + std::string(asked->action->name);
-    if (auto noted = services.note(call, action, name, "asked", asked->note); !noted) {
+    out["allowed"] = status.has_value();
+    out["findings"] = std::move(findings);
+    out["consequence"] = asked.action->summary;
+    const bool confirmed = asked.action->confirmed || asked.forced;
+    out["confirm"] = confirmed ? value(group) : value(nullptr);
+    return Response::from_json(out);
+}
+
+asio::awaitable<Response> carry_out(const Services& services, const Call& call, const Asked& asked,
+                                    const DiskGroup& group) {
+    const std::string& name = group.name;
+    const std::string action = "disks." + std::string(asked.action->name);
+    if (auto noted = services.note(call, action, name, "asked", asked.note); !noted) {
         co_return problem(noted.error());
     }
-    std::string line = asked->line;
-    const auto answer = co_await ask_disk_group(group->socket, std::move(line), kActionLimit);
+    std::string line = asked.line;
+    const auto answer = co_await ask_disk_group(group.socket, std::move(line), kActionLimit);
     const bool unknown = !answer && answer.error().code == Errc::unreachable;
     auto noted = services.note(call, action, name,
                                answer    ? "ok"
                                : unknown ? "unknown"
                                          : "refused",
-                               answer ? asked->line : answer.error().context);
+                               answer ? asked.line : answer.error().context);
     if (!noted) logger("web").error("audit: {}", noted.error().to_string());
     if (unknown) {
         co_return problem(504, "unknown-outcome", "no answer from the disks",
                           answer.error().context + "; look at their state before trying again");
     }
     if (!answer) co_return problem(answer.error());
-    object out;
-    out["group"] = name;
-    out["action"] = asked->action->name;
-    out["done"] = true;
-    co_return Response::from_json(out);
+    co_return Response::from_json(reply_of(asked, name));
+}
+
+asio::awaitable<Response> act(Services& services, const Call& call) {
+    const std::string name = call.parameter("group");
+    const auto asked = read_action(call);
+    if (!asked) co_return problem(asked.error());
+    const control::Access needed = access_of(*asked->action, asked->forced);
+    if (!call.principal.may(needed)) {
+        const std::string detail = fmt::format("needs the right '{}'", control::word(needed));
+        const std::string action = "disks." + std::string(asked->action->name);
+        auto noted = services.note(call, action, name, "refused", detail);
+        if (!noted) co_return problem(noted.error());
+        co_return problem(403, "denied", "not allowed",
+                          fmt::format("'{}' is {}; {} {}", call.principal.name, call.principal.role,
+                                      asked->line, detail));
+    }
+    const auto group = find_group(services, name);
+    if (!group) co_return problem(group.error());
+    if (asked->check) {
+        std::string line = "status";
+        const auto status = co_await ask_disk_group(group->socket, std::move(line), kActionLimit);
+        co_return foresee(*asked, name, status);
+    }
+    const bool confirmed = asked->action->confirmed || asked->forced;
+    if (confirmed && asked->confirm != name) {
+        co_return problem(422, "not-confirmed", "not confirmed",
+                          fmt::format("confirm: type the group's name, '{}'", name));
+    }
+    Once once(services, call);
+    if (auto answer = once.answer()) co_return std::move(*answer);
+    Response response = co_await carry_out(services, call, *asked, *group);
+    co_return once.finished(std::move(response));
 }
 
 Response list_actions(const Call& call) {
@@ -196,7 +262,9 @@ Response list_actions(const Call& call) {
         item["name"] = action.name;
         item["summary"] = action.summary;
         item["confirmed"] = action.confirmed;
-        item["allowed"] = call.principal.may(control::Access::operate);
+        const control::Access access = access_of(action, false);
+        item["access"] = control::word(access);
+        item["allowed"] = call.principal.may(access);
         items.push_back(std::move(item));
     }
     return list_of(std::move(items));
@@ -227,6 +295,11 @@ constexpr DiskMetric kDiskMetrics[] = {
     {"antipode_replicated_disk_sync_paused", "gauge", "1 if resync and verify are held.", "paused"},
     {"antipode_replicated_disk_verify_differences", "gauge", "What the last verify found.",
      "verify_differences"},
+    {"antipode_replicated_disk_verify_ended_timestamp_seconds", "gauge",
+     "When the last verify ended; none since a start of the service without one.",
+     "verify_ended_at"},
+    {"antipode_replicated_disk_verify_complete", "gauge",
+     "1 if the last verify compared all that it was asked for.", "verify_complete"},
     {"antipode_replicated_disk_undo_bytes", "gauge",
      "Kept to go back to the last consistent point.", "undo_bytes"},
     {"antipode_replicated_disk_store_reconnects_total", "counter",
@@ -243,15 +316,13 @@ std::optional<double> number_at(const object& from, std::string_view field) {
     return number;
 }
 
-std::string text_at(const object& from, std::string_view field) {
-    const value* found = from.if_contains(field);
-    return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
-}
-
 void add_disk(Exposition& out, const object& disk, const std::string& group) {
     const std::string name = text_at(disk, "name");
     const Exposition::Labels labels{{"group", group}, {"disk", name}};
     out.sample("antipode_replicated_disk_up_to_date", labels, text_at(disk, "state") == "UpToDate");
+    out.sample("antipode_replicated_disk_failed", labels, text_at(disk, "state") == "Failed");
+    out.sample("antipode_replicated_disk_split_brain", labels,
+               text_at(disk, "decision") == "split-brain");
     out.sample("antipode_replicated_disk_primary", labels, text_at(disk, "role") == "primary");
     out.sample("antipode_replicated_disk_store_up", labels, text_at(disk, "store_health") == "ok");
     for (const DiskMetric& metric : kDiskMetrics) {
@@ -267,8 +338,13 @@ void declare(Exposition& out) {
     };
     gauge("antipode_replicated_disks_up", "1 if the group of disks answers on this host.");
     gauge("antipode_replicated_disks_link_up", "1 if the group is connected to its peer.");
+    gauge("antipode_replicated_disks_halted",
+          "1 if the group makes no connection until an operator has decided something.");
     gauge("antipode_replicated_disks_backlog_bytes", "Written here and not received by the peer.");
     gauge("antipode_replicated_disk_up_to_date", "1 if this copy is whole and current.");
+    gauge("antipode_replicated_disk_failed", "1 if this copy is not used any more.");
+    gauge("antipode_replicated_disk_split_brain",
+          "1 if both copies have, by the last meeting, what the other one lacks.");
     gauge("antipode_replicated_disk_primary", "1 if this site's copy is the one that is written.");
     gauge("antipode_replicated_disk_store_up", "1 if the disk's backing store answers.");
     for (const DiskMetric& metric : kDiskMetrics) out.family(metric.name, metric.type, metric.help);
@@ -286,6 +362,8 @@ asio::awaitable<void> add_disk_metrics(Exposition& out, const Services& services
         if (!view.status) continue;
         out.sample("antipode_replicated_disks_link_up", labels,
                    text_at(*view.status, "link") == "connected");
+        out.sample("antipode_replicated_disks_halted", labels,
+                   text_at(*view.status, "link") == "halted");
         out.sample("antipode_replicated_disks_backlog_bytes", labels,
                    number_at(*view.status, "backlog_bytes").value_or(0));
         const value* disks = view.status->if_contains("disks");

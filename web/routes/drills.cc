@@ -5,6 +5,7 @@
 
 #include "common/base/log.h"
 #include "web/http/body.h"
+#include "web/routes/once.h"
 #include "web/routes/page.h"
 #include "web/security/secrets.h"
 
@@ -42,6 +43,22 @@ value preflight_json(const DrillPlan& plan, const std::vector<DrillFinding>& fin
     return out;
 }
 
+Response begin_drill(Services& services, const Call& call, DrillPlan plan) {
+    const std::string detail = json::serialize(to_json(plan));
+    if (auto noted = services.note(call, "drill.start", plan.pair, "asked", detail); !noted) {
+        return problem(noted.error());
+    }
+    const std::string actor = fmt::format("{} via {}", call.principal.name, call.principal.via);
+    const std::string pair = plan.pair;
+    auto started = services.drills.start(std::move(plan), actor, false);
+    auto noted = services.note(call, "drill.start", pair, started ? "ok" : "refused",
+                               started ? started->id : started.error().context);
+    if (!noted) logger("web").error("audit: {}", noted.error().to_string());
+    if (!started) return problem(started.error());
+    return Response::from_json(to_json(*started), 202)
+        .with("Location", "/api/v1/drills/" + started->id);
+}
+
 Response start_drill(Services& services, const Call& call) {
     DrillPlan plan;
     bool check = false;
@@ -58,19 +75,9 @@ Response start_drill(Services& services, const Call& call) {
         return problem(422, "not-confirmed", "not confirmed",
                        fmt::format("confirm: type the pair's name, '{}'", plan.pair));
     }
-    const std::string detail = json::serialize(to_json(plan));
-    if (auto noted = services.note(call, "drill.start", plan.pair, "asked", detail); !noted) {
-        return problem(noted.error());
-    }
-    const std::string actor = fmt::format("{} via {}", call.principal.name, call.principal.via);
-    const std::string pair = plan.pair;
-    auto started = services.drills.start(std::move(plan), actor, false);
-    auto noted = services.note(call, "drill.start", pair, started ? "ok" : "refused",
-                               started ? started->id : started.error().context);
-    if (!noted) logger("web").error("audit: {}", noted.error().to_string());
-    if (!started) return problem(started.error());
-    return Response::from_json(to_json(*started), 202)
-        .with("Location", "/api/v1/drills/" + started->id);
+    Once once(services, call);
+    if (auto answer = once.answer()) return std::move(*answer);
+    return once.finished(begin_drill(services, call, std::move(plan)));
 }
 
 Response list_drills(const Services& services, const Call& call) {

@@ -1,11 +1,10 @@
 // What can be done to a VM: buttons that fit its state, and the dialog that each opens. The dialog first
 // asks the replicator what would happen (a preflight, which does nothing), shows it, and lets what can
 // hurt be done only after the VM's name was typed.
-import { ActionReply, ApiError, Pair, send } from "./api";
+import { ActionReply, ApiError, newKey, Pair, send } from "./api";
 import { Dialog, Field, value } from "./dialog";
 import { Icon } from "./icons";
 import { ActionDialog, may, store } from "./store";
-import { leaderStatus } from "./topology";
 import { h, VNode } from "./vdom";
 import * as format from "./format";
 
@@ -32,8 +31,6 @@ export const kActions: ActionInfo[] = [
     danger: true, fits: has("waiting") },
   { name: "drill_start", label: "Drill", title: "Start a drill at the backup", go: "Start the drill", access: "drill",
     danger: false, fits: has("backup") },
-  { name: "verify", label: "Verify", title: "Compare both sites", go: "Verify", access: "operate", danger: false,
-    fits: has("primary", "backup") },
   { name: "failover", label: "Fail over", title: "Fail over to the backup", go: "Fail over", access: "operate",
     danger: true, fits: has("backup") },
   { name: "pause", label: "Pause", title: "Pause the VM", go: "Pause", access: "operate", danger: true,
@@ -42,12 +39,8 @@ export const kActions: ActionInfo[] = [
     fits: has("primary", "solo", "pairing") },
   { name: "inject_fault", label: "Inject a fault", title: "Inject a fault, with an automatic end", go: "Inject",
     access: "drill", danger: true, fits: has("primary", "backup") },
-  { name: "resync", label: "Resynchronise disks", title: "Resynchronise the peer's disks from here", go: "Resynchronise",
-    access: "operate", danger: true, fits: has("primary", "pairing") },
-  { name: "seed", label: "Seed again", title: "Seed the backup again from the start", go: "Seed", access: "operate",
-    danger: true, fits: has("primary", "pairing") },
-  { name: "resolve", label: "Resolve split brain", title: "Settle a split brain", go: "Keep this site's data",
-    access: "admin", danger: true, fits: has("failed", "halted") },
+  { name: "seed", label: "Seed again", title: "Give the backup up and seed it again", go: "Seed again", access: "operate",
+    danger: true, fits: has("primary") },
   { name: "unprotect", label: "Unprotect", title: "Give the backup up", go: "Give the backup up", access: "operate",
     danger: true, fits: has("primary") },
   { name: "enrol", label: "Enrol again", title: "Enrol the pair again, with a tiebreaker that has lost its record",
@@ -66,12 +59,6 @@ export function actionLabel(name: string): string {
   return kActions.find((action) => action.name === name)?.label ?? format.title(name);
 }
 
-function newKey(): string {
-  const bytes = new Uint8Array(16);
-  crypto.getRandomValues(bytes);
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 function statesOf(pair: Pair): string[] {
   return pair.views.filter((view) => view.reachable && view.status).map((view) => view.status!.state);
 }
@@ -87,7 +74,7 @@ export class Actions {
     store.moreOpen = false;
     store.dialog = {
       action, pair, stage: "checking", reply: null, error: "", key: newKey(), typed: "", note: "", sworn: false,
-      fault: "link_cut", seconds: "10", keep: "", disk: "",
+      accepted: false, fault: "link_cut", seconds: "10",
     };
     this.check();
   }
@@ -136,13 +123,14 @@ export class Actions {
     const body: { [name: string]: unknown } = { check };
     if (!check && dialog.typed) body.confirm = dialog.typed;
     if (dialog.note) body.note = dialog.note;
-    if (dialog.action === "force") body.peer_is_down = dialog.sworn;
+    if (dialog.action === "force") {
+      body.peer_is_down = dialog.sworn;
+      body.accept_loss = dialog.accepted;
+    }
     if (dialog.action === "inject_fault") {
       body.fault = dialog.fault;
       body.duration_seconds = Number(dialog.seconds);
     }
-    if (dialog.action === "resolve" && dialog.keep) body.keep = dialog.keep;
-    if (dialog.action === "resync" && dialog.disk) body.disk = dialog.disk;
     const headers: { [name: string]: string } = check ? {} : { "Idempotency-Key": dialog.key };
     const path = `/api/v1/pairs/${encodeURIComponent(dialog.pair)}/actions/${dialog.action}`;
     return send<ActionReply>("POST", path, body, headers);
@@ -185,17 +173,28 @@ export function ActionBar(props: { pair: Pair; actions: Actions; draw: () => voi
 }
 
 // What the action itself wants to know.
-function Arguments(props: { dialog: ActionDialog; pair: Pair | null; actions: Actions; draw: () => void }): VNode | null {
-  const { dialog, pair, actions } = props;
+function Arguments(props: { dialog: ActionDialog; actions: Actions }): VNode | null {
+  const { dialog, actions } = props;
   const recheck = () => { dialog.stage = "checking"; actions.check(); };
   if (dialog.action === "force") {
+    // Asked for only where it stands in the way: where the copy is whole nothing is lost.
+    const lacks = dialog.accepted || (dialog.reply?.findings ?? []).some((finding) => finding.text.includes("acknowledged writes"));
     return (
-      <label class="swear">
-        <input type="checkbox" checked={dialog.sworn}
-               onchange={(event: Event) => { dialog.sworn = (event.target as HTMLInputElement).checked; recheck(); }} />
-        <span>I have made sure that the other site is down and stays down. If it is not, two copies of this VM will
-          run, and one will have to be thrown away.</span>
-      </label>
+      <div class="stack">
+        <label class="swear">
+          <input type="checkbox" checked={dialog.sworn}
+                 onchange={(event: Event) => { dialog.sworn = (event.target as HTMLInputElement).checked; recheck(); }} />
+          <span>I have made sure that the other site is down and stays down. If it is not, two copies of this VM will
+            run, and one will have to be thrown away.</span>
+        </label>
+        {lacks ? (
+          <label class="swear" key="loss">
+            <input type="checkbox" checked={dialog.accepted}
+                   onchange={(event: Event) => { dialog.accepted = (event.target as HTMLInputElement).checked; recheck(); }} />
+            <span>This site's copy may lack writes that the VM's clients were told of. I accept that they are lost.</span>
+          </label>
+        ) : null}
+      </div>
     );
   }
   if (dialog.action === "inject_fault") {
@@ -211,27 +210,6 @@ function Arguments(props: { dialog: ActionDialog; pair: Pair | null; actions: Ac
                  onchange={(event: Event) => { dialog.seconds = value(event); recheck(); }} />
         </Field>
       </div>
-    );
-  }
-  if (dialog.action === "resolve" && pair) {
-    return (
-      <Field label="Whose data stay">
-        <select value={dialog.keep} onchange={(event: Event) => { dialog.keep = value(event); recheck(); }}>
-          <option value="">choose a site</option>
-          {pair.sites.map((site) => <option value={site.site}>{site.site}</option>)}
-        </select>
-      </Field>
-    );
-  }
-  const disks = pair ? leaderStatus(pair)?.disks ?? [] : [];
-  if (dialog.action === "resync" && disks.length > 0) {
-    return (
-      <Field label="Disk">
-        <select value={dialog.disk} onchange={(event: Event) => { dialog.disk = value(event); recheck(); }}>
-          <option value="">all disks</option>
-          {disks.map((disk) => <option value={disk.id}>{disk.id}</option>)}
-        </select>
-      </Field>
     );
   }
   return null;
@@ -263,7 +241,6 @@ export function ActionDialogView(props: { actions: Actions; draw: () => void }):
   const dialog = store.dialog;
   if (!dialog) return null;
   const info = kActions.find((action) => action.name === dialog.action)!;
-  const pair = store.pair && store.pair.name === dialog.pair ? store.pair : null;
   const reply = dialog.reply;
   const wanted = reply?.confirm ?? null;
   const allowed = reply !== null && reply.allowed && dialog.stage === "ready";
@@ -275,7 +252,7 @@ export function ActionDialogView(props: { actions: Actions; draw: () => void }):
         <p class="dialog-target">
           VM <b>{dialog.pair}</b>{reply ? <span>, asked of <b>{reply.site}</b></span> : null}
         </p>
-        <Arguments dialog={dialog} pair={pair} actions={props.actions} draw={props.draw} />
+        <Arguments dialog={dialog} actions={props.actions} />
         <Preflight dialog={dialog} />
         {dialog.error ? <p class="form-error" role="alert">{format.sentence(dialog.error)}</p> : null}
         {reply && reply.allowed && wanted !== null ? [

@@ -211,3 +211,10 @@ export class Live {
     };
   }
 }
+
+// One idempotency key for one intention: what is sent again with it is done once.
+export function newKey(): string {
+  const bytes = new Uint8Array(16);
+  crypto.getRandomValues(bytes);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -55,10 +55,9 @@ export interface ActionDialog {
   typed: string;
   note: string;
   sworn: boolean;   // force: the other site is down
+  accepted: boolean;  // force: that acknowledged writes are lost
   fault: string;
   seconds: string;
-  keep: string;
-  disk: string;
 }
 
 // The settings page's data, asked for when it is opened.

@@ -26,11 +26,21 @@ constexpr std::chrono::seconds kGrace(1);
 // once.
 constexpr std::chrono::milliseconds kAcceptPause(100);
 
+LineSocket::Caller caller_of(Local::socket& socket) {
+    ucred who{};
+    socklen_t length = sizeof(who);
+    if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
+        return {static_cast<uid_t>(-1), 0};  // nobody's number
+    }
+    return {who.uid, who.pid};
+}
+
 }  // namespace
 
 class LineSocket::Impl : public std::enable_shared_from_this<LineSocket::Impl> {
   public:
-    Impl(asio::io_context& context, const LineSocketKind& kind, std::string path, Handler handler)
+    Impl(asio::io_context& context, const LineSocketKind& kind, std::string path,
+         CallerHandler handler)
         : kind_(kind),
           path_(std::move(path)),
           acceptor_(context),
@@ -88,7 +98,7 @@ class LineSocket::Impl : public std::enable_shared_from_this<LineSocket::Impl> {
     const std::string path_;
     Local::acceptor acceptor_;
     asio::steady_timer pause_;
-    const Handler handler_;
+    const CallerHandler handler_;
     std::atomic<size_t> connections_ = 0;  // an answer's last copy may end in any thread
 };
 
@@ -119,7 +129,7 @@ void LineSocket::Impl::read_line(const ConnectionPointer& connection) {
             if (error || !self->acceptor_.is_open()) return;
             cut_after(connection, self->kind_.answer_limit);
             const std::string line = connection->text.substr(0, bytes - 1);
-            self->handler_(line, [connection](std::string text) {
+            self->handler_(caller_of(connection->socket), line, [connection](std::string text) {
                 asio::dispatch(connection->socket.get_executor(),
                                [connection, text = std::move(text)]() mutable {
                                    send(connection, std::move(text));
@@ -147,6 +157,17 @@ LineSocket::~LineSocket() {
 Result<std::unique_ptr<LineSocket>> LineSocket::start(asio::io_context& context,
                                                       const LineSocketKind& kind,
                                                       const std::string& path, Handler handler) {
+    return start(context, kind, path,
+                 CallerHandler([handler = std::move(handler)](
+                                   const Caller&, const std::string& line, Reply reply) {
+                     handler(line, std::move(reply));
+                 }));
+}
+
+Result<std::unique_ptr<LineSocket>> LineSocket::start(asio::io_context& context,
+                                                      const LineSocketKind& kind,
+                                                      const std::string& path,
+                                                      CallerHandler handler) {
     auto impl = std::make_shared<Impl>(context, kind, path, std::move(handler));
     FT_TRY_VOID(impl->open());
     impl->accept();

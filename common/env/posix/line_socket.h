@@ -33,9 +33,20 @@ class LineSocket {
     // Called once, now or later, with all that is to be sent.
     using Reply = std::function<void(std::string)>;
     using Handler = std::function<void(const std::string& line, Reply reply)>;
+    // Who asks, by the kernel's word (SO_PEERCRED).
+    struct Caller {
+        uid_t uid = 0;
+        pid_t pid = 0;
+    };
+    using CallerHandler =
+        std::function<void(const Caller& caller, const std::string& line, Reply reply)>;
     static Result<std::unique_ptr<LineSocket>> start(boost::asio::io_context& context,
                                                      const LineSocketKind& kind,
                                                      const std::string& path, Handler handler);
+    static Result<std::unique_ptr<LineSocket>> start(boost::asio::io_context& context,
+                                                     const LineSocketKind& kind,
+                                                     const std::string& path,
+                                                     CallerHandler handler);
     ~LineSocket();
 
     // For the command: sends one line, returns what came back.

@@ -97,4 +97,17 @@ Result<> StorageFile::resize(uint64_t size_bytes) {
     return {};
 }
 
+Result<> StorageFile::reserve(uint64_t size_bytes) {
+    // Not posix_fallocate: where it has to help itself by writing, it writes over other writers.
+    while (::fallocate(fd_.get(), 0, 0, static_cast<off_t>(size_bytes)) != 0) {
+        if (errno == EINTR) continue;
+        if (errno != EOPNOTSUPP) {
+            return fail_errno(errno, "{}: there is no room for its {} bytes", path_, size_bytes);
+        }
+        FT_TRY(const uint64_t now, this->size_bytes());
+        return now < size_bytes ? resize(size_bytes) : Result<>();
+    }
+    return {};
+}
+
 }  // namespace antipode::env

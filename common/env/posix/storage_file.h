@@ -26,6 +26,9 @@ class StorageFile final : public Storage {
     Result<> sync() override;
     Result<uint64_t> size_bytes() override;
     Result<> resize(uint64_t size_bytes) override;
+    // A file system that copies on write, or that cannot take room in advance, may have none in
+    // spite of it.
+    Result<> reserve(uint64_t size_bytes) override;
     const std::string& name() const override { return path_; }
 
   private:

@@ -222,6 +222,8 @@ uint64_t kernel_call(uint64_t a, uint64_t b, uint64_t c, Call number, Frame* fra
             return g_ticks;
         case Call::finish:
             reset();
+        case Call::halt:
+            for (;;) asm volatile("cli; hlt");
     }
     return ~uint64_t{0};
 }

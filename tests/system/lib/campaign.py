@@ -4,7 +4,7 @@ site runs the VM, the other does not, and the client was answered without a gap 
 import random
 import time
 
-from . import guests, wait, world
+from . import guests, violations, wait, world
 
 CUTS = ("a<->b", "a->b", "b->a")
 MISHAPS = ("kill-primary", "kill-backup", "stop-primary", "stop-backup", "cut", "cut-and-kill")
@@ -68,7 +68,8 @@ class Run:
         client.wait_for_acknowledged(client.acknowledged() + ANSWERS, seconds=SECONDS)
         loser = pair.other(survivor)
         if loser.process.running():
-            self.test.assertNotIn(loser.status()["state"], ("primary", "solo", "pairing"))
+            with violations.kept():
+                self.test.assertNotIn(loser.status()["state"], ("primary", "solo", "pairing"), self.plan)
         _, summary = client.stop()
         if loser.process.running():
             loser.process.stop()
@@ -124,7 +125,8 @@ class Run:
     def decided(self):
         """The site that goes on alone, once the other has stopped its VM."""
         states = {site: self.state(site) for site in (self.pair.a, self.pair.b)}
-        self.test.assertNotEqual(list(states.values()), ["solo", "solo"], "both sites went on")
+        with violations.kept():
+            self.test.assertNotEqual(list(states.values()), ["solo", "solo"], f"both sites went on ({self.plan})")
         for winner in states:
             if states[winner] == "solo" and states[self.pair.other(winner)] in NOT_RUNNING:
                 return winner

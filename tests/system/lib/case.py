@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 
-from . import requirements
+from . import requirements, violations
 
 
 SANITIZER = re.compile(r"(Thread|Address|Leak|UndefinedBehavior)Sanitizer|: runtime error: ")
@@ -73,6 +73,7 @@ def say_what_failed(result):
 
 
 def main():
+    violations.fail_if_found()
     program = unittest.main(module="__main__", exit=False, verbosity=2)
     result = program.result
     say_what_failed(result)

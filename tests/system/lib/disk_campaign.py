@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 
-from . import paths, process, replicated_disk, wait
+from . import paths, process, replicated_disk, violations, wait
 from .write_log import Inconsistent, WriteLog
 
 SIZE = 24 << 20
@@ -144,6 +144,10 @@ class Campaign:
     # ---- a round
 
     def play(self, plan):
+        with violations.kept(Inconsistent):
+            self._play(plan)
+
+    def _play(self, plan):
         self.configure(plan.mode, 0)
         for site in self.pair.sites:
             site.ask(f"mode {plan.mode}")

@@ -73,6 +73,11 @@ def smp_counter():
                  ready="smp_counter: line=2", vcpus=2, mode="checkpoint")
 
 
+def counted_lines(console):
+    """The numbers of the lines that smp_counter has printed."""
+    return [int(line.split("line=")[1].split()[0]) for line in console.splitlines() if "line=" in line and "second=" in line]
+
+
 def counter():
     return Guest("counter", bare_metal_image("counter"), "antipode.hz=100 antipode.every=50", memory_mib=16,
                  disk_bytes=4 * MEBIBYTE, ready="counter: ready")

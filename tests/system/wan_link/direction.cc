@@ -60,6 +60,11 @@ Result<> set_field(Settings& settings, std::string_view field, std::string_view 
         settings.rate_bytes_per_second = megabytes * 1e6;
         return {};
     }
+    if (field == "tail_drop") {
+        FT_TRY(const double on, number(field, value, 0, 1));
+        settings.tail_drop = on != 0;
+        return {};
+    }
     return fail(Errc::invalid_argument, "there is no setting '{}'", field);
 }
 
@@ -109,8 +114,9 @@ Direction::Arrivals Direction::datagram(Instant now, size_t bytes, Instant floor
         return arrivals;
     }
     // As full as a stream fills it, it still takes a datagram: a stream is held back here, where a
-    // real one would lose a segment and yield.
-    if (room_at() - transmission(piece_bytes_max()) > now) {
+    // real one would lose a segment and yield. With tail_drop it does not: the worst of lines.
+    const Duration room = settings_.tail_drop ? Duration::zero() : transmission(piece_bytes_max());
+    if (room_at() - room > now) {
         ++stats_.datagrams_overflow;
         return arrivals;
     }

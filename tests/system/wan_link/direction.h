@@ -28,15 +28,16 @@ struct Settings {
     Duration jitter{};                               // uniform in delay +- jitter, never below zero
     double rate_bytes_per_second = 0;                // 0 = without limit
     Duration queue = std::chrono::milliseconds(20);  // before the transmitter
-    double loss = 0;                                 // of a segment (1448 bytes) or a datagram
-    Duration stall{};  // what a lost segment costs its stream; 0 = one round trip
+    bool tail_drop = false;  // a datagram finds no room where a stream finds none
+    double loss = 0;         // of a segment (1448 bytes) or a datagram
+    Duration stall{};        // what a lost segment costs its stream; 0 = one round trip
     double duplicate = 0;
     double reorder = 0;  // share of datagrams held back by reorder_delay
     Duration reorder_delay = std::chrono::milliseconds(5);
 };
 
-// `delay_ms=50`, `jitter_ms=5`, `rate_mbytes=125`, `queue_ms=20`, `loss=0.01`, `stall_ms=300`,
-// `duplicate=0.01`, `reorder=0.1`, `reorder_ms=5`.
+// `delay_ms=50`, `jitter_ms=5`, `rate_mbytes=125`, `queue_ms=20`, `tail_drop=1`, `loss=0.01`,
+// `stall_ms=300`, `duplicate=0.01`, `reorder=0.1`, `reorder_ms=5`.
 Result<> set_field(Settings& settings, std::string_view field, std::string_view value);
 
 // What a line does when it is cut. hold: traffic waits and nobody notices. blackhole: packets

@@ -64,6 +64,16 @@ TEST(Direction, QueueIsBounded) {
     EXPECT_LE(direction.room_at() - kStart, milliseconds(3));
 }
 
+TEST(Direction, ATailDropLeavesADatagramNoRoomBesideAStream) {
+    Direction direction = with({{"rate_mbytes", "1"}, {"queue_ms", "20"}, {"tail_drop", "1"}});
+    while (direction.room_at() <= kStart) (void)direction.stream(kStart, 1448, {}, {});
+    EXPECT_EQ(direction.datagram(kStart, 100, {}).count, 0u);
+    EXPECT_EQ(direction.stats().datagrams_overflow, 1u);
+    EXPECT_EQ(direction.datagram(direction.room_at(), 100, {}).count, 1u);
+    ASSERT_TRUE(set_field(direction.settings(), "tail_drop", "0"));
+    EXPECT_EQ(direction.datagram(kStart, 100, {}).count, 1u);
+}
+
 TEST(Direction, WithoutARateNothingOverflows) {
     Direction direction = with({{"delay_ms", "1"}});
     for (int datagram = 0; datagram < 1000; ++datagram) {

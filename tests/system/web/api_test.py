@@ -129,7 +129,7 @@ def reading(stage, ann):
     ann.until("/pairs/mail", lambda seen: seen["sites"][0]["word"] == "joining")
 
 
-def replicated_disks(stage, ann, vera):
+def replicated_disks(stage, ann, otto, vera):
     with fake_disks.Served(stage.path("run", "a"), "db1") as served:
         listed = ann.ask("GET", "/replicated-disks")
         assert [(item["group"], item["reachable"]) for item in listed["items"]] == [("db1", True)], listed
@@ -146,17 +146,29 @@ def replicated_disks(stage, ann, vera):
         assert served.orders == ["verify sda 16 32", "rate 1000", "mode sync", "discard-mine", "promote force"], served.orders
         ann.ask("POST", act + "discard-mine", {}, expect=422)
         ann.ask("POST", act + "promote", {"force": True}, expect=422)
+        # What gives written data up is for an administrator; looking at it does nothing, and a key is done once.
+        for action, body in (("discard-mine", {"confirm": "db1"}), ("invalidate", {"confirm": "db1"}), ("promote", {"force": True, "confirm": "db1"})):
+            assert "'admin'" in otto.ask("POST", act + action, body, expect=403)["detail"]
+        assert {item["name"]: item["allowed"] for item in otto.ask("GET", "/replicated-disks/actions")["items"]}["discard-mine"] is False
+        seen = ann.ask("POST", act + "invalidate", {"check": True})
+        assert (seen["allowed"], seen["done"], seen["confirm"]) == (True, False, "db1"), seen
+        assert served.orders[-1] == "promote force"
+        key = {"Idempotency-Key": "d1"}
+        assert otto.ask("POST", act + "promote", {}, key) == otto.ask("POST", act + "promote", {}, key)
+        assert served.orders[-2:] == ["promote force", "promote"], served.orders
         ann.ask("POST", act + "verify", {"disk": "sda sdb"}, expect=400)
         ann.ask("POST", act + "verify", {}, expect=400)
         ann.ask("POST", act + "dance", {}, expect=404)
-        assert served.orders[-1] == "promote force"
+        assert served.orders[-1] == "promote"
         refused = ann.ask("POST", act + "demote", {}, expect=403)
         assert "will not" in refused["detail"]
         vera.ask("POST", act + "pause", {}, expect=403)
         status, _, metrics = ann.client.ask("GET", "/metrics")
         assert status == 200
         for line in ('antipode_replicated_disks_up{group="db1"} 1', 'antipode_replicated_disk_marked_bytes{group="db1",disk="sda"} 655360',
-                     'antipode_replicated_disk_up_to_date{group="db1",disk="sda"} 1'):
+                     'antipode_replicated_disk_up_to_date{group="db1",disk="sda"} 1', 'antipode_replicated_disks_halted{group="db1"} 1',
+                     'antipode_replicated_disk_split_brain{group="db1",disk="sda"} 1', 'antipode_replicated_disk_failed{group="db1",disk="sda"} 0',
+                     'antipode_replicated_disk_verify_ended_timestamp_seconds{group="db1",disk="sda"} 1700000000'):
             assert line in metrics, f"{line}\n{metrics}"
         check_metrics(metrics)
     assert ann.ask("GET", "/replicated-disks")["items"] == []
@@ -169,11 +181,13 @@ def acting(ann, vera):
     ann.ask("POST", act + "switchover", {"check": True})
     ann.ask("POST", act + "switchover", {}, expect=422)
     ann.ask("POST", act + "dance", {}, expect=404)
-    ann.ask("POST", act + "verify", {"surprise": 1}, expect=400, valid=False)
-    vera.ask("POST", act + "verify", {}, expect=403)
-    started = ann.ask("POST", act + "verify", {"note": "a test"}, expect=202)
+    ann.ask("POST", act + "snapshot", {"surprise": 1}, expect=400, valid=False)
+    ann.ask("POST", act + "reload", {}, expect=501)
+    vera.ask("POST", act + "snapshot", {"text": "x"}, expect=403)
+    started = ann.ask("POST", act + "snapshot", {"text": "x", "note": "a test"}, expect=202)
     task = started["task"]["id"]
-    ann.ask("POST", f"/tasks/{task}/cancel", expect=202)
+    key = {"Idempotency-Key": "c1"}
+    assert ann.ask("POST", f"/tasks/{task}/cancel", None, key) == ann.ask("POST", f"/tasks/{task}/cancel", None, key)
     ann.until(f"/tasks/{task}", lambda seen: seen["state"] != "running")
     ann.ask("POST", f"/tasks/{task}/cancel", expect=409)
     ann.ask("GET", "/tasks/none", expect=404)
@@ -193,7 +207,8 @@ def rehearsing(ann, vera):
     ann.ask("POST", "/drills", {**plan, "command": "/bin/sh"}, expect=409)
     ann.ask("POST", "/drills", {**plan, "argv": "x"}, expect=400, valid=False)
     ann.ask("POST", "/drills", {"pair": "web1", "kind": "switchover"}, expect=422)
-    drill = ann.ask("POST", "/drills", plan, expect=202)
+    drill = ann.ask("POST", "/drills", plan, {"Idempotency-Key": "r1"}, expect=202)
+    assert ann.ask("POST", "/drills", plan, {"Idempotency-Key": "r1"}, expect=202)["id"] == drill["id"]
     ann.ask("POST", "/drills", plan, expect=409)
     drill = ann.until(f"/drills/{drill['id']}", lambda seen: seen["verdict"] is not None)
     assert drill["verdict"] == "passed", drill
@@ -245,7 +260,7 @@ def administering(stage, described, ann, vera):
     ann.ask("PATCH", "/settings", {"session_hours": 0}, expect=400, valid=False)
     audit = ann.ask("GET", "/audit?limit=1000")
     done = {(entry["action"], entry["outcome"]) for entry in audit["items"]}
-    for wanted in (("user.add", "ok"), ("token.add", "ok"), ("pair.verify", "asked"), ("pair.verify", "refused"),
+    for wanted in (("user.add", "ok"), ("token.add", "ok"), ("pair.snapshot", "asked"), ("pair.snapshot", "refused"),
                    ("settings.change", "ok"), ("login", "ok"), ("login", "refused")):
         assert wanted in done, f"{wanted} is not in the audit log"
     assert PASSWORD not in str(audit)
@@ -333,18 +348,19 @@ def served_paths():
 
 def main():
     with Stage(["web1", "mail"]) as stage:
-        ann_client, vera_client = Client(stage), Client(stage)
+        ann_client, otto_client, vera_client = Client(stage), Client(stage), Client(stage)
         status, _, session = ann_client.log_in("ann")
         assert status == 201, session
         assert vera_client.log_in("vera")[0] == 201
+        assert otto_client.log_in("otto")[0] == 201
         status, headers, text = ann_client.ask("GET", "/api/v1/openapi.yaml")
         assert status == 200 and headers["Content-Type"] == "application/yaml"
         described = Described(yaml.safe_load(text))
-        ann, vera = Checked(described, ann_client), Checked(described, vera_client)
+        ann, otto, vera = (Checked(described, client) for client in (ann_client, otto_client, vera_client))
         logging_in(stage, described)
         reading(stage, ann)
         acting(ann, vera)
-        replicated_disks(stage, ann, vera)
+        replicated_disks(stage, ann, otto, vera)
         rehearsing(ann, vera)
         hooking(ann, vera)
         streaming(stage, described, ann)

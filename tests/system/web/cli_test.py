@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import fake_disks
 from stage import Stage
 
 
@@ -58,7 +59,9 @@ def acting(cli):
     assert cli.read("tasks")["items"][0]["state"] == "succeeded"
     task = cli.run("drill-start", "mail", "--confirm", "mail", "--no-wait").split()[-1]
     assert "succeeded" in cli.run("task", task)
-    assert "force" in cli.run("--help") and "--peer-is-down" in cli.run("force", "--help")
+    assert "force" in cli.run("--help") and "--peer-is-down" in cli.run("force", "--help") and "--accept-loss" in cli.run("force", "--help")
+    # What this version cannot do is not offered.
+    cli.run("resync", "web1", expect=2)
 
 
 def refusing(stage, cli):
@@ -99,9 +102,49 @@ def rehearsing(stage, cli):
     assert other.returncode == 1 and "signed by another" in other.stderr, other
     assert "next on" in cli.run("drill", "schedule", "web1", "--weekday", "sunday", "--time", "03:00")
     assert "sunday" in cli.run("drill", "schedules")
+    # What is typed ends with Enter, however it was given.
+    for typed in ("systemctl is-active nginx", "systemctl is-active nginx\n"):
+        cli.run("drill", "schedule", "web1", "--check", "console", "--send", typed, "--expect", "active",
+                "--weekday", "sunday", "--time", "03:00")
+        assert cli.read("drill", "schedules")["items"][0]["plan"]["send"] == "systemctl is-active nginx\n"
     cli.run("drill", "unschedule", "web1", "isolated")
     cli.run("drill", "unschedule", "web1", "isolated", expect=1)
     assert "told" in cli.run("hooks")
+
+
+def managing(cli):
+    assert "newcomer" in cli.run("user", "add", "newcomer", "--role", "operator", text="a long enough one\n")
+    assert "password" in cli.run("user", "add", "another", text="short\n", expect=1)
+    assert "drill_operator" in cli.run("user", "role", "newcomer", "drill_operator")
+    assert cli.read("user", "disable", "newcomer")["disabled"] is True
+    assert cli.read("user", "enable", "newcomer")["disabled"] is False
+    cli.run("user", "password", "newcomer", text="another good one\n")
+    assert "newcomer" in cli.run("users")
+    cli.run("user", "remove", "newcomer")
+    assert "newcomer" not in cli.run("users")
+    assert "last administrator" in cli.run("user", "disable", "ann", expect=1)
+    assert cli.read("settings", "--session-hours", "9", "--login-banner", "keep out")["session_hours"] == 9
+    assert "keep out" in cli.run("settings")
+    cli.run("settings", "--session-hours", "0", expect=1)
+    assert "told" in cli.run("hook", "test", "told")
+    cli.run("hook", "test", "nobody", expect=1)
+    assert cli.read("hook", "results", "told", "--limit", "1")["items"][0]["event"] == "test"
+
+
+def ordering_disks(stage, cli):
+    with fake_disks.Served(stage.path("run", "a"), "db1") as served:
+        assert "UpToDate" in cli.run("replicated-disks", "status") and "split-brain" in cli.run("replicated-disks", "status", "db1")
+        assert "connected" in cli.run("replicated-disks", "events", "db1")
+        assert "discard-mine" in cli.run("replicated-disks", "actions")
+        order = ("replicated-disks", "order", "db1")
+        cli.run(*order, "verify", "--disk", "sda", "--first", "16", "--count", "32")
+        cli.run(*order, "rate", "--bytes-per-second", "1000")
+        assert "given up" in cli.run(*order, "discard-mine", "--check")
+        assert "--confirm db1" in cli.run(*order, "discard-mine", expect=1)
+        cli.run(*order, "discard-mine", "--confirm", "db1")
+        cli.run(*order, "promote", "--force", "--confirm", "db1")
+        cli.run(*order, "dance", expect=1)
+        assert served.orders == ["verify sda 16 32", "rate 1000", "discard-mine", "promote force"], served.orders
 
 
 def completing(cli):
@@ -125,6 +168,8 @@ def main():
         acting(cli)
         rehearsing(stage, cli)
         refusing(stage, cli)
+        managing(cli)
+        ordering_disks(stage, cli)
         completing(cli)
     print("the command line does what it says")
 

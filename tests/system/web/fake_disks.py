@@ -3,9 +3,10 @@
 import json
 import os
 import socket
+import sys
 import threading
 
-PREVIEW = {"blocks_lost": 3, "bytes_lost_max": 196608, "lost_since": 1700000000, "exact": True}
+PREVIEW = {"blocks_lost": 3, "bytes_of_blocks": 196608, "lost_since": 1700000000, "exact": True}
 STATUS = {
     "group": "db1", "link": "halted", "link_reason": "disk sda: split-brain: both copies were written", "peer": "site-b",
     "peer_address": "", "mode": "async", "sending": False, "backlog_bytes": 0, "changes_in_flight": 0,
@@ -14,6 +15,8 @@ STATUS = {
         "name": "sda", "store": "/var/lib/antipode/disks/sda.img", "store_health": "ok", "store_reason": "", "store_reconnects": 0,
         "role": "secondary", "state": "UpToDate", "size_bytes": 1 << 30, "epoch": 3, "generation": "0123456789abcdef",
         "marked_blocks": 10, "phase": "idle", "paused": False, "undo_bytes": 0, "verify_differences": 0, "reason": "",
+        "kept_undo": [{"file": "/var/lib/antipode/disks/sda.img.antipode.undo.1700000000", "kept_at": 1700000000, "bytes": 139264}],
+        "verify_ended_at": 1700000000, "verify_complete": True, "verify_blocks": 16384,
         "peer_state": "UpToDate", "decision": "split-brain", "decision_reason": "both copies were written",
         "if_this_site_wins": PREVIEW, "if_the_peer_wins": {**PREVIEW, "blocks_lost": 7}}],
 }
@@ -57,3 +60,16 @@ class Served:
             return {"error": "this site will not", "code": "denied"}
         self.orders.append(line)
         return {"ok": True}
+
+
+if __name__ == "__main__":
+    # fake_disks.py DIRECTORY NAME: until standard input ends, each order on a line as it comes.
+    with Served(sys.argv[1], sys.argv[2]) as served:
+        class Told(list):
+            def append(self, line):
+                super().append(line)
+                print(line, flush=True)
+
+        served.orders = Told()
+        print("ready", flush=True)
+        sys.stdin.read()

@@ -1,11 +1,11 @@
 // The page in a real Chromium, on replicators that play their scenes: logging in, a switchover, a failover, a lost
-// tiebreaker, a halted site that rejoins, a drill, accounts; at desktop and phone width, dark and light. Every page is
+// tiebreaker, a halted site that rejoins, protecting, replicated disks, a drill, pairing, accounts; at desktop and phone width, dark and light. Every page is
 // looked at for errors in the console, requests to elsewhere, things without a name, weak contrast and sideways
 // scrolling. Screenshots go to BUILD/screenshots, to be looked at by eye.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { chromium, kPassword, playwright, Stage } from "./stage.mjs";
+import { chromium, kPassword, PairingWorld, playwright, Stage } from "./stage.mjs";
 import { unnamed, weakContrast } from "./inspect.mjs";
 
 const kShots = join(process.env.ANTIPODE_BUILD_DIR, "screenshots");
@@ -17,6 +17,7 @@ class Browser {
     this.browser = browser;
     this.stage = stage;
     this.troubles = [];
+    this.alsoAt = [];  // other pages than the stage's that are opened
   }
 
   async page({ size = kDesktop, scheme = "light" } = {}) {
@@ -33,8 +34,8 @@ class Browser {
       }
     });
     page.on("request", (request) => {
-      if (this.alsoAt && request.url().startsWith(this.alsoAt + "/")) return;
-      if (!request.url().startsWith(this.stage.base + "/")) this.troubles.push(`request to elsewhere: ${request.url()}`);
+      const known = [this.stage.base, ...this.alsoAt];
+      if (!known.some((base) => request.url().startsWith(base + "/"))) this.troubles.push(`request to elsewhere: ${request.url()}`);
     });
     return page;
   }
@@ -212,6 +213,110 @@ async function failover(browser, stage) {
   browser.calm("failover");
 }
 
+// By the button, the primary alive: it halts, and is brought back as the backup.
+async function failingOver(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "otto", "/vms/mail");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  const [was, becomes] = (await site(page, "prague").textContent()).includes("Primary") ? ["prague", "lisbon"] : ["lisbon", "prague"];
+  await page.getByRole("button", { name: "Fail over…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("This site asks the tiebreaker; the primary halts if it wins.").waitFor();
+  await dialog.getByText("a switchover is gentler").waitFor();
+  await dialog.getByText(`asked of ${becomes}`).waitFor();
+  const go = dialog.getByRole("button", { name: "Fail over" });
+  assert.ok(await go.isDisabled(), "unconfirmed, there is nothing to press");
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await inspect(page, "failover dialog");
+  await shot(page, "dialog-failover");
+  await go.click();
+  await dialog.waitFor({ state: "detached" });
+  await page.locator(".task").filter({ hasText: "Fail over" }).filter({ hasText: "Succeeded" }).waitFor();
+  await site(page, becomes).filter({ hasText: "Solo" }).waitFor();
+  await site(page, was).filter({ hasText: "Halted" }).waitFor();
+  await shot(page, "failed-over");
+  await page.getByRole("button", { name: "Rejoin…" }).click();
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await dialog.getByRole("button", { name: "Give its copy up and rejoin" }).click();
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  await page.context().close();
+  browser.calm("failing over");
+}
+
+// Given up on purpose, and protected again: the seed's progress is the task's.
+async function protecting(browser, stage) {
+  const page = await browser.page();
+  await logIn(page, stage, "otto", "/vms/mail");
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  const dialog = page.getByRole("dialog");
+  await page.getByRole("button", { name: "More" }).click();
+  await page.getByRole("menuitem", { name: "Unprotect…" }).click();
+  await dialog.getByLabel("Type mail to confirm").fill("mail");
+  await dialog.getByRole("button", { name: "Give the backup up" }).click();
+  await state(page).filter({ hasText: "Solo" }).waitFor();
+  await page.getByRole("button", { name: "Protect…" }).click();
+  await dialog.getByText("seeded while the VM runs").waitFor();
+  await dialog.getByText("Nothing stands against it.").waitFor();
+  await inspect(page, "protect dialog");
+  await shot(page, "dialog-protect");
+  await dialog.getByRole("button", { name: "Protect" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await page.locator(".site-card").filter({ hasText: "Joining" }).waitFor();
+  await page.locator("td progress").first().waitFor();
+  await shot(page, "protecting");
+  await page.locator(".task").filter({ hasText: "Protect" }).filter({ hasText: "Succeeded" }).first().waitFor();
+  await state(page).filter({ hasText: "Protected" }).waitFor();
+  // What this version cannot do is not offered.
+  await page.getByRole("button", { name: "More" }).click();
+  const offered = await page.locator(".action-bar button").allTextContents();
+  for (const name of ["Verify…", "Resynchronise disks…", "Resolve split brain…"]) assert.ok(!offered.includes(name), name);
+  await page.context().close();
+  browser.calm("protecting");
+}
+
+// A split brain of replicated disks: what each choice would lose, and the orders, by who may give them.
+async function replicatedDisks(browser, stage) {
+  await stage.serveDisks("db1");
+  const page = await browser.page();
+  await logIn(page, stage, "ann", "/disks");
+  const group = page.locator(".card").filter({ hasText: "db1" });
+  await group.getByText("both copies were written").first().waitFor();
+  await group.getByText(/If this site wins: 3 blocks/).waitFor();
+  await group.getByText(/If the peer wins: 7 blocks/).waitFor();
+  await inspect(page, "disks");
+  await shot(page, "disks-split-brain");
+  await group.getByLabel("Action").selectOption("discard-mine");
+  await group.getByRole("button", { name: "Do it" }).click();
+  await group.getByText("type the group's name, 'db1'").waitFor();
+  assert.deepEqual(stage.orders, [], "unconfirmed, nothing is ordered");
+  await group.getByLabel("Confirm").fill("db1");
+  await group.getByRole("button", { name: "Do it" }).click();
+  await group.getByText("discard-mine: done.").waitFor();
+  await group.getByLabel("Action").selectOption("rate");
+  await group.getByLabel("MB/s, 0 = no limit").fill("2");
+  await group.getByRole("button", { name: "Do it" }).click();
+  await group.getByText("rate: done.").waitFor();
+  await group.getByLabel("Action").selectOption("demote");
+  await group.getByRole("button", { name: "Do it" }).click();
+  await group.getByText("This site will not").waitFor();
+  assert.deepEqual(stage.orders, ["discard-mine", "rate 2000000"]);
+  await shot(page, "disks-ordered");
+  await page.context().close();
+  // An operator settles no split brain, and a viewer orders nothing.
+  const otto = await browser.page({ size: kPhone, scheme: "dark" });
+  await logIn(otto, stage, "otto", "/disks");
+  const offered = await otto.locator(".card").filter({ hasText: "db1" }).getByLabel("Action").locator("option").allTextContents();
+  assert.ok(offered.includes("verify") && !offered.includes("discard-mine"), offered.join());
+  await inspect(otto, "disks, phone, dark");
+  await otto.context().close();
+  const vera = await browser.page();
+  await logIn(vera, stage, "vera", "/disks");
+  await vera.locator(".card").filter({ hasText: "db1" }).waitFor();
+  assert.equal(await vera.getByRole("button", { name: "Do it" }).count(), 0);
+  await vera.context().close();
+  browser.calm("replicated disks");
+}
+
 async function haltedAndRejoined(browser, stage) {
   const page = await browser.page({ size: kPhone, scheme: "dark" });
   await logIn(page, stage, "ann", "/vms/db-north");
@@ -367,7 +472,7 @@ async function pairing(browser, stage) {
   const second = new Stage(["other"]);
   await second.start();
   try {
-    browser.alsoAt = second.base;
+    browser.alsoAt = [second.base];
     await logIn(other, second, "ann", "/pairing");
     const enter = other.locator(".card").filter({ hasText: "Enter a code" });
     await enter.getByLabel("This site's name").fill("lisbon");
@@ -387,10 +492,43 @@ async function pairing(browser, stage) {
   } finally {
     await other.context().close();  // first: it asks its server for as long as it is open
     await second.stop();
-    browser.alsoAt = null;
+    browser.alsoAt = [];
   }
   await page.context().close();
   browser.calm("pairing");
+}
+
+// With a real authority, a real tiebreaker and real keys: both pages tell every step, and how to start the VM.
+async function pairingForReal(browser) {
+  const world = await PairingWorld.start();
+  try {
+    browser.alsoAt = Object.values(world.bases);
+    const page = await browser.page();
+    await logIn(page, { base: world.bases.prague }, "ann", "/pairing");
+    const offer = page.locator(".card").filter({ hasText: "Offer a VM" });
+    await offer.locator('select[name="pair"]').selectOption("web1");
+    await offer.getByRole("button", { name: "Make a code" }).click();
+    const code = await offer.locator("pre.code").textContent();
+    const other = await browser.page({ size: kPhone });
+    await logIn(other, { base: world.bases.lisbon }, "ann", "/pairing");
+    const enter = other.locator(".card").filter({ hasText: "Enter a code" });
+    await enter.getByLabel("The code").fill(code);
+    await enter.getByRole("button", { name: "Pair", exact: true }).click();
+    for (const [each, pair, size] of [[page, "prague with lisbon", "desktop"], [other, "lisbon with prague", "phone"]]) {
+      const row = each.locator(".task").filter({ hasText: `Paired, ${pair}` });
+      await row.getByText(/systemctl enable --now antipode-replicator@web1/).waitFor();
+      await row.getByText(/makes? the pair's record at the tiebreaker/).waitFor();
+      await row.getByRole("button", { name: "Unpair…" }).waitFor();
+      await inspect(each, `paired, ${size}`);
+      await shot(each, `paired-${size}`);
+    }
+    await page.locator("pre.code").waitFor({ state: "detached" });  // it is used
+    for (const each of [page, other]) await each.context().close();
+  } finally {
+    await world.stop();
+    browser.alsoAt = [];
+  }
+  browser.calm("pairing for real");
 }
 
 async function main() {
@@ -404,7 +542,7 @@ async function main() {
   try {
     const browser = new Browser(started, stage);
     for (const scene of [loggingIn, watching, everyPage, switchover, failover, haltedAndRejoined, drills, administering,
-                         losingTheServer, forcing, pairing]) {
+                         losingTheServer, failingOver, protecting, replicatedDisks, forcing, pairing, pairingForReal]) {
       const begin = Date.now();
       await scene(browser, stage);
       console.log(`${scene.name}: ok, ${((Date.now() - begin) / 1000).toFixed(1)} s`);

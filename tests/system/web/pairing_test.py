@@ -43,6 +43,7 @@ class Site:
     """A web daemon with a VM directory and credentials of its own; what it answers is held against its description."""
 
     described = None
+    loopback_read = True
 
     def __init__(self, folder, name, tiebreaker):
         self.name = name
@@ -61,6 +62,8 @@ tls = true
 directory = "{self.path('state')}"
 [control]
 directories = ["{self.path('run')}"]
+[access]
+loopback_read = {str(Site.loopback_read).lower()}
 [site]
 name = "{name}"
 address = "{self.address}"
@@ -398,7 +401,18 @@ def test_no_secret_is_logged(world, codes):
                 assert secret not in text, f"a secret is in the {place} of {site.name}"
 
 
+def serve():
+    """For the page's test, which logs in: two sites that are ready to be paired, until standard input ends."""
+    Site.loopback_read = False
+    with World() as world:
+        world.sites["prague"].add_vm("web1")
+        print(json.dumps({name: f"https://{site.address}:{site.port}" for name, site in world.sites.items()}), flush=True)
+        sys.stdin.read()
+
+
 def main():
+    if sys.argv[1:] == ["--serve"]:
+        return serve()
     with World() as world:
         code = test_pairing(world)
         test_new_keys_and_unpairing(world)

@@ -116,6 +116,16 @@ command = ["/bin/echo", "told"]
     if (said !== "ok") throw new Error(`${scene}: ${said}`);
   }
 
+  // A group of replicated disks that is played; `orders` is what it was told to do.
+  async serveDisks(name) {
+    this.disks = spawn("python3", [join(kHere, "fake_disks.py"), this.path("run", "a"), name], { stdio: ["pipe", "pipe", "inherit"] });
+    this.orders = [];
+    await new Promise((ready) => createInterface({ input: this.disks.stdout }).on("line", (line) => {
+      if (line === "ready") ready();
+      else this.orders.push(line);
+    }));
+  }
+
   async stopWeb() {
     const gone = new Promise((done) => this.web.once("exit", done));
     this.web.kill();
@@ -125,6 +135,31 @@ command = ["/bin/echo", "told"]
   async stop() {
     if (this.web && this.web.exitCode === null) await this.stopWeb();
     this.fake?.stdin.end();
+    if (this.disks) {
+      const gone = new Promise((done) => this.disks.once("exit", done));
+      this.disks.stdin.end();
+      await gone;
+    }
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+// Two sites with a tiebreaker and certificates of one authority (pairing_test.py --serve), by Debian's Python.
+export class PairingWorld {
+  static async start() {
+    const world = new PairingWorld();
+    world.process = spawn("/usr/bin/python3", [join(kHere, "pairing_test.py"), "--serve"], { stdio: ["pipe", "pipe", "inherit"] });
+    const line = await new Promise((done, failed) => {
+      createInterface({ input: world.process.stdout }).once("line", done);
+      world.process.once("exit", (code) => failed(new Error(`pairing_test.py ended with ${code}`)));
+    });
+    world.bases = JSON.parse(line);
+    return world;
+  }
+
+  async stop() {
+    const gone = new Promise((done) => this.process.once("exit", done));
+    this.process.stdin.end();
+    await gone;
   }
 }

@@ -31,7 +31,7 @@ class LogOutboxTest : public testing::Test {
         EXPECT_TRUE(decoded) << decoded.error().to_string();
         if (!decoded) return std::nullopt;
         EXPECT_EQ(decoded->first.value() + decoded->entries.size() - 1, batch->last.value());
-        outbox_.sent();
+        outbox_.sent(Epoch(1));
         return std::move(*decoded);
     }
 
@@ -145,6 +145,27 @@ TEST_F(LogOutboxTest, RewindSendsAgainWhatIsNotAcknowledged) {
     EXPECT_EQ(send(), std::nullopt);
 }
 
+TEST_F(LogOutboxTest, KnowsWhetherWhatIsOutWasSentInThisEpoch) {
+    EXPECT_TRUE(outbox_.sent_all_in(Epoch(1)));  // nothing is out
+    for (uint64_t i = 1; i <= 2; ++i) {
+        (void)outbox_.add(tick(i));
+        make(0);
+    }
+    EXPECT_FALSE(outbox_.next_batch()->sent_in);
+    outbox_.sent(Epoch(1));
+    EXPECT_TRUE(outbox_.sent_all_in(Epoch(1)));
+    outbox_.sent(Epoch(2));
+    EXPECT_FALSE(outbox_.sent_all_in(Epoch(1)));
+    EXPECT_FALSE(outbox_.sent_all_in(Epoch(2)));
+    outbox_.acknowledge(LogIndex(1));
+    EXPECT_TRUE(outbox_.sent_all_in(Epoch(2)));
+    outbox_.rewind();
+    EXPECT_TRUE(outbox_.sent_all_in(Epoch(3)));
+    EXPECT_EQ(outbox_.next_batch()->sent_in, Epoch(2));  // a repeat
+    outbox_.sent(Epoch(3));
+    EXPECT_TRUE(outbox_.sent_all_in(Epoch(3)));
+}
+
 TEST_F(LogOutboxTest, ABatchThatIsAcknowledgedInPartIsSentWhole) {
     for (uint64_t i = 1; i <= 3; ++i) (void)outbox_.add(tick(i));
     make(0);
@@ -228,7 +249,7 @@ TEST(LogOutboxPropertyTest, EveryEntryArrivesOnceAndInOrder) {
                     if (const auto* batch = outbox.next_batch()) {
                         const auto decoded = replay::decode_log_batch(batch->bytes);
                         ASSERT_TRUE(decoded);
-                        outbox.sent();
+                        outbox.sent(Epoch(1));
                         if (random.chance(0.8)) receive(*decoded);
                     }
                     break;
@@ -245,7 +266,7 @@ TEST(LogOutboxPropertyTest, EveryEntryArrivesOnceAndInOrder) {
         outbox.rewind();
         while (const auto* batch = outbox.next_batch()) {
             receive(*replay::decode_log_batch(batch->bytes));
-            outbox.sent();
+            outbox.sent(Epoch(1));
         }
         ASSERT_EQ(received, recorded) << seed;
         ASSERT_EQ(passed_received, exit) << seed;

@@ -102,11 +102,12 @@ TEST(PairConfigTest, WhatTheLineMayCarry) {
     const auto text =
         with("peer_key = \"peer.pub\"",
              "peer_key = \"peer.pub\"\nbulk_schedule = \"always 50MB; mon-fri 08:00-18:00 "
-             "5MB\"\ncapture = \"channel.cap\"\ncapture_mib = 64");
+             "5MB\"\nlong_window = true\ncapture = \"channel.cap\"\ncapture_mib = 64");
     const auto config = parse_pair_config(text, "/etc/antipode/vms/web1/pair.toml");
     ASSERT_TRUE(config) << config.error().to_string();
     EXPECT_EQ(config->bulk_schedule.cap_at(0, 12 * 60), 5'000'000u);
     EXPECT_EQ(config->bulk_schedule.cap_at(6, 12 * 60), 50'000'000u);
+    EXPECT_TRUE(config->long_window);
     EXPECT_EQ(config->capture_path, "/etc/antipode/vms/web1/channel.cap");
     EXPECT_EQ(config->capture_bytes_max, uint64_t{64} << 20);
     EXPECT_EQ(problem(with("peer_key = \"peer.pub\"",

@@ -32,8 +32,10 @@ Status full_status() {
                    11,      12,    3,
                    0.1,     -0.25, 1234.5,
                    4321.25, 5000,  0.75,
-                   6000,    {}};
+                   6000,    {},    {}};
     status.link.classes.push_back({"log", 100, 40, 50, 20, 1, 7});
+    status.link.paths.push_back({"10.0.0.1:7101", "10.0.0.2:7101", true, 0.05, 0.001, 0.0, 0.02});
+    status.link.paths.push_back({"10.1.0.1:7101", "10.1.0.2:7101", false, {}, {}, 1.0, {}});
     status.output = {4, 5, 0.0505, 0.051};
     status.execution = {123456789, 1000, 0.25, LogIndex(77), LogIndex(76)};
     status.digest = {100, 1, 2, 99};
@@ -190,7 +192,7 @@ TEST(ControlCodec, EveryMethodHasOneWord) {
 }
 
 TEST(ControlCodec, EveryEventCodeHasAWordAndASeverity) {
-    for (int i = 1; i <= static_cast<int>(EventCode::configuration_changed); ++i) {
+    for (int i = 1; i <= static_cast<int>(EventCode::fault_ended); ++i) {
         const auto code = static_cast<EventCode>(i);
         EXPECT_EQ(from_word<EventCode>(word(code)), code);
         (void)default_severity(code);

@@ -88,6 +88,11 @@ class CrashDisk {
             disk_.bytes_.resize(size);
             return {};
         }
+        Result<> reserve(uint64_t size) override {
+            FT_TRY_VOID(alive());
+            disk_.bytes_.resize(std::max<uint64_t>(size, disk_.bytes_.size()));
+            return {};
+        }
         const std::string& name() const override { return name_; }
 
       private:

@@ -52,6 +52,18 @@ TEST_P(FileStoreTest, ReadsWhatWasWrittenAndZeroElsewhere) {
     EXPECT_EQ(read_at(*store_, 0, 8192).value(), std::vector<std::byte>(8192));
 }
 
+TEST_P(FileStoreTest, TheFirstByteThatIsNotZero) {
+    EXPECT_EQ(first_not_zero(*store_).value(), std::nullopt);
+    ASSERT_OK(write_at(*store_, 4096, std::vector<std::byte>(3 * kMiB)));
+    EXPECT_EQ(first_not_zero(*store_).value(), std::nullopt);
+    std::vector<std::byte> bytes(4096);
+    bytes[17] = std::byte{1};
+    ASSERT_OK(write_at(*store_, 9 * kMiB, bytes));
+    EXPECT_EQ(first_not_zero(*store_).value(), 9 * kMiB + 17);
+    ASSERT_OK(write_at(*store_, 2 * kMiB, bytes));
+    EXPECT_EQ(first_not_zero(*store_).value(), 2 * kMiB + 17);
+}
+
 TEST_P(FileStoreTest, BuffersNeedNoAlignment) {
     std::vector<std::byte> bytes = pattern(4096 + 1, 5);
     StoreRequest request;

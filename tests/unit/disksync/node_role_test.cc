@@ -264,6 +264,19 @@ TEST(Promotion, IsRefusedWhereAResyncIsAboutToBegin) {
     EXPECT_EQ(pair.disk(1).at(5), 77u);
 }
 
+// Whichever side sends.
+TEST(Outdated, EndsWhereBothTurnOutToBeEqual) {
+    for (const size_t site : {size_t{0}, size_t{1}}) {
+        NodePair pair(in_mode(Mode::sync));
+        pair.input(site, [](Node& node) { ASSERT_TRUE(node.outdate()); });
+        pair.run_for(milliseconds(5));
+        EXPECT_EQ(pair.node(site).status().disks[0].state, DiskState::outdated);
+        pair.cut();
+        EXPECT_TRUE(pair.run_until([&] { return pair.together(); })) << "site " << site;
+        EXPECT_EQ(pair.node(1 - site).status().disks[0].peer_state, DiskState::up_to_date);
+    }
+}
+
 // A write that is still on its way to the store is not covered by a flush that was asked before.
 TEST(Demotion, LeavesNothingThatAPowerFailureTakesAway) {
     for (int writes = 1; writes < 12; ++writes) {
@@ -305,14 +318,14 @@ TEST(Promotion, DuringAResyncOfThePeerTheStreamStays) {
     }
     pair.input(0, [](Node& node) { ASSERT_TRUE(node.demote()); });
     ASSERT_TRUE(pair.run_until([&] { return !pair.node(0).is_primary(); }));
-    pair.input(0, [](Node& node) { node.pause_resync(true); });
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(true)); });
     pair.connect();
     ASSERT_TRUE(pair.run_until([&] { return pair.node(0).status().link == LinkState::streaming; }));
     ASSERT_TRUE(pair.promote(0));
     EXPECT_FALSE(pair.has_event(0, "link", "disconnected: promoted"));
     const uint64_t id = pair.write(0, 3, 99);
     ASSERT_TRUE(pair.run_until([&] { return pair.succeeded(id); }));
-    pair.input(0, [](Node& node) { node.pause_resync(false); });
+    pair.input(0, [](Node& node) { EXPECT_TRUE(node.pause_resync(false)); });
     ASSERT_TRUE(pair.run_until([&] { return pair.together(); }));
     EXPECT_EQ(pair.disk(0).contents(), pair.disk(1).contents());
 }

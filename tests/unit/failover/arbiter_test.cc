@@ -272,11 +272,45 @@ TEST_F(ArbiterTest, AnEpochThatNobodyCanReachIsRefused) {
     start();
     refuse_all();
     EXPECT_EQ(epoch(), Epoch(1));
-    EXPECT_EQ(send(ask(RequestKind::report_force, kLast, a(1))).kind, AnswerKind::granted);
-    EXPECT_EQ(send(ask(RequestKind::acquire, kLast, a(1))).record.epoch, Epoch(kLast + 1));
+    EXPECT_EQ(send(ask(RequestKind::acquire, kLast, a(1))).reason, RefusalReason::record_too_old);
+    EXPECT_EQ(epoch(), Epoch(1));
+}
+
+// One request of a site gone wrong must not use up the numbers that its pair has left.
+TEST_F(ArbiterTest, NoRequestTakesAPairFurtherThanAThousandForces) {
+    constexpr uint64_t kReach = uint64_t{1} << 42;
+    constexpr uint64_t kEnrolMax = uint64_t{1} << 52;
+    start();
+    for (const RequestKind kind :
+         {RequestKind::force, RequestKind::report_force, RequestKind::create}) {
+        for (const uint64_t far : {1 + kReach + 1, kEnrolMax, uint64_t{1} << 62}) {
+            EXPECT_EQ(send(ask(kind, far, a(1), b(1))).reason, RefusalReason::malformed)
+                << to_string(kind) << " at " << far;
+        }
+    }
+    EXPECT_EQ(epoch(), Epoch(1));
+    EXPECT_EQ(send(ask(RequestKind::report_force, 1 + kReach, a(1))).kind, AnswerKind::granted);
+    EXPECT_EQ(epoch(), Epoch(1 + kReach));
+    EXPECT_EQ(send(ask(RequestKind::force, 1 + 2 * kReach, b(1))).kind, AnswerKind::granted);
+    EXPECT_EQ(send(ask(RequestKind::create, 1 + 3 * kReach, a(1), b(1))).kind, AnswerKind::paired);
+    // Late: it moves nothing, and is answered as it stands.
+    EXPECT_EQ(send(ask(RequestKind::report_force, 1 + kReach, a(1))).kind, AnswerKind::paired);
+
+    record_->store = StoreIdentity(kStore.value() + 1);  // of before a restore
+    const Record old = *record_;
+    EXPECT_EQ(send(ask(RequestKind::create, uint64_t{1} << 62, a(1), b(1))).reason,
+              RefusalReason::malformed);
+    EXPECT_EQ(record_, old);
+
     record_.reset();
-    EXPECT_EQ(send(ask(RequestKind::create, kLast, b(1), a(1))).kind, AnswerKind::paired);
-    EXPECT_GT(epoch(), Epoch(kLast));
+    EXPECT_EQ(send(ask(RequestKind::create, kEnrolMax + 1, b(1), a(1))).reason,
+              RefusalReason::malformed);
+    EXPECT_FALSE(record_.has_value());
+    EXPECT_EQ(send(ask(RequestKind::create, kEnrolMax, b(1), a(1))).kind, AnswerKind::paired);
+    const uint64_t enrolled = epoch().value();
+    EXPECT_GT(enrolled, kEnrolMax);
+    EXPECT_EQ(send(ask(RequestKind::report_force, enrolled + kReach, a(1))).kind,
+              AnswerKind::granted);
 }
 
 // All that two sites with two lives each can send: at epochs of grants and of forces.

@@ -50,8 +50,8 @@ class SnapshotFile : public testing::Test {
     }
     ~SnapshotFile() override { std::filesystem::remove_all(folder_); }
 
-    void write(const std::vector<Bytes>& pieces) {
-        auto writer = SnapshotWriter::create(path_, a_shape());
+    void write(const std::vector<Bytes>& pieces, const SnapshotShape& shape = a_shape()) {
+        auto writer = SnapshotWriter::create(path_, shape);
         ASSERT_TRUE(writer.has_value()) << writer.error().to_string();
         for (const auto& piece : pieces) ASSERT_TRUE(writer->add(piece).has_value());
         const auto finished = writer->finish();
@@ -70,7 +70,7 @@ class SnapshotFile : public testing::Test {
 };
 
 // All of it, or the error that it stops with.
-Result<std::vector<Bytes>> read_all(const Bytes& file) {
+Result<std::vector<Bytes>> read_all(const Bytes& file, const SnapshotShape& shape = a_shape()) {
     auto reader = SnapshotReader::create(
         "s", [&file](uint64_t offset, std::span<std::byte> into) -> Result<size_t> {
             const size_t at = std::min<uint64_t>(offset, file.size());
@@ -79,7 +79,7 @@ Result<std::vector<Bytes>> read_all(const Bytes& file) {
             return count;
         });
     if (!reader) return fail(std::move(reader).error());
-    if (!(reader->shape() == a_shape())) return fail(Errc::protocol, "another shape");
+    if (!(reader->shape() == shape)) return fail(Errc::protocol, "another shape");
     std::vector<Bytes> pieces;
     for (;;) {
         FT_TRY(auto piece, reader->next());
@@ -120,6 +120,20 @@ TEST_F(SnapshotFile, TheFormatIsThis) {
     EXPECT_EQ(hex(file()), golden);
 }
 
+// Version 2: the number of vCPUs, at the end of the shape.
+TEST_F(SnapshotFile, TheFormatInCheckpointModeIsThis) {
+    SnapshotShape shape = a_shape();
+    shape.checkpoint_vcpus = 2;
+    write({bytes_of(3, 0xab)}, shape);
+    const auto bytes = file();
+    const std::string text = hex(bytes);
+    EXPECT_EQ(text.substr(48, 16), "0200000040000000");
+    EXPECT_NE(text.find("05000000302e312e3002000000"), std::string::npos) << text;
+    const auto back = read_all(bytes, shape);
+    ASSERT_TRUE(back.has_value()) << back.error().to_string();
+    EXPECT_EQ(back->size(), 1u);
+}
+
 TEST_F(SnapshotFile, CutOffAnywhereSaysWhere) {
     write({bytes_of(40, 1), bytes_of(3000, 2)});
     const auto whole = file();
@@ -151,11 +165,11 @@ TEST_F(SnapshotFile, AnyChangedByteIsRefusedAtItsOffset) {
 TEST_F(SnapshotFile, AnotherVersionIsSaidToBeOne) {
     write({});
     auto other = file();
-    other[24] = std::byte{2};
+    other[24] = std::byte{3};
     const auto back = read_all(other);
     ASSERT_FALSE(back.has_value());
     EXPECT_EQ(back.error().code, Errc::version);
-    EXPECT_NE(back.error().to_string().find("offset 24: version is 2, this program reads 1"),
+    EXPECT_NE(back.error().to_string().find("offset 24: version is 3, this program reads 1 and 2"),
               std::string::npos)
         << back.error().to_string();
 }
@@ -207,12 +221,23 @@ TEST(SnapshotShape, SaysWhatOfTheDefinitionDiffers) {
             << checked.error().to_string();
     };
     refused([](auto& c) { c.mem_size_mib = 64; }, "mem_size_mib is 64, the snapshot's is 32");
+    const auto checkpoints = vmm::ProtectionMode::checkpoint;
+    refused([&](auto& c) { c.mode = checkpoints; },
+            "mode is checkpoint, the snapshot's is lockstep");
     refused([](auto& c) { c.has_entropy = false; }, "entropy");
     refused([](auto& c) { c.drives.pop_back(); }, "number of drives");
     refused([](auto& c) { c.networks.clear(); }, "network-interfaces");
     refused([](auto& c) { c.drives[0].drive_id = "data"; }, "drives[0].drive_id");
     refused([](auto& c) { c.drives[1].is_read_only = false; }, "is_read_only of cd");
     refused([](auto& c) { c.networks[0].guest_mac[5] = 2; }, "guest_mac");
+    config.mode = checkpoints;
+    config.vcpu_count = 4;
+    SnapshotShape shape = a_shape();
+    shape.checkpoint_vcpus = 4;
+    EXPECT_TRUE(check_shape(shape, config).has_value());
+    shape.checkpoint_vcpus = 2;
+    EXPECT_NE(check_shape(shape, config).error().to_string().find("vcpu_count is 4"),
+              std::string::npos);
 }
 
 // ---- What is in the pieces ----

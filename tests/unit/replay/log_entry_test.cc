@@ -178,6 +178,17 @@ TEST(LogEntryTest, EachEntryComesBack) {
     EXPECT_EQ(*again, big_batch());
 }
 
+TEST(LogEntryTest, EachKindHasAName) {
+    for (const auto& body : one_of_each()) {
+        const LogEntry entry{ExitNumber(3), body};
+        EXPECT_FALSE(kind_of(entry).empty()) << body.index();
+        const std::string begin = fmt::format("exit 3 {}", kind_of(entry));
+        EXPECT_EQ(describe(entry).substr(0, begin.size()), begin);
+    }
+    EXPECT_EQ(describe({ExitNumber(3), CheckpointPart{bytes_of({1, 2})}}),
+              "exit 3 checkpoint-part bytes=2");
+}
+
 TEST(LogEntryTest, StepsOfEveryLength) {
     std::vector<LogEntry> entries;
     uint64_t exit = 0;

@@ -121,6 +121,8 @@ struct PacedLine {
     PacedLine(Duration base_rtt, double bytes_per_second)
         : base(base_rtt), rate(bytes_per_second) {}
 
+    uint64_t rest = UINT64_MAX;  // what there is to send
+
     void run(Duration duration) {
         const Instant end = now + duration;
         delivered = 0;
@@ -132,8 +134,9 @@ struct PacedLine {
                 delivered += piece.bytes;
                 pacer.acknowledged(piece.bytes, now - piece.sent, now);
             }
-            while (pacer.allowance(now) > 0) {
-                const uint64_t piece = pacer.piece_bytes();
+            while (rest > 0 && pacer.allowance(now) > 0) {
+                const uint64_t piece = std::min(pacer.piece_bytes(), rest);
+                rest -= piece;
                 free_at = std::max(free_at, now) +
                           std::chrono::duration_cast<Duration>(
                               std::chrono::duration<double>(static_cast<double>(piece) / rate));
@@ -200,6 +203,37 @@ TEST(BulkPacer, does_not_creep_over_minutes) {
     line.run(300s);
     EXPECT_GT(line.use(10s), 0.95);
     EXPECT_LT(line.queue_max, Duration(2500us)) << line.queue_max.count();
+}
+
+TEST(BulkPacer, what_the_line_carries_is_not_what_a_cap_lets_through) {
+    PacedLine line(20ms, 50e6);
+    line.pacer.set_cap(1'000'000, line.now);
+    line.run(10s);
+    EXPECT_FALSE(line.pacer.line_rate()) << *line.pacer.line_rate();
+    EXPECT_NEAR(*line.pacer.delivery_rate(), 1e6, 0.3e6);
+    line.pacer.set_cap(0, line.now);
+    line.run(10s);
+    ASSERT_TRUE(line.pacer.line_rate());
+    EXPECT_NEAR(*line.pacer.line_rate(), 50e6, 5e6);
+    line.pacer.set_cap(1'000'000, line.now);
+    line.run(10s);
+    EXPECT_NEAR(*line.pacer.line_rate(), 50e6, 5e6);
+}
+
+TEST(BulkPacer, little_to_send_says_nothing_of_the_line) {
+    PacedLine line(20ms, 50e6);
+    for (int i = 0; i < 100; ++i) {
+        line.rest = 20'000;
+        line.run(100ms);
+    }
+    EXPECT_TRUE(line.pacer.delivery_rate());
+    EXPECT_FALSE(line.pacer.line_rate()) << *line.pacer.line_rate();
+    line.rest = UINT64_MAX;
+    line.run(10s);
+    ASSERT_TRUE(line.pacer.line_rate());
+    line.rate = 10e6;
+    line.run(10s);
+    EXPECT_NEAR(*line.pacer.line_rate(), 10e6, 1e6) << "a slower line is learned";
 }
 
 TEST(BulkPacer, nothing_in_flight_never_waits_for_an_acknowledgement) {

@@ -66,24 +66,6 @@ TEST(Channel, a_callback_may_destroy_the_channel) {
     }
 }
 
-TEST(Channel, messages_below_the_epoch_floor_are_dropped_and_counted) {
-    ChannelPair pair;
-    ASSERT_TRUE(pair.open_both().has_value());
-    ASSERT_TRUE(pair.both_up());
-    pair.b.channel->set_epoch_floor(MessageClass::log, Epoch(5));
-    for (const uint64_t epoch : {3, 5, 4, 6}) {
-        ASSERT_TRUE(pair.a.channel->send(MessageClass::log, 1, Epoch(epoch), bytes_of("x")));
-        ASSERT_TRUE(pair.a.channel->send(MessageClass::control, 1, Epoch(epoch), bytes_of("x")));
-    }
-    ASSERT_TRUE(run_until(pair.context, [&] { return pair.b.handler.messages.size() == 6; }));
-    for (const auto& message : pair.b.handler.messages) {
-        if (message.message_class == MessageClass::log) {
-            EXPECT_GE(message.epoch, Epoch(5));
-        }
-    }
-    EXPECT_EQ(pair.b.channel->stats().of(MessageClass::log).stale_epoch_dropped, 2u);
-}
-
 TEST(Channel, a_paused_class_waits_and_the_others_do_not) {
     ChannelPair pair;
     ASSERT_TRUE(pair.open_both().has_value());

@@ -343,6 +343,50 @@ TEST(Session, control_is_not_starved_by_log) {
     EXPECT_LT(pair->texts(kB, MessageClass::log).size(), 500u);
 }
 
+// A connection whose queue is older than 3 s is given up though all is well.
+TEST(Session, the_queue_in_front_of_a_narrow_line_is_short_and_the_line_is_full) {
+    for (const double rate : {0.05e6, 0.2e6}) {
+        SessionPair pair;
+        for (auto& end : pair.ends) {
+            end.config.compression.fill({ClassCompression::Use::off, {}});
+        }
+        pair.bytes_per_second = rate;
+        pair.start(kA);
+        pair.start(kB);
+        pair.connect_all();
+        ASSERT_TRUE(pair.run_until([&] { return pair.both_up(); }));
+        uint64_t arrived = 0;
+        Instant last = pair.now;
+        Duration silence_max{};
+        pair.ends[kB].on_each = [&](const MessageReceived& message, Instant) {
+            arrived += message.payload.size();
+        };
+        const auto flood = [&](Duration duration) {
+            const Instant end = pair.now + duration;
+            Duration queue_max{};
+            while (pair.now < end) {
+                auto& log = pair.ends[kA];
+                while (log.submitted[0] - log.released[0] < kMiB / 4) {
+                    pair.submit(kA, MessageClass::log, std::string(32 << 10, 'x'));
+                }
+                pair.run_for(10ms);
+                queue_max = std::max(queue_max, pair.ends[kA].free_at[0] - pair.now);
+                const auto heard = pair.ends[kB].session->stats().data_heard;
+                if (heard) last = *heard;
+                silence_max = std::max(silence_max, pair.now - last);
+            }
+            return queue_max;
+        };
+        (void)flood(10s);
+        arrived = 0;
+        silence_max = {};
+        EXPECT_LT(flood(20s), Duration(2500ms)) << rate;
+        EXPECT_GT(static_cast<double>(arrived), 0.9 * 20 * rate) << rate;
+        EXPECT_LT(silence_max, Duration(150ms)) << rate;
+        EXPECT_EQ(pair.ends[kA].session->stats().of(MessageClass::log).frames_repeated, 0u);
+    }
+}
+
 TEST(Session, wrong_site_is_refused_and_told_once) {
     auto pair = std::make_unique<SessionPair>();
     pair->ends[kB].config.self.site = Name::literal("site-c");
@@ -432,6 +476,37 @@ TEST(Session, compression_history_carries_over_reconnects) {
     // The page was sent once; after that the stream refers back to it.
     const auto& stats = pair->ends[kA].session->stats().of(MessageClass::log);
     EXPECT_LT(stats.body_bytes_sent, 30000u);
+}
+
+// Two megabytes that zstd saves a quarter of, twice.
+uint64_t body_bytes_of_a_repeat(const wire::CompressSettings& settings) {
+    SessionPair pair;
+    for (auto& end : pair.ends) {
+        end.config.compression[wire::index_of(MessageClass::seed)].settings = settings;
+    }
+    pair.start(kA);
+    pair.start(kB);
+    pair.connect_all();
+    EXPECT_TRUE(pair.run_until([&] { return pair.both_up(); }));
+    constexpr std::string_view kLetters =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    Random random(3);
+    std::string text(2 << 20, ' ');
+    for (char& each : text) each = kLetters[random.below(kLetters.size())];
+    std::array<uint64_t, 2> sent{};
+    for (size_t round = 0; round < sent.size(); ++round) {
+        pair.submit(kA, MessageClass::seed, text);
+        pair.run_for(2s);
+        EXPECT_EQ(pair.texts(kB, MessageClass::seed).size(), round + 1);
+        EXPECT_EQ(pair.texts(kB, MessageClass::seed).back(), text);
+        sent[round] = pair.ends[kA].session->stats().of(MessageClass::seed).body_bytes_sent;
+    }
+    return sent[1] - sent[0];
+}
+
+TEST(Session, a_long_window_finds_what_came_megabytes_ago) {
+    EXPECT_GT(body_bytes_of_a_repeat({}), 1'000'000u);
+    EXPECT_LT(body_bytes_of_a_repeat(wire::kLongWindow), 100'000u);
 }
 
 TEST(Session, the_level_can_change_within_a_stream) {

@@ -291,7 +291,7 @@ TEST_F(ServiceTest, APairThatASiteChangesTooOftenIsPutOffAndNotDecided) {
         b_, 1, request(RequestKind::force, "web1", uint64_t{1} << 40, b1_, {}, store_.identity()));
     store_.work();
     EXPECT_EQ(b_->answer(0).kind, AnswerKind::granted);
-    service_.forget(Name::literal("web1"), [](const Result<wire::Answer>&) {});
+    service_.forget(Name::literal("web1"), administrator(1000), [](const Result<wire::Answer>&) {});
     store_.work();
     EXPECT_EQ(store_.pairs_.at(Name::literal("web1")).record.mode, wire::PairMode::none);
 }
@@ -425,11 +425,12 @@ TEST_F(ServiceTest, AClientMayLeaveAtAnyCall) {
 TEST_F(ServiceTest, TheAdministratorForgetsAndTheEpochStays) {
     create();
     std::optional<Result<wire::Answer>> said;
-    service_.forget(Name::literal("web1"), [&](Result<wire::Answer> answer) { said = answer; });
+    service_.forget(Name::literal("web1"), administrator(1000),
+                    [&](Result<wire::Answer> answer) { said = answer; });
     store_.work();
     ASSERT_TRUE(said && said->has_value());
     EXPECT_EQ((*said)->record.mode, wire::PairMode::none);
-    EXPECT_EQ(store_.history_.back().by, "administrator");
+    EXPECT_EQ(store_.history_.back().by, "administrator uid 1000");
     service_.request(a_, 2, acquire(a1_, epoch_));
     store_.work();
     EXPECT_EQ(a_->answer(0).kind, AnswerKind::denied);

@@ -229,6 +229,11 @@ TEST_F(SqliteStoreTest, ARestoredBackupHasANewIdentityAndAllRecords) {
     ASSERT_EQ(records->size(), 1u);
     EXPECT_EQ((*records)[0].record.epoch, Epoch(1));
     EXPECT_EQ((*records)[0].record.store, old) << "it must be enrolled again";
+    const auto history = store->history(Name::literal("web1"), 10);
+    ASSERT_EQ(history->size(), 2u) << "and who restored it is to be seen";
+    EXPECT_EQ(history->back().by,
+              fmt::format("{}, who restored the store from {}, of store {:016x}",
+                          administrator(::getuid()), backup, old.value()));
     EXPECT_EQ(put(*store, "web1", 3, 1).kind, CommitResult::Kind::committed);
     EXPECT_TRUE(store->verify()->findings.empty());
     EXPECT_TRUE(std::filesystem::exists(path_ + ".replaced"));

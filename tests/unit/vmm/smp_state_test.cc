@@ -60,5 +60,27 @@ TEST(SmpStateTest, WhatIsRefused) {
     EXPECT_EQ(problem(saved(swapped), 2), "vCPUs' state: a chip has another's number");
 }
 
+TEST(SmpStateTest, AVmIsDeadWhenNothingCanWakeIt) {
+    SmpState state = some_state(2);
+    auto& first = state.cpus[0];
+    auto& second = state.cpus[1];
+    EXPECT_FALSE(halted_for_good(state));
+    first.mp.mp_state = KVM_MP_STATE_HALTED;
+    second.mp.mp_state = KVM_MP_STATE_UNINITIALIZED;
+    EXPECT_TRUE(halted_for_good(state));
+    first.regs.rflags = 0x202;
+    EXPECT_FALSE(halted_for_good(state));  // an interrupt wakes it
+    first.regs.rflags = 2;
+    second.mp.mp_state = KVM_MP_STATE_RUNNABLE;
+    EXPECT_FALSE(halted_for_good(state));
+    second.mp.mp_state = KVM_MP_STATE_HALTED;
+    EXPECT_TRUE(halted_for_good(state));
+    second.events.nmi.pending = 1;
+    EXPECT_FALSE(halted_for_good(state));
+    first.mp.mp_state = KVM_MP_STATE_UNINITIALIZED;
+    second.mp.mp_state = KVM_MP_STATE_INIT_RECEIVED;
+    EXPECT_FALSE(halted_for_good(state));  // it has not begun
+}
+
 }  // namespace
 }  // namespace antipode::vmm

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/unit/web/app_fixture.h"
+#include "web/routes/once.h"
 
 namespace antipode::web::test {
 namespace {
@@ -119,7 +120,7 @@ TEST_F(ActionsTest, AShortActionHasEndedWhenItIsAnswered) {
 
 TEST_F(ActionsTest, ARestartedReplicatorEndsItsTasks) {
     begin();
-    const RawResponse answer = act("verify", object{});
+    const RawResponse answer = act("snapshot", object{{"text", "x"}});
     ASSERT_EQ(answer.status, 202) << answer.body;
     play([&] { pairs_["web1"]->begin_sync(0); });  // prague is another life now
     const value task = eventually(answer.headers.at("location"),
@@ -158,6 +159,30 @@ TEST_F(ActionsTest, AKeyIsDoneOnce) {
     EXPECT_EQ(act("pause", body, "Idempotency-Key: " + std::string(300, 'x') + "\r\n").status, 422);
 }
 
+// A handler that throws leaves no answer behind; its caller may try again.
+TEST_F(ActionsTest, AKeyWhoseRequestCameToNothingIsFree) {
+    begin();
+    play([&] {
+        Request request;
+        request.path = "/api/v1/anything";
+        request.headers.insert("Idempotency-Key", "4714");
+        Principal principal;
+        principal.name = "test";
+        const Call call{request, principal, {}};
+        {
+            Once first(app_->services(), call);
+            EXPECT_FALSE(first.answer());
+            Once meanwhile(app_->services(), call);
+            EXPECT_EQ(meanwhile.answer().value_or(Response{}).status, 409u);
+        }
+        Once again(app_->services(), call);
+        EXPECT_FALSE(again.answer());
+        (void)again.finished(Response::from_json(object{{"done", true}}));
+        Once replayed(app_->services(), call);
+        EXPECT_EQ(replayed.answer().value_or(Response{}).body, "{\"done\":true}");
+    });
+}
+
 TEST_F(ActionsTest, BadArgumentsAreNamed) {
     begin();
     const std::pair<value, const char*> cases[] = {
@@ -189,9 +214,13 @@ TEST_F(ActionsTest, ADeadReplicatorIsSaidSo) {
 
 TEST_F(ActionsTest, ATaskIsCancelledAsAnAction) {
     begin();
-    const RawResponse answer = act("verify", object{});
+    const RawResponse answer = act("snapshot", object{{"text", "x"}});
     const std::string id(json_of(answer).at("task").at("id").as_string());
-    EXPECT_EQ(post("/api/v1/tasks/" + id + "/cancel", object{}).status, 202);
+    const std::string key = "Idempotency-Key: 4713\r\n";
+    const RawResponse cancelled = post("/api/v1/tasks/" + id + "/cancel", object{}, key);
+    EXPECT_EQ(cancelled.status, 200);
+    EXPECT_EQ(post("/api/v1/tasks/" + id + "/cancel", object{}, key).body, cancelled.body);
+    EXPECT_EQ(asked(), 2u);
     const auto methods = on_loop([&] { return pairs_["web1"]->methods; });
     EXPECT_EQ(methods.back(), Method::cancel);
     EXPECT_EQ(post("/api/v1/tasks/none/cancel", object{}).status, 404);
@@ -201,7 +230,39 @@ TEST_F(ActionsTest, TheListSaysWhatThereIs) {
     begin();
     const value list = get_json("/api/v1/actions");
     EXPECT_GT(list.at("items").as_array().size(), 15u);
-    for (const value& item : list.at("items").as_array()) EXPECT_EQ(item.at("allowed"), false);
+    for (const value& item : list.at("items").as_array()) {
+        EXPECT_EQ(item.at("allowed"), false);
+        const auto method = control::from_word<Method>(std::string(item.at("name").as_string()));
+        EXPECT_TRUE(method && control::info(*method).implemented);
+    }
+}
+
+TEST_F(ActionsTest, WhatThisVersionCannotDoIsNotTried) {
+    begin();
+    for (const char* action : {"verify", "resync", "resolve", "reload"}) {
+        const RawResponse answer = act(action, object{{"confirm", "web1"}});
+        EXPECT_EQ(answer.status, 501) << answer.body;
+        EXPECT_THAT(answer.body, HasSubstr("this version cannot do it"));
+    }
+    EXPECT_EQ(asked(), 0u);
+}
+
+TEST_F(ActionsTest, ALossOfWhatWasAcknowledgedIsAcceptedByItself) {
+    begin();
+    play([&] {
+        pairs_["web1"]->lose_copy();
+        pairs_["web1"]->lose_everything(1);
+    });
+    eventually("/api/v1/pairs/web1", [](const value& pair) {
+        return pair.at("views").at(1).at("status").at("state") == "waiting";
+    });
+    const object sworn{{"check", true}, {"site", "lisbon"}, {"peer_is_down", true}};
+    const value refused = json_of(act("force", sworn));
+    EXPECT_EQ(refused.at("allowed"), false);
+    EXPECT_THAT(control::json::serialize(refused.at("findings")), HasSubstr("acknowledged writes"));
+    object accepted = sworn;
+    accepted["accept_loss"] = true;
+    EXPECT_EQ(json_of(act("force", accepted)).at("allowed"), true);
 }
 
 TEST_F(ActionsTest, TheSameFactsAreListedByKind) {

@@ -10,6 +10,25 @@ using control::Method;
 using control::State;
 using control::Status;
 
+namespace {
+
+// Done when it is answered.
+bool is_short(Method method) {
+    switch (method) {
+        case Method::shutdown:
+        case Method::reset:
+        case Method::nmi:
+        case Method::sysrq:
+        case Method::console_input:
+        case Method::cancel:
+            return true;
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
 class FakePair::Handler : public control::ControlHandler {
   public:
     Handler(FakePair& pair, size_t site) : pair_(pair), site_(site) {}
@@ -169,6 +188,20 @@ void FakePair::cut_link() {
     event(loser, EventCode::disk_fenced, fmt::format("epoch {} is on the disk", epoch_));
 }
 
+// As after a failover that an operator asked for: both live, and the one that lost stands.
+void FakePair::take_over(size_t site) {
+    event(site, EventCode::acquire_asked, fmt::format("asked for epoch {}", epoch_ + 1));
+    ++epoch_;
+    record_holder_ = sides_[site].name;
+    primary_ = site;
+    event(site, EventCode::acquire_won, fmt::format("solo({}, {})", epoch_, record_holder_));
+    event(site, EventCode::went_live, "log consumed, address announced");
+    set_state(site, State::solo, fmt::format("won epoch {}", epoch_));
+    set_state(1 - site, State::halted,
+              fmt::format("the tiebreaker gave epoch {} to {}", epoch_, record_holder_));
+    event(1 - site, EventCode::halted, "the VM stands, its output is off");
+}
+
 void FakePair::heal_link() {
     link_up_ = true;
     for (size_t site = 0; site < 2; ++site) {
@@ -310,6 +343,9 @@ void FakePair::fill_link(Status& status) const {
     status.link.jitter_seconds = 0.0004 + std::abs(rtt_ - 0.0502) / 3;
     status.link.loss_ratio = loss_;
     status.link.last_heard_seconds = 0.02;
+    status.link.paths.push_back(
+        {"10.0.0.1:7101", "10.0.0.2:7101", true, rtt_, 0.0004, loss_, 0.02});
+    status.link.paths.push_back({"10.9.0.1:7101", "10.9.0.2:7101", true, 0.061, 0.0007, 0.0, 0.01});
     status.log_rate = {2400 + 9000 * load_, 900 + 3100 * load_, 150 + 870 * load_};
 }
 
@@ -361,6 +397,9 @@ Result<control::json::value> FakePair::act(size_t site, Method method,
                                            const control::ActionRequest& request) {
     requests.push_back(request);
     methods.push_back(method);
+    if (!control::info(method).implemented) {
+        return fail(Errc::unsupported, "{}: this version cannot do it", control::word(method));
+    }
     Side& side = sides_[site];
     control::ActionReply reply;
     const auto refuse = [&](std::string text) {
@@ -381,11 +420,23 @@ Result<control::json::value> FakePair::act(size_t site, Method method,
         case Method::force:
             if (side.state != State::waiting) refuse("this site is not frozen");
             if (!request.peer_is_down) refuse("confirm that the other site is down");
+            if (copy_lacks_ && !request.accept_loss) {
+                refuse("this site's copy may lack acknowledged writes");
+            }
             reply.consequence = "The VM goes live here without the tiebreaker's consent.";
             break;
         case Method::rejoin:
             if (side.state != State::halted) refuse("this site is not halted");
             reply.consequence = "The stopped copy here is given up and filled again.";
+            break;
+        case Method::protect:
+            if (side.state != State::solo) refuse("this site is not unprotected");
+            reply.consequence = "A backup is looked for, and seeded while the VM runs.";
+            break;
+        case Method::unprotect:
+        case Method::seed:
+            if (side.state != State::primary) refuse("this site is not the primary of a pair");
+            reply.consequence = std::string(control::info(method).summary);
             break;
         default:
             reply.consequence = std::string(control::info(method).summary);
@@ -464,10 +515,8 @@ Result<control::json::value> FakePair::begin(size_t site, Method method,
         event(site, paused_ ? EventCode::vm_paused : EventCode::vm_resumed, "by the operator");
         return control::to_json(reply);
     }
-    if (method == Method::console_input) {
-        sides_[site].journal.add_console(request.text);
-        return control::to_json(reply);
-    }
+    if (method == Method::console_input) sides_[site].journal.add_console(request.text);
+    if (is_short(method)) return control::to_json(reply);
     FT_TRY(const uint64_t id,
            sides_[site].journal.begin_operation(now_(), method, request.actor, "started"));
     running_.push_back({site, id, method, 2});
@@ -486,10 +535,19 @@ void FakePair::finish_operations() {
                 switch_roles();
                 break;
             case Method::failover:
-                kill(1 - run.site);
+                take_over(run.site);
                 break;
             case Method::rejoin:
                 begin_sync(run.site);
+                break;
+            case Method::protect:
+            case Method::seed:
+                begin_sync(1 - run.site);
+                break;
+            case Method::unprotect:
+                record_holder_ = sides_[run.site].name;
+                set_state(1 - run.site, State::halted, "given up by the other site");
+                set_state(run.site, State::solo, "an operator's wish");
                 break;
             case Method::force:
                 primary_ = run.site;

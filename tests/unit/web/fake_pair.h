@@ -40,7 +40,8 @@ class FakePair {
     void lose_everything(size_t frozen_site);  // peer and tiebreaker gone: frozen
     void diverge();                            // a digest differs, and is healed
     void use_checkpoints() { checkpoints_ = true; }
-    void begin_sync(size_t target);  // a new backup is being filled
+    void lose_copy() { copy_lacks_ = true; }  // what this site has may lack acknowledged writes
+    void begin_sync(size_t target);           // a new backup is being filled
     void switch_roles();
 
     control::Status status(size_t site) const;
@@ -63,6 +64,7 @@ class FakePair {
         std::vector<control::Alert> alerts;
     };
     void set_state(size_t site, control::State state, std::string reason);
+    void take_over(size_t site);
     void event(size_t site, control::EventCode code, std::string text);
     control::Status make_status(size_t site) const;
     Result<control::json::value> act(size_t site, control::Method method,
@@ -103,6 +105,7 @@ class FakePair {
     uint64_t sent_bytes_ = 311'000'000;
     uint64_t digests_ = 18'122;
     bool checkpoints_ = false;
+    bool copy_lacks_ = false;
     uint64_t mismatches_ = 0;
     double uptime_ = 7'483'000;
     uint64_t written_bytes_ = 88'000'000'000;

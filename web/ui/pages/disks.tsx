@@ -1,17 +1,19 @@
 // Replicated disks on this host: their states and why, what a resync still has to do, what each choice in a split brain would
 // lose, and what can be ordered.
 import { h, VNode } from "../vdom";
-import { ApiError, get, Mood, Page, send } from "../api";
+import { ApiError, get, Mood, newKey, Page, send } from "../api";
 import { Badge } from "../icons";
 import { may } from "../store";
 import * as format from "../format";
 
-interface Preview { blocks_lost: number; bytes_lost_max: number; lost_since: number; exact: boolean; }
+interface Preview { blocks_lost: number; bytes_of_blocks: number; lost_since: number; exact: boolean; }
 interface ReplicatedDisk {
   name: string; store: string; store_health: string; store_reason: string; role: string; state: string; size_bytes: number;
   epoch: number; marked_blocks: number; phase: string; paused: boolean; undo_bytes: number; verify_differences: number;
+  verify_ended_at?: number; verify_complete?: boolean; verify_blocks?: number;
   reason: string; peer_state?: string; decision?: string; decision_reason?: string;
   if_this_site_wins?: Preview; if_the_peer_wins?: Preview;
+  kept_undo?: { file: string; kept_at: number; bytes: number }[];
   blocks_total?: number; blocks_left?: number; bytes_per_second?: number; seconds_left?: number;
 }
 interface GroupStatus {
@@ -54,7 +56,7 @@ async function order(group: DiskGroup, form: HTMLFormElement, draw: () => void):
   state.said[group.group] = "";
   try {
     const body = bodyOf(action, new FormData(form), group.status?.disks[0]?.name ?? "");
-    await send("POST", `/api/v1/replicated-disks/${encodeURIComponent(group.group)}/actions/${action}`, body);
+    await send("POST", `/api/v1/replicated-disks/${encodeURIComponent(group.group)}/actions/${action}`, body, { "Idempotency-Key": newKey() });
     state.said[group.group] = `${action}: done.`;
     form.reset();
     await loadDisks();
@@ -91,12 +93,20 @@ function Progress(props: { disk: ReplicatedDisk }): VNode {
   );
 }
 
+function LastVerify(props: { disk: ReplicatedDisk }): VNode | null {
+  const { disk } = props;
+  if (disk.verify_ended_at === undefined) return null;
+  const found = disk.verify_differences ? `${disk.verify_differences} differences` : "no difference";
+  const when = new Date(disk.verify_ended_at * 1000).toLocaleString();
+  return <div class="muted">{disk.verify_complete ? "Verified" : "A verify broke off"} {when}, {found} in {disk.verify_blocks} blocks.</div>;
+}
+
 function Loss(props: { who: string; preview?: Preview }): VNode | null {
   const { preview } = props;
   if (!preview) return null;
   const since = preview.lost_since ? `, written since ${new Date(preview.lost_since * 1000).toLocaleString()}` : "";
   return (
-    <div>{props.who}: {preview.blocks_lost} blocks{preview.exact ? "" : " at most"} ({format.binaryBytes(preview.bytes_lost_max)}) are lost{since}.</div>
+    <div>{props.who}: {preview.exact ? "" : "at least "}{preview.blocks_lost} blocks ({format.binaryBytes(preview.bytes_of_blocks)}) are lost{since}.</div>
   );
 }
 
@@ -111,10 +121,13 @@ function DiskRow(props: { disk: ReplicatedDisk }): VNode {
         <Badge mood={moodOf(disk)} text={disk.state} />
         {disk.reason ? <div class="muted">{format.sentence(disk.reason)}</div> : null}
         {disk.store_health !== "ok" ? <div class="muted">Store: {disk.store_health}. {format.sentence(disk.store_reason)}</div> : null}
+        {(disk.kept_undo ?? []).map((kept) => (
+          <div class="muted">Kept from a split brain, {new Date(kept.kept_at * 1000).toLocaleString()}: <code>{kept.file}</code> ({format.binaryBytes(kept.bytes)}).</div>
+        ))}
         {asks ? <div><Loss who="If this site wins" preview={disk.if_this_site_wins} /><Loss who="If the peer wins" preview={disk.if_the_peer_wins} /></div> : null}
       </td>
       <td>{disk.peer_state ?? format.kUnknown}</td>
-      <td><Progress disk={disk} /></td>
+      <td><Progress disk={disk} /><LastVerify disk={disk} /></td>
       <td class="num">{disk.epoch}</td>
     </tr>
   );
@@ -129,7 +142,7 @@ function Orders(props: { group: DiskGroup; draw: () => void }): VNode | null {
     <form class="inline-form" onsubmit={(event: Event) => { event.preventDefault(); order(group, event.target as HTMLFormElement, draw); }}>
       <select aria-label="Action" value={name}
               onchange={(event: Event) => { state.chosen[group.group] = (event.target as HTMLSelectElement).value; draw(); }}>
-        {state.actions.map((each) => <option value={each.name}>{each.name}</option>)}
+        {state.actions.filter((each) => each.allowed).map((each) => <option value={each.name}>{each.name}</option>)}
       </select>
       {kValueHint[name] ? <input name="value" placeholder={kValueHint[name]} aria-label={kValueHint[name]} /> : null}
       {action?.confirmed || name === "promote"

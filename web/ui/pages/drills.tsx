@@ -1,6 +1,6 @@
 // Rehearsals: start one, repeat one every week, follow it, and read how the last ones ended.
 import { h, VNode } from "../vdom";
-import { ApiError, Finding, get, Page, send } from "../api";
+import { ApiError, Finding, get, newKey, Page, send } from "../api";
 import { Icon } from "../icons";
 import { may, nowUnixMs, store } from "../store";
 import * as format from "../format";
@@ -26,7 +26,7 @@ export interface DrillState {
   busy: boolean;
   error: string;
   saved: string;
-  asking: { body: { [name: string]: unknown }; typed: string } | null;
+  asking: { body: { [name: string]: unknown }; typed: string; key: string } | null;
   findings: Finding[];
   schedules: Schedule[];
 }
@@ -96,19 +96,25 @@ export class DrillActions {
       const said = await send<Preflight>("POST", "/api/v1/drills", { ...body, check_only: true });
       store.drilling.findings = said.findings;
       if (!said.allowed) return;
-      if (said.confirm !== null) store.drilling.asking = { body, typed: "" };
-      else await this.start(body);
+      if (said.confirm !== null) store.drilling.asking = { body, typed: "", key: newKey() };
+      else await this.start(body, newKey());
     });
   }
   confirmed(): Promise<void> {
     const asking = store.drilling.asking!;
     return this.attempt(async () => {
-      await this.start({ ...asking.body, confirm: asking.typed });
+      try {
+        await this.start({ ...asking.body, confirm: asking.typed }, asking.key);
+      } catch (error) {
+        // Refused: another try is another intention. Unanswered: the same.
+        if (error instanceof ApiError && error.problem.status !== 0) asking.key = newKey();
+        throw error;
+      }
       store.drilling.asking = null;
     });
   }
-  private async start(body: { [name: string]: unknown }): Promise<void> {
-    addDrill(await send<Drill>("POST", "/api/v1/drills", body));
+  private async start(body: { [name: string]: unknown }, key: string): Promise<void> {
+    addDrill(await send<Drill>("POST", "/api/v1/drills", body, { "Idempotency-Key": key }));
   }
   stop(id: string): Promise<void> {
     return this.attempt(async () => { await send("POST", `/api/v1/drills/${id}/stop`); });

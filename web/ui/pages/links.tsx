@@ -12,16 +12,21 @@ export interface Link {
   line_bytes_per_second?: number | null; utilisation_ratio?: number | null;
   bulk_bytes_per_second_max?: number;
   classes?: { name: string; sent_bytes: number; sent_compressed_bytes: number; repeated_frames: number; waiting_bytes: number }[];
+  paths?: {
+    listen: string; peer_address: string; heard: boolean; rtt_seconds: number | null; loss_ratio: number | null;
+    last_heard_seconds: number | null;
+  }[];
   log_rate: { bytes_per_second: number | null; wire_bytes_per_second: number | null };
   output: { held: number; delay_p50_seconds: number | null; delay_p99_seconds: number | null };
 }
 
 function LinkCard(props: { link: Link }): VNode {
   const { link } = props;
+  const silent = (link.paths ?? []).filter((path) => !path.heard);
   const both = link.session_up && link.heartbeat_up;
   const none = !link.session_up && !link.heartbeat_up;
-  const mood = both ? "good" : none ? "bad" : "warning";
-  const word = both ? "Up" : none ? "Down" : link.session_up ? "No heartbeat" : "No logging channel";
+  const mood = both && silent.length === 0 ? "good" : none ? "bad" : "warning";
+  const word = both ? (silent.length === 0 ? "Up" : "A path is silent") : none ? "Down" : link.session_up ? "No heartbeat" : "No logging channel";
   const fact = (name: string, text: string) => <div><dt>{name}</dt><dd>{text}</dd></div>;
   const ratio = link.log_rate.wire_bytes_per_second && link.log_rate.bytes_per_second
     ? `${format.digits(link.log_rate.bytes_per_second / link.log_rate.wire_bytes_per_second)} : 1` : format.kUnknown;
@@ -53,6 +58,10 @@ function LinkCard(props: { link: Link }): VNode {
         {fact("Sent", format.bytes(link.sent_bytes))}
         {fact("Received", format.bytes(link.received_bytes))}
         {fact("Reconnects", format.count(link.reconnects))}
+        {(link.paths ?? []).length < 2 ? null : link.paths!.map((path, index) =>
+          fact(`Heartbeats, path ${index + 1}`, path.heard
+            ? `${path.peer_address}: ${format.seconds(path.rtt_seconds)}, loss ${format.percent(path.loss_ratio)}`
+            : `${path.peer_address}: silent${path.last_heard_seconds === null ? "" : ` for ${format.duration(path.last_heard_seconds)}`}`))}
         {fact("Last heard", link.last_heard_seconds === null ? format.kUnknown : `${format.seconds(link.last_heard_seconds)} ago`)}
       </dl>
     </li>

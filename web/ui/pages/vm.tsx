@@ -141,7 +141,7 @@ function Facts(props: { status: Status }): VNode {
   );
   const mismatches = status.digest.mismatches;
   const taken = status.checkpoint;
-  // A backup in checkpoint mode does not execute: it has nothing to compare, to heal or to keep up with.
+  // A backup in checkpoint mode does not execute: it has nothing to compare or to heal.
   const keepingUp = status.vm.mode === "checkpoint" ? [
     fact("Checkpoints", format.count(taken?.taken ?? null), taken ? `${format.count(taken.acknowledged)} acknowledged` : ""),
     fact("Interval", format.seconds(taken?.interval_seconds ?? null), taken ? `set by: ${taken.bound}` : ""),
@@ -150,7 +150,6 @@ function Facts(props: { status: Status }): VNode {
   ] : [
     fact("Digests", format.count(status.digest.checked), mismatches ? `${mismatches} differed` : "all equal"),
     fact("Healed pages", format.count(status.digest.healed_pages)),
-    fact("Throttle", format.percent(status.execution.throttle_ratio)),
   ];
   return (
     <section class="card">
@@ -161,6 +160,7 @@ function Facts(props: { status: Status }): VNode {
         {fact("Lag", format.count(status.execution_lag.entries), `entries, ${format.bytes(status.execution_lag.bytes)}`)}
         {fact("Outputs held", format.count(status.output.held), `of ${format.count(status.output.released)} released`)}
         {keepingUp}
+        {fact("Throttle", format.percent(status.execution.throttle_ratio))}
         {fact("Reconnects", format.count(status.link.reconnects))}
         {fact("Mode", format.title(status.vm.mode), `${status.vm.vcpu_count} vCPU, ${format.binaryBytes(status.vm.memory_bytes)}`)}
         {fact("Software", status.versions.software || format.kUnknown)}

@@ -1,0 +1,59 @@
+// Two releases that do not understand each other say so, and which one is too old.
+#include "replicator/control/format_versions.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace antipode::control {
+namespace {
+
+using testing::HasSubstr;
+
+std::string trouble(const FormatVersions& own, const FormatVersions& peer) {
+    return format_trouble({"north", "1.0", own}, {"south", "2.0", peer}).value_or("");
+}
+
+// What is on the line today. A number that changes here needs a reader for the former version.
+TEST(FormatVersions, of_this_software) {
+    EXPECT_EQ(to_lines(own_formats()),
+              "format checkpoint 1..1\nformat heal 2..2\nformat log 1..1\nformat peer 1..1\nformat "
+              "seed 2..2\nformat seed-digests 1..1\n");
+}
+
+TEST(FormatVersions, a_greeting_is_formats_and_a_shape) {
+    const auto greeting = read_greeting("memory 16 MiB\nformat log 1..3\nboot image 0a\n");
+    EXPECT_EQ(greeting.shape, "memory 16 MiB\nboot image 0a\n");
+    EXPECT_EQ(greeting.formats, (FormatVersions{{"log", {1, 3}}}));
+    const auto own = read_greeting(to_lines(own_formats()));
+    EXPECT_EQ(own.formats, own_formats());
+    EXPECT_EQ(own.shape, "");
+}
+
+TEST(FormatVersions, what_is_not_understood_is_left_out) {
+    for (const char* line : {"format", "format ", "format log", "format log 1", "format log 1..",
+                             "format log ..1", "format log 2..1", "format log 0..1",
+                             "format log 1..300", "format log 1..2x", "format 1..2 log"}) {
+        EXPECT_EQ(read_greeting(line).formats, FormatVersions()) << line;
+    }
+}
+
+TEST(FormatVersions, ranges_that_overlap_are_understood) {
+    EXPECT_EQ(trouble(own_formats(), own_formats()), "");
+    EXPECT_EQ(trouble({{"log", {1, 1}}}, {{"log", {1, 2}}}), "");
+    EXPECT_EQ(trouble({{"log", {2, 3}}}, {{"log", {1, 2}}}), "");
+    EXPECT_EQ(trouble({{"log", {1, 1}}}, {{"log", {1, 1}}, {"future", {7, 7}}}), "");
+}
+
+TEST(FormatVersions, the_refusal_says_who_is_too_old) {
+    const auto older = trouble({{"log", {1, 1}}}, {{"log", {2, 3}}});
+    EXPECT_THAT(older, HasSubstr("south (software 2.0) speaks versions 2 to 3 of the log format"));
+    EXPECT_THAT(older, HasSubstr("north (software 1.0) speaks version 1"));
+    EXPECT_THAT(older, HasSubstr("bring north to the release of south"));
+    const auto newer = trouble({{"log", {2, 3}}}, {{"log", {1, 1}}});
+    EXPECT_THAT(newer, HasSubstr("bring south to the release of north"));
+    const auto silent = trouble({{"log", {1, 1}}, {"seed", {2, 2}}}, {{"log", {1, 1}}});
+    EXPECT_THAT(silent, HasSubstr("south (software 2.0) does not say which version of the seed"));
+}
+
+}  // namespace
+}  // namespace antipode::control

@@ -42,6 +42,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             break;
         case 2:
             (void)etcd::decode_refusal(bytes);
+            (void)etcd::decode_size(bytes);
             break;
         case 3:
             (void)etcd::decode_store(bytes);

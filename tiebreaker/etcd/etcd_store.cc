@@ -52,9 +52,12 @@ EtcdStore::EtcdStore(const EtcdSettings& settings, boost::asio::io_context* core
     : keys_(settings.prefix),
       patience_(3 * settings.client.request_limit),
       client_(gateway_of(settings, keys_.store())),
+      size_interval_(settings.size_interval),
+      size_looked_at_(MonotonicClock::now()),
       metrics_(registry),
       retries_(registry.counter("antipode_tiebreaker_etcd_retries_total",
                                 "Transactions sent to etcd again for want of an answer")),
+      registry_(registry),
       queue_(core) {}
 
 EtcdStore::~EtcdStore() {
@@ -80,6 +83,7 @@ void EtcdStore::run() {
         }
         const bool due = MonotonicClock::now() - followed_at_ >= kFollowInterval;
         if (due && !ended_ && !queue_.stopping()) follow();
+        if (due && !ended_ && !queue_.stopping()) look_at_size();
     }
 }
 
@@ -289,6 +293,28 @@ Result<> EtcdStore::on_moved(const Batch& batch, const Attempt& attempt,
         waiting.erase(std::find(waiting.begin(), waiting.end(), i));
     }
     return {};
+}
+
+// Of the member that is talked to. History is never taken out of etcd, so somebody has to see it
+// grow; a member that does not tell is no reason to do anything else otherwise.
+void EtcdStore::look_at_size() {
+    constexpr uint64_t kWarning = uint64_t{1536} << 20;  // of the 2 GB that etcd ends at by default
+    constexpr uint64_t kStep = uint64_t{128} << 20;
+    const Instant now = MonotonicClock::now();
+    if (now - size_looked_at_ < size_interval_) return;
+    size_looked_at_ = now;
+    const Reply reply = client_->call("/v3/maintenance/status", "{}");
+    if (reply.kind != Reply::Kind::answered) return log().debug("{}", reply.error);
+    const auto bytes = etcd::decode_size(reply.body);
+    if (!bytes) return log().debug("{}", bytes.error().context);
+    registry_.gauge("antipode_tiebreaker_etcd_size_bytes", "The database of the etcd member in use")
+        .set(static_cast<double>(*bytes));
+    if (*bytes < kWarning || *bytes < size_said_ + kStep) return;
+    size_said_ = *bytes;
+    log().warn(
+        "etcd {}: its database has {} MiB; when etcd is full (2 GB by default), nothing is "
+        "decided: docs/OPERATIONS.md",
+        keys_.prefix(), *bytes >> 20);
 }
 
 void EtcdStore::follow() {

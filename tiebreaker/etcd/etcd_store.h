@@ -41,7 +41,8 @@ namespace antipode::tiebreaker {
 struct EtcdSettings {
     etcd::ClientSettings client;
     std::string prefix = "/antipode/";
-    std::string mark;  // the file
+    std::string mark;                                   // the file
+    Duration size_interval = std::chrono::seconds(60);  // between looks at how large etcd is
     // Makes the way to etcd; empty: a Client.
     std::function<std::unique_ptr<etcd::Gateway>(const etcd::ClientSettings&)> gateway;
 };
@@ -134,6 +135,7 @@ class EtcdStore final : public Store {
     Result<> check_moved(const etcd::TransactionAnswer& answer);
     void hand_back_what_waits(const std::string& why);
     void follow();
+    void look_at_size();
     static Results all(const Batch& batch, CommitResult::Kind kind, const std::string& why);
 
     const etcd::Keys keys_;
@@ -147,12 +149,16 @@ class EtcdStore final : public Store {
     uint64_t followed_revision_ = 0;  // what others wrote is known up to here
     bool behind_ = false;             // others have written since
     Instant followed_at_{};
-    bool ended_ = false;  // nothing more may be told
+    const Duration size_interval_;
+    Instant size_looked_at_;
+    uint64_t size_said_ = 0;  // the size that was last warned of
+    bool ended_ = false;      // nothing more may be told
     std::string ended_why_;
     ChangedHandler changed_;
 
     CommitMetrics metrics_;
     Counter& retries_;
+    Registry& registry_;
     CommitQueue queue_;  // last: its thread uses the rest
 };
 

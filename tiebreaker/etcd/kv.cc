@@ -170,6 +170,13 @@ Result<RangeAnswer> decode_range(std::string_view text) {
     return answer;
 }
 
+Result<uint64_t> decode_size(std::string_view text) {
+    FT_TRY(const json::object object, object_of(text));
+    FT_TRY(const uint64_t bytes, number_of(object, "dbSize"));
+    if (bytes == 0) return wrong("a status without dbSize");
+    return bytes;
+}
+
 Refusal decode_refusal(std::string_view text) {
     const auto object = object_of(text);
     Refusal out;

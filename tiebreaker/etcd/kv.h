@@ -79,6 +79,10 @@ struct Refusal {
 };
 Refusal decode_refusal(std::string_view json);
 
+// Of a member's status: the bytes of its database, which etcd ends writing at (2 GB, unless it is
+// told otherwise).
+Result<uint64_t> decode_size(std::string_view json);
+
 // The first key behind all keys that begin with `prefix`.
 std::string end_of(std::string prefix);
 

@@ -72,6 +72,16 @@ TEST(EtcdGateway, AnswersThatCannotBeAreRefused) {
     EXPECT_EQ(refusal.message, "full");
 }
 
+TEST(EtcdGateway, HowLargeAMemberIs) {
+    const auto size =
+        decode_size(R"({"header":{"cluster_id":"1"},"dbSize":"24576","dbSizeInUse":"16384"})");
+    ASSERT_TRUE(size) << size.error().context;
+    EXPECT_EQ(*size, 24576u);
+    for (const char* wrong : {"", "[]", "{}", R"({"dbSize":24576})", R"({"dbSize":"many"})"}) {
+        EXPECT_FALSE(decode_size(wrong)) << wrong;
+    }
+}
+
 TEST(EtcdGateway, ARangeAsEtcdWantsIt) {
     Range range;
     range.key = "/a/";

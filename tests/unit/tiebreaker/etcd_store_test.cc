@@ -122,6 +122,19 @@ TEST_F(EtcdStoreTest, IsMadeOnceAndKeepsItsIdentity) {
     EXPECT_EQ(other.open(EtcdStore::Use::read), "");
 }
 
+TEST_F(EtcdStoreTest, TellsHowLargeEtcdIs) {
+    one_.settings_.size_interval = Duration::zero();
+    ASSERT_EQ(one_.serve(), "");
+    const auto shown = [&] {
+        return says(one_.registry_.prometheus_text(), "antipode_tiebreaker_etcd_size_bytes ");
+    };
+    for (int tries = 0; tries < 1000 && !shown(); ++tries) {
+        one_.core_.run_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(shown());
+    EXPECT_EQ(one_.put("web1", 1, 0).kind, Kind::committed) << "and goes on";
+}
+
 TEST_F(EtcdStoreTest, WritesOnlyOnTheVersionThatWasExpected) {
     ASSERT_EQ(one_.serve(), "");
     const CommitResult first = one_.put("web1", 1, 0);

@@ -132,6 +132,11 @@ Reply FakeEtcd::call_now(const std::string& path, const std::string& body, bool 
         mishap = next_.front();
         next_.pop_front();
     }
+    if (path == "/v3/maintenance/status") {
+        const json::object status{{"header", header()},
+                                  {"dbSize", std::to_string(4096 * state_.revision)}};
+        return {Reply::Kind::answered, json::serialize(status), {}};
+    }
     const bool is_transaction = path == "/v3/kv/txn";
     switch (mishap) {
         case Mishap::not_sent:

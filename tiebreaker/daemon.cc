@@ -2,6 +2,7 @@
 
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <limits>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -10,6 +11,7 @@
 #include "common/base/log.h"
 #include "tiebreaker/admin_socket.h"
 #include "tiebreaker/etcd/etcd_store.h"
+#include "tiebreaker/expiry.h"
 #include "tiebreaker/sqlite_store.h"
 
 namespace antipode::tiebreaker {
@@ -48,12 +50,11 @@ Result<Name> own_name(const Config& config) {
         return fail(Errc::invalid_argument, "certificate {}: is that of {} {}, not of a tiebreaker",
                     config.tls.certificate, to_string(identity.role), identity.name);
     }
-    const auto left = env::not_after_of(certificate.get()) - std::chrono::system_clock::now();
-    if (left < std::chrono::days(30)) {
-        log().warn("certificate {}: expires in {} days: antipode-ca renew", config.tls.certificate,
-                   std::chrono::floor<std::chrono::days>(left).count());
-    }
     return identity.name;
+}
+
+std::chrono::sys_seconds today() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
 }  // namespace
@@ -95,6 +96,7 @@ Result<> Daemon::open(std::function<void(const std::string&)> ended) {
                            [this](const env::LineSocket::Caller& caller, const std::string& line,
                                   const auto& reply) { on_admin(caller, line, reply); }));
     }
+    look_at_certificates();
     watch_files();
     log().info("tiebreaker {} serves {} pairs on {} (port {}), store {:016x}", name,
                service_->pair_count(), config_.listener.listen, listener_->port(),
@@ -116,8 +118,42 @@ void Daemon::watch_files() {
     files_timer_.async_wait([this](const error_code& error) {
         if (error || stopped_) return;
         if (state_of(config_.tls) != files_seen_) reload();
+        if (std::chrono::floor<std::chrono::days>(today()) != certificates_seen_) {
+            look_at_certificates();
+        }
         watch_files();
     });
+}
+
+Gauge& Daemon::expiry_gauge(const char* whose) {
+    return registry_.gauge("antipode_tiebreaker_certificate_not_after_timestamp_seconds",
+                           "When a certificate expires; of clients the first that is connected",
+                           {{"certificate", whose}});
+}
+
+// At the start, when the files have changed, and every day: what has expired ends all protection at
+// once, and nothing else tells of it before.
+void Daemon::look_at_certificates() {
+    const std::chrono::sys_seconds now = today();
+    certificates_seen_ = std::chrono::floor<std::chrono::days>(now);
+    const auto look = [&](const char* whose, const std::string& path, const char* remedy) {
+        const auto not_after = env::first_not_after(path);
+        if (!not_after) return log().warn("{}", not_after.error().context);
+        expiry_gauge(whose).set(static_cast<double>(not_after->time_since_epoch().count()));
+        if (!expires_soon(*not_after, now)) return;
+        log().warn("certificate {}: {}: {}", path, expiry_text(*not_after, now), remedy);
+    };
+    look("own", config_.tls.certificate, "antipode-ca renew");
+    look("authority", config_.tls.ca,
+         "no certificate of it is good any longer then: a new authority");
+    server_->warn_of_expiry(now);
+}
+
+std::string Daemon::metrics_text() {
+    const auto clients = server_->first_not_after();
+    expiry_gauge("client").set(clients ? static_cast<double>(clients->time_since_epoch().count())
+                                       : std::numeric_limits<double>::quiet_NaN());
+    return registry_.prometheus_text();
 }
 
 void Daemon::reload() {
@@ -131,6 +167,7 @@ void Daemon::reload() {
     }
     listener_->set_context(std::move(*tls));
     log().info("read certificates and CRL again");
+    look_at_certificates();
     if (config_.tls.crl.empty()) return;
     const auto revoked = env::revoked_serials(config_.tls.crl);
     if (!revoked) return log().error("CRL: {}", revoked.error().context);
@@ -156,7 +193,7 @@ void Daemon::on_admin(const env::LineSocket::Caller& caller, const std::string& 
                       const env::LineSocket::Reply& reply) {
     constexpr std::string_view kForget = "forget ";
     if (line == "status") return reply(status());
-    if (line == "metrics") return reply(registry_.prometheus_text() + "ok\n");
+    if (line == "metrics") return reply(metrics_text() + "ok\n");
     if (!line.starts_with(kForget)) return reply("error: no such command\n");
     const auto pair = Name::parse(line.substr(kForget.size()), "pair");
     if (!pair) return reply("error: " + pair.error().context + "\n");

@@ -43,12 +43,14 @@ class Daemon {
     uint16_t port() const { return listener_->port(); }
     wire::StoreIdentity identity() const { return store_->identity(); }
     size_t pair_count() const { return service_->pair_count(); }
-    Registry& metrics() { return registry_; }
+    std::string metrics_text();
 
   private:
     Daemon(boost::asio::io_context& core, Config config);
     Result<> open(std::function<void(const std::string&)> ended);
     void watch_files();
+    void look_at_certificates();
+    Gauge& expiry_gauge(const char* whose);
     void on_admin(const env::LineSocket::Caller& caller, const std::string& line,
                   const env::LineSocket::Reply& reply);
     std::string status() const;
@@ -57,6 +59,7 @@ class Daemon {
     const Config config_;
     Registry registry_;
     std::string files_seen_;
+    std::chrono::sys_days certificates_seen_;
     boost::asio::steady_timer files_timer_;
     std::unique_ptr<Store> store_;
     std::unique_ptr<Service> service_;

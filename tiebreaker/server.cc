@@ -4,6 +4,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "tiebreaker/expiry.h"
 
 namespace antipode::tiebreaker {
 namespace {
@@ -55,12 +56,13 @@ void Server::adopt(std::unique_ptr<env::TlsStream> stream) {
     }
     auto session = std::make_shared<Session>(static_cast<SessionHost&>(*this), std::move(stream),
                                              *identity, limits_.session);
-    Site& site =
-        sites_
-            .try_emplace(identity->name,
-                         Site{0, TokenBucket(limits_.site_requests_per_second,
-                                             limits_.site_requests_burst, MonotonicClock::now())})
-            .first->second;
+    Site& site = sites_
+                     .try_emplace(identity->name, Site{0,
+                                                       TokenBucket(limits_.site_requests_per_second,
+                                                                   limits_.site_requests_burst,
+                                                                   MonotonicClock::now()),
+                                                       {}})
+                     .first->second;
     sessions_.emplace(session.get(), session);
     ++site.connections;
     count_.store(sessions_.size(), std::memory_order_relaxed);
@@ -85,7 +87,32 @@ void Server::adopt(std::unique_ptr<env::TlsStream> stream) {
                                                identity->name, limits_.connections_per_site_max));
     }
     adopted_.add();
+    warn_of_expiry(*session,
+                   std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
     session->start();
+}
+
+// Once a day for a site, however often it connects.
+void Server::warn_of_expiry(const Session& session, std::chrono::sys_seconds now) {
+    if (!expires_soon(session.not_after(), now)) return;
+    Site& site = sites_.at(session.identity().name);
+    const auto today = std::chrono::floor<std::chrono::days>(now);
+    if (std::exchange(site.warned, today) == today) return;
+    logger("tiebreaker")
+        .warn("{}: its certificate {}: antipode-ca renew", session.described(),
+              expiry_text(session.not_after(), now));
+}
+
+void Server::warn_of_expiry(std::chrono::sys_seconds now) {
+    for (const auto& [key, session] : sessions_) warn_of_expiry(*session, now);
+}
+
+std::optional<std::chrono::sys_seconds> Server::first_not_after() const {
+    std::optional<std::chrono::sys_seconds> first;
+    for (const auto& [key, session] : sessions_) {
+        first = std::min(first.value_or(session->not_after()), session->not_after());
+    }
+    return first;
 }
 
 TokenBucket& Server::site_bucket(const Name& site) {

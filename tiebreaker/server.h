@@ -38,6 +38,10 @@ class Server final : private SessionHost {
     // Ends the sessions whose certificate is in the list, and takes in none any more: a handshake
     // that began before the list was read ends by the old one.
     void revoke(const std::set<std::string>& serials);
+    // The first certificate to expire of those that are connected now.
+    std::optional<std::chrono::sys_seconds> first_not_after() const;
+    // Warns of each site whose certificate expires soon; for once a day.
+    void warn_of_expiry(std::chrono::sys_seconds now);
     void stop();
     size_t count() const { return count_.load(std::memory_order_relaxed); }
 
@@ -45,6 +49,7 @@ class Server final : private SessionHost {
     struct Site {
         size_t connections = 0;
         TokenBucket bucket;
+        std::chrono::sys_days warned;  // of a certificate's expiry
     };
     Service& service() override { return service_; }
     const Name& tiebreaker_name() const override { return name_; }
@@ -52,6 +57,7 @@ class Server final : private SessionHost {
     TokenBucket& site_bucket(const Name& site) override;
     void closed(Session& session, const std::string& reason) override;
     void sweep();
+    void warn_of_expiry(const Session& session, std::chrono::sys_seconds now);
 
     boost::asio::io_context& context_;
     Service& service_;

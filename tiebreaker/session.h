@@ -68,6 +68,7 @@ class Session final : public Client, public std::enable_shared_from_this<Session
     const env::CertificateIdentity& identity() const override { return identity_; }
     const std::string& described() const override { return described_; }
     const std::string& serial() const { return serial_; }
+    std::chrono::sys_seconds not_after() const { return not_after_; }
     void deliver(uint64_t number, wire::ArbiterBody body) override;
     void push(const wire::ArbiterRecord& record) override;
 

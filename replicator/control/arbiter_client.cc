@@ -27,6 +27,7 @@ using wire::ArbiterFrame;
 constexpr const char* kCutReason = "cut, as a rehearsal";
 constexpr size_t kReadBytes = 4096;
 constexpr std::chrono::milliseconds kWatchInterval(250);
+constexpr std::chrono::seconds kFilesInterval(60);
 
 struct HostPort {
     std::string host;
@@ -91,6 +92,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
                                        "Connections made to the tiebreaker")) {}
 
     Result<> load_files();
+    Result<> look_at_expiry();
     void start();
     void stop();
     void ask(const wire::Request& request, Handler handler);
@@ -112,6 +114,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
     wire::StoreIdentity store_;
     std::optional<Duration> round_trip_;
     std::optional<Instant> last_heard_;
+    std::chrono::sys_seconds not_after_;
 
   private:
     struct Waiting {
@@ -187,6 +190,7 @@ class ArbiterClient::Impl : public std::enable_shared_from_this<ArbiterClient::I
     bool watching_ = false;     // or it is being asked for
     uint64_t ping_number_ = 0;  // 0: none is out
     Instant ping_sent_{};
+    Instant looked_at_files_{};
     Histogram& latency_;
     Counter& reconnects_;
 };
@@ -201,7 +205,18 @@ Result<> ArbiterClient::Impl::load_files() {
                     settings_.certificate, to_string(identity.role), identity.name,
                     settings_.me.site);
     }
+    FT_TRY_VOID(look_at_expiry());
     tls_context_ = std::move(made);
+    return {};
+}
+
+// Of the files rather than of what this connection has shown: a renewed certificate is taken up by
+// the next one, which is made when the tiebreaker ends this one, at the latest.
+Result<> ArbiterClient::Impl::look_at_expiry() {
+    looked_at_files_ = MonotonicClock::now();
+    FT_TRY(const auto own, env::first_not_after(settings_.certificate));
+    FT_TRY(const auto authority, env::first_not_after(settings_.ca));
+    not_after_ = std::min(own, authority);
     return {};
 }
 
@@ -330,6 +345,8 @@ void ArbiterClient::Impl::watch() {
         silent = silent || (one.sent && now - *one.sent > settings_.attempt_limit);
     }
     if (silent) return drop("does not answer");
+    // What cannot be read is being replaced: it is said with the next connection, if it stays so.
+    if (now - looked_at_files_ >= kFilesInterval) (void)look_at_expiry();
     if (ping_number_ == 0 && now - ping_sent_ >= settings_.ping_interval) {
         ping_number_ = next_number_++;
         ping_sent_ = now;
@@ -629,6 +646,9 @@ wire::StoreIdentity ArbiterClient::store() const {
 }
 std::optional<Duration> ArbiterClient::round_trip() const {
     return impl_->round_trip_;
+}
+std::chrono::sys_seconds ArbiterClient::certificate_not_after() const {
+    return impl_->not_after_;
 }
 std::optional<Instant> ArbiterClient::last_heard() const {
     return impl_->last_heard_;

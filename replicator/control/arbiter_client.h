@@ -86,6 +86,9 @@ class ArbiterClient {
     wire::StoreIdentity store() const;      // of the connection; 0 while there is none
     std::optional<Duration> round_trip() const;
     std::optional<Instant> last_heard() const;
+    // When this site's certificate, or its authority's, expires: whichever is first. As the files
+    // were a minute ago at most.
+    std::chrono::sys_seconds certificate_not_after() const;
 
   private:
     class Impl;

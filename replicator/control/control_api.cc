@@ -221,6 +221,7 @@ void fields(V& v, typename V::template Of<TiebreakerStatus>& tiebreaker) {
     v("last_answer_seconds", tiebreaker.last_answer_seconds);
     v("rtt_seconds", tiebreaker.rtt_seconds);
     v("record", tiebreaker.record);
+    v("certificate_not_after_unix_ms", tiebreaker.certificate_not_after_unix_ms);
 }
 
 template <typename V>

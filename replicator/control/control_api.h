@@ -129,6 +129,7 @@ enum class EventCode {
     drill_finished,
     fault_injected,
     fault_ended,
+    certificate_expiring,
 };
 
 enum class Method {
@@ -321,6 +322,8 @@ struct TiebreakerStatus {
     std::optional<double> last_answer_seconds;  // ago
     std::optional<double> rtt_seconds;
     std::optional<TiebreakerRecord> record;  // as last told
+    // Of this site's certificate or its authority's, whichever expires first.
+    std::optional<int64_t> certificate_not_after_unix_ms;
 };
 
 struct VmStatus {

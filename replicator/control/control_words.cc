@@ -159,6 +159,7 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::drill_finished, "drill_finished", Severity::info},
     {EventCode::fault_injected, "fault_injected", Severity::warning},
     {EventCode::fault_ended, "fault_ended", Severity::info},
+    {EventCode::certificate_expiring, "certificate_expiring", Severity::warning},
 });
 
 constexpr auto kMethods = std::to_array<MethodInfo>({

@@ -7,6 +7,9 @@ namespace {
 
 using wire::SiteState;
 
+// From here on an alert stands; the tiebreaker warns from the same day on.
+constexpr std::chrono::days kExpiryWarning(30);
+
 bool is_asking(SiteState state) {
     return state == SiteState::asking_primary || state == SiteState::asking_backup;
 }
@@ -136,6 +139,20 @@ void Node::fill_alerts(Status& status) const {
         status.alerts.push_back({shown, Severity::warning,
                                  fmt::format("{}: {}", failover::to_string(code), text),
                                  since == alarms_since_.end() ? unix_ms() : since->second});
+    }
+    if (tiebreaker_) {
+        const auto not_after = tiebreaker_->certificate_not_after();
+        const auto warned = not_after - kExpiryWarning;
+        if (const auto now = std::chrono::system_clock::now(); now > warned) {
+            const auto days = std::chrono::floor<std::chrono::days>(not_after - now).count();
+            status.alerts.push_back(
+                {EventCode::certificate_expiring, Severity::warning,
+                 days < 0 ? "the certificate for the tiebreaker, or its authority's, has expired"
+                          : fmt::format("the certificate for the tiebreaker, or its authority's, "
+                                        "expires in {} days: antipode-ca renew",
+                                        days),
+                 std::chrono::floor<std::chrono::milliseconds>(warned).time_since_epoch().count()});
+        }
     }
     if (fault_) {
         status.alerts.push_back({EventCode::fault_injected, Severity::warning,

@@ -208,6 +208,8 @@ void Node::fill_tiebreaker(Status& status) const {
     out.reachable = tiebreaker_ && tiebreaker_->connected();
     if (tiebreaker_) {
         out.text = tiebreaker_->last_error();
+        const auto not_after = tiebreaker_->certificate_not_after().time_since_epoch();
+        out.certificate_not_after_unix_ms = std::chrono::milliseconds(not_after).count();
         out.rtt_seconds = seconds_of(tiebreaker_->round_trip());
         if (const auto heard = tiebreaker_->last_heard()) {
             out.last_answer_seconds = seconds_of(MonotonicClock::now() - *heard);

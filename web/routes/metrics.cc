@@ -29,6 +29,10 @@ double known(const std::optional<double>& value) {
 double known(const std::optional<uint64_t>& value) {
     return value ? static_cast<double>(*value) : std::numeric_limits<double>::quiet_NaN();
 }
+double seconds_of(const std::optional<int64_t>& unix_ms) {
+    return unix_ms ? static_cast<double>(*unix_ms) / 1000
+                   : std::numeric_limits<double>::quiet_NaN();
+}
 double count(uint64_t value) {
     return static_cast<double>(value);
 }
@@ -99,6 +103,9 @@ constexpr PairMetric kPairMetrics[] = {
      READ(count(s.digest.healed_pages))},
     {"antipode_pair_tiebreaker_reachable", "gauge", "1 if the tiebreaker answers this site.",
      READ(s.tiebreaker.reachable ? 1 : 0)},
+    {"antipode_pair_certificate_not_after_timestamp_seconds", "gauge",
+     "When this site's certificate for the tiebreaker, or its authority's, expires.",
+     READ(seconds_of(s.tiebreaker.certificate_not_after_unix_ms))},
     {"antipode_pair_tiebreaker_rtt_seconds", "gauge", "Round-trip time to the tiebreaker.",
      READ(known(s.tiebreaker.rtt_seconds))},
     {"antipode_pair_vm_uptime_seconds", "gauge", "The guest's uptime, over failovers.",

@@ -8,6 +8,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <optional>
 #include <sys/stat.h>
 
 #include "common/base/check.h"
@@ -299,6 +300,20 @@ std::chrono::sys_seconds not_after_of(const X509* certificate) {
     std::tm parts{};
     ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts);
     return std::chrono::sys_seconds(std::chrono::seconds(::timegm(&parts)));
+}
+
+Result<std::chrono::sys_seconds> first_not_after(const std::string& path) {
+    FT_TRY(const BioPointer file, open_file(path, "certificate"));
+    std::optional<std::chrono::sys_seconds> first;
+    while (
+        X509Pointer certificate{PEM_read_bio_X509(file.get(), nullptr, no_passphrase, nullptr)}) {
+        const auto one = not_after_of(certificate.get());
+        first = std::min(first.value_or(one), one);
+    }
+    const std::string errors = take_tls_errors();  // at the latest that there is no other one
+    if (first) return *first;
+    return fail(Errc::invalid_argument, "certificate {}: is no certificate in PEM: {}", path,
+                errors);
 }
 
 Result<X509Pointer> read_certificate(const std::string& path) {

@@ -58,6 +58,8 @@ std::chrono::sys_seconds not_after_of(const X509* certificate);
 
 using X509Pointer = std::unique_ptr<X509, Freer<X509_free>>;
 Result<X509Pointer> read_certificate(const std::string& path);
+// When the first of all certificates in the file expires: an authority's may hold several.
+Result<std::chrono::sys_seconds> first_not_after(const std::string& path);
 
 // Serial numbers, as serial_of() writes them.
 Result<std::set<std::string>> revoked_serials(const std::string& crl_path);

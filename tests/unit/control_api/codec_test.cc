@@ -43,7 +43,7 @@ Status full_status() {
     status.disks = {
         {"root", "/dev/x", 1 << 20, Epoch(8), DiskState::syncing, 0.5, 4096, 1, 2, "why"}};
     TiebreakerRecord record{RecordMode::solo, Epoch(8), "site-a", status.members};
-    status.tiebreaker = {true, "10.0.0.3:7200", "fine", 1.5, 0.02, record};
+    status.tiebreaker = {true, "10.0.0.3:7200", "fine", 1.5, 0.02, record, 1792345678000};
     status.vm = {"web1", VcpuState::waiting, ReplayMode::checkpoint, 3600, 1 << 28, 1, "login:"};
     status.drill = DrillStatus{4,
                                DrillState::ended,
@@ -192,7 +192,7 @@ TEST(ControlCodec, EveryMethodHasOneWord) {
 }
 
 TEST(ControlCodec, EveryEventCodeHasAWordAndASeverity) {
-    for (int i = 1; i <= static_cast<int>(EventCode::fault_ended); ++i) {
+    for (int i = 1; i <= static_cast<int>(EventCode::certificate_expiring); ++i) {
         const auto code = static_cast<EventCode>(i);
         EXPECT_EQ(from_word<EventCode>(word(code)), code);
         (void)default_severity(code);

@@ -297,6 +297,20 @@ TEST_F(ArbiterClientTest, ARefusalOfItsCertificateIsTold) {
     EXPECT_NE(client.last_error().find("revoked"), std::string::npos) << client.last_error();
 }
 
+TEST_F(ArbiterClientTest, ItTellsWhenItsCertificateExpires) {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const auto tells = now + std::chrono::days(7);
+    certificates_.between("site-a", now - std::chrono::hours(1), tells);
+    ArbiterClient& client = make(settings("site-a"));
+    EXPECT_EQ(client.certificate_not_after(), tells);
+    run_until([&] { return ups_ == 1; });
+    const auto renewed = now + std::chrono::days(20);
+    certificates_.between("site-a", now - std::chrono::hours(1), renewed);
+    client.reconnect();
+    run_until([&] { return ups_ == 2; });
+    EXPECT_EQ(client.certificate_not_after(), renewed);
+}
+
 TEST_F(ArbiterClientTest, WhatWaitsIsBounded) {
     daemon_.reset();
     auto wanted = settings("site-a");

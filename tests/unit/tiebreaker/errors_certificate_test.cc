@@ -31,8 +31,7 @@ class CertificateErrors : public ::testing::Test {
         EXPECT_EQ(session_count(), 0u);
     }
     size_t session_count() {
-        const std::string text =
-            daemon_->on_core([](Daemon& d) { return d.metrics().prometheus_text(); });
+        const std::string text = daemon_->on_core([](Daemon& d) { return d.metrics_text(); });
         constexpr std::string_view kLine = "\nantipode_tiebreaker_sessions_total ";
         const auto at = text.find(kLine);
         EXPECT_NE(at, std::string::npos);

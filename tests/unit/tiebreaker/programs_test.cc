@@ -1,4 +1,5 @@
 // The programs as they are shipped: antipode-ca and antipode-tiebreaker as processes.
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <netinet/in.h>
@@ -265,6 +266,49 @@ TEST_F(ProgramsTest, TheAdministratorsCommands) {
                                         created.record.epoch.value(), a1_, {}, created.store));
     EXPECT_EQ(refused.reason, wire::RefusalReason::wrong_store);
     EXPECT_NE(refused.store, created.store);
+}
+
+// A certificate that is about to expire is said at the start, of a site's when it connects, and
+// shown by the metrics, until it is renewed.
+TEST_F(ProgramsTest, WhatExpiresSoonIsSaid) {
+    set_up();
+    expect_good(ca({"renew", "--directory", "ca", "--certificate", "tb.pem", "--days", "20"}));
+    expect_good(ca({"renew", "--directory", "ca", "--certificate", "site-b.pem", "--days", "5"}));
+    const auto expiry = [&](const std::string& whose) {
+        const std::string text = admin({"metrics"}).out;
+        const std::string line =
+            "antipode_tiebreaker_certificate_not_after_timestamp_seconds{certificate=\"" + whose +
+            "\"} ";
+        const size_t at = text.find(line);
+        EXPECT_NE(at, std::string::npos) << text;
+        return at == std::string::npos ? 0 : std::stod(text.substr(at + line.size()));
+    };
+    const auto days_left = [&](const std::string& whose) {
+        const std::chrono::duration<double> now =
+            std::chrono::system_clock::now().time_since_epoch();
+        return (expiry(whose) - now.count()) / 86400;
+    };
+    auto daemon = start();
+    EXPECT_NEAR(days_left("own"), 20, 0.1);
+    EXPECT_GT(days_left("authority"), 300);
+    EXPECT_TRUE(std::isnan(expiry("client"))) << "nobody is connected";
+    EXPECT_NE(daemon->log().find("tb.pem: expires in 19 days"), std::string::npos) << daemon->log();
+    auto a = connect("site-a");
+    EXPECT_GT(days_left("client"), 300);
+    EXPECT_EQ(daemon->log().find("its certificate"), std::string::npos) << daemon->log();
+    auto b = connect("site-b");
+    auto c = connect("site-b");
+    EXPECT_NEAR(days_left("client"), 5, 0.1);
+    const std::string warned = "its certificate expires in 4 days: antipode-ca renew";
+    const std::string log = daemon->log();
+    ASSERT_NE(log.find(warned), std::string::npos) << log;
+    EXPECT_EQ(log.find(warned), log.rfind(warned)) << "once a day is enough";
+    expect_good(ca({"renew", "--directory", "ca", "--certificate", "tb.pem", "--days", "90"}));
+    daemon->signal(SIGHUP);
+    while (days_left("own") < 80 && !::testing::Test::HasFailure()) {
+        a->send(2, wire::ArbiterPing{});
+        (void)a->expect<wire::ArbiterPong>(2);
+    }
 }
 
 // The files are replaced under the running daemon: the new ones count for who comes next.

@@ -104,6 +104,7 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       fault_timer_(context),
       degrade_timer_(context),
       switch_timer_(context),
+      last_words_timer_(context),
       log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
                                         "Encoded log batches handed to the channel, bytes")),
       log_repeated_bytes_total_(
@@ -278,6 +279,7 @@ void Node::shutdown(const std::string& reason) {
     fault_timer_.cancel();
     degrade_timer_.cancel();
     switch_timer_.cancel();
+    last_words_timer_.cancel();
     boost::system::error_code ignored;
     bridge_event_.close(ignored);
     ports_.clear();

@@ -141,6 +141,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void on_recorded(replay::Recorded step);
     void tell_acknowledged();
     void on_stopped(const VcpuBridge::Stopped& stopped);
+    enum class LastWords : uint8_t { acknowledged = 1, given_up };
+    void wait_for_last_words();
+    void end_guest(LastWords words);
     bool log_has_room() const;
     void schedule_flush(bool now);
     void flush_log();
@@ -407,6 +410,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     // One that this site asked for as the backup.
     std::optional<uint64_t> switch_asked_;
     boost::asio::steady_timer switch_timer_;
+    boost::asio::steady_timer last_words_timer_;
+    std::optional<LogIndex> last_words_;  // of a guest that has ended, until they have left
 
     // Healing.
     std::unique_ptr<HealSender> heal_out_;

@@ -17,6 +17,7 @@ constexpr Duration kLagRepeatInterval = std::chrono::seconds(1);
 // Then heartbeats and timers get their turn: an item can be a delta of hundreds of pages.
 constexpr size_t kItemsPerTurnMax = 4096;
 constexpr Duration kTurnMax = std::chrono::milliseconds(10);
+constexpr Duration kLastWordsMax = std::chrono::seconds(2);
 constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
 constexpr size_t kIndexBytes = 8;
@@ -165,7 +166,7 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
             event(EventCode::vm_stopped, text);
             if (recording_) {
                 flush_log();
-                feed(failover::GuestStopped{outbox_.last()});
+                wait_for_last_words();
             } else if (consuming_) {
                 feed(failover::LogDrained{engine_->applied()});
             } else {
@@ -178,6 +179,26 @@ void Node::on_stopped(const VcpuBridge::Stopped& stopped) {
             feed(failover::VmFailed{text});
             return;
     }
+}
+
+// A guest that has ended is given up only when what it said last has left: that takes the backup's
+// acknowledgement of its last entry, or nobody who has to give it.
+void Node::wait_for_last_words() {
+    last_words_ = outbox_.last();
+    last_words_timer_.expires_after(kLastWordsMax);
+    last_words_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error && !shut_down_) end_guest(LastWords::given_up);
+    });
+    end_guest(LastWords::acknowledged);
+}
+
+void Node::end_guest(LastWords words) {
+    if (!last_words_ || !engine_ || !recording_) return;
+    if (words == LastWords::acknowledged && log_needed() && outbox_.acknowledged() < *last_words_)
+        return;
+    last_words_.reset();
+    last_words_timer_.cancel();
+    feed(failover::GuestStopped{outbox_.last()});
 }
 
 void Node::schedule_flush(bool now) {
@@ -485,6 +506,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
                 }
                 feed(failover::AckReceived{epoch, *peer_, me_, *index});
                 if (!bridge_.empty()) drain_vcpu();
+                if (last_words_) end_guest(LastWords::acknowledged);
                 return;
             }
             break;

@@ -240,6 +240,8 @@ void Node::drop_vm() {
     if (!engine_) return;
     end_engine();
     engine_stopped_ = false;
+    last_words_.reset();
+    last_words_timer_.cancel();
     guest_ended_ = false;
     recording_ = false;
     consuming_ = false;

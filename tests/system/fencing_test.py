@@ -103,7 +103,8 @@ class Fencing(WorldCase):
             if site.status()["state"] == "solo":
                 return True
             try:
-                control.call(site.socket, "force", actor="test", confirm=site.pair.name, peer_is_down=True)
+                control.call(site.socket, "force", actor="test", confirm=site.pair.name, peer_is_down=True,
+                             accept_loss=True)
             except control.Refused:
                 pass
             return False

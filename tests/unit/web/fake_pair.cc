@@ -43,7 +43,10 @@ class FakePair::Handler : public control::ControlHandler {
             const std::string text = fmt::format(
                 "# HELP antipode_vm_exits_total Guest exits.\n# TYPE antipode_vm_exits_total "
                 "counter\n"
-                "antipode_vm_exits_total{{kind=\"pio\"}} {}\n",
+                "antipode_vm_exits_total{{kind=\"pio\"}} {0}\n"
+                "# HELP antipode_heartbeats_received_total Heartbeats that count\n"
+                "# TYPE antipode_heartbeats_received_total counter\n"
+                "antipode_heartbeats_received_total{{path=\"0\"}} {0}\n",
                 pair_.exits_);
             return control::json::value(text);
         }
@@ -351,6 +354,7 @@ void FakePair::fill_link(Status& status) const {
 
 void FakePair::fill_tiebreaker(Status& status, size_t site) const {
     auto& tiebreaker = status.tiebreaker;
+    tiebreaker.certificate_not_after_unix_ms = 2'000'000'000'000;
     tiebreaker.reachable = tiebreaker_up_;
     tiebreaker.address = "10.0.0.3:7200";
     tiebreaker.text = tiebreaker_up_ ? "" : "10.0.0.3:7200: connection refused";

@@ -77,8 +77,8 @@ void Engine::start_recording(uint64_t guest_clock_ns) {
 }
 
 void Engine::start_replaying() {
-    // Where the VM begins is a place like an exit: the primary may have been kicked before its first
-    // one, and a delta of there comes before anything is run here.
+    // Where the VM begins is a place like an exit: the primary may have been kicked before its
+    // first one, and a delta of there comes before anything is run here.
     if (exit_ == 0) at_exit_ = true;
     start(Mode::replaying);
 }

@@ -88,8 +88,9 @@ class Fencing(WorldCase):
         pair, client, disk, frames = self.stands_while_the_other_wins(cut=("a<->t",))
         self.world.wan.cut("a<->b")
         pair.a.process.resume()
-        pair.a.wait_for_state("waiting", seconds=30)
-        self.watch_it_do_nothing(pair.a, disk, frames, ("waiting",))
+        # "halted": the word of its loss was on its way to it already when the line was cut.
+        pair.a.wait_for_state("waiting", "halted", seconds=30)
+        self.watch_it_do_nothing(pair.a, disk, frames, ("waiting", "halted"))
         client.wait_for_acknowledged(client.acknowledged() + 50)
         self.world.wan.heal("a<->t")
         wait.until("it is told that it has lost",

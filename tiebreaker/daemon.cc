@@ -8,10 +8,10 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/base/check.h"
+#include "common/base/expiry.h"
 #include "common/base/log.h"
 #include "tiebreaker/admin_socket.h"
 #include "tiebreaker/etcd/etcd_store.h"
-#include "tiebreaker/expiry.h"
 #include "tiebreaker/sqlite_store.h"
 
 namespace antipode::tiebreaker {

@@ -27,14 +27,7 @@ HistoryLimit::HistoryLimit() = default;
 HistoryLimit::~HistoryLimit() = default;
 
 Decided HistoryLimit::line_of(const Added& last, uint64_t taken_out) {
-    Decided line;
-    line.at = last.at;
-    line.by = kTakenOutBy;
-    line.request.kind = wire::RequestKind::query;
-    line.request.pair = last.pair;
-    line.kind = wire::AnswerKind::record;
-    line.reason = wire::RefusalReason::none;
-    line.epoch = last.epoch;
+    Decided line = remark(last.at, kTakenOutBy, last.pair, last.epoch);
     line.unlisted = taken_out;
     return line;
 }

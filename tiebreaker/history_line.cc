@@ -342,4 +342,16 @@ void check_pair(const std::string& name, const std::string& bytes, const LastRec
     }
 }
 
+Decided remark(UnixTime at, std::string_view by, const Name& pair, Epoch epoch) {
+    Decided line;
+    line.at = at;
+    line.by = by;
+    line.request.kind = wire::RequestKind::query;
+    line.request.pair = pair;
+    line.kind = wire::AnswerKind::record;
+    line.reason = wire::RefusalReason::none;
+    line.epoch = epoch;
+    return line;
+}
+
 }  // namespace antipode::tiebreaker

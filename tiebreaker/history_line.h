@@ -68,4 +68,7 @@ class HistoryCheck {
 void check_pair(const std::string& name, const std::string& record, const LastRecords& last,
                 Verification& out);
 
+// A line that no request made: what is to be said of a pair while its record stands at `epoch`.
+Decided remark(UnixTime at, std::string_view by, const Name& pair, Epoch epoch);
+
 }  // namespace antipode::tiebreaker

@@ -3,8 +3,8 @@
 #include <boost/asio/post.hpp>
 
 #include "common/base/check.h"
+#include "common/base/expiry.h"
 #include "common/base/log.h"
-#include "tiebreaker/expiry.h"
 
 namespace antipode::tiebreaker {
 namespace {

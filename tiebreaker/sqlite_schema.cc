@@ -154,14 +154,9 @@ Result<> note_restore(Database& database, const std::string& by) {
         if (row == Statement::Row::none) return {};
         FT_TRY(const wire::Record record,
                wire::decode_record(std::as_bytes(std::span(all.bytes(0)))));
-        Decided line;
-        line.at = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-        line.by = by;
-        line.request.kind = wire::RequestKind::query;
-        line.request.pair = record.pair;
-        line.kind = wire::AnswerKind::record;
-        line.reason = wire::RefusalReason::none;
-        line.epoch = record.epoch;
+        const auto now =
+            std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+        Decided line = remark(now, by, record.pair, record.epoch);
         FT_TRY_VOID(append_history_line(append, line, end));
     }
 }

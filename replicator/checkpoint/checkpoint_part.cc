@@ -5,6 +5,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include "common/base/all_zero.h"
 #include "common/base/check.h"
 #include "replicator/vmm/state_io.h"
 
@@ -83,10 +84,6 @@ Failure broken(const char* rule) {
 }
 
 using Body = decltype(Part::body);
-
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{}; });
-}
 
 // Numbers first, then the contents of those that have any.
 Result<Body> read_pages(std::span<const std::byte> content) {

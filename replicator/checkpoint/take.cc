@@ -11,10 +11,6 @@ namespace {
 
 constexpr size_t kPageBytes = vmm::layout::kPageBytes;
 
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{}; });
-}
-
 }  // namespace
 
 // Not too many at once: what the line or the backup does not take must not pile up here. The guest
@@ -193,8 +189,7 @@ CheckpointEngine::Step CheckpointEngine::log_page(uint64_t number,
         return Step::go_on;
     }
     auto& pages = pages_part_.pages;
-    pages.push_back({number, {}});
-    if (!all_zero(bytes)) pages.back().bytes.assign(bytes.begin(), bytes.end());
+    pages.push_back(replay::page_of(number, bytes));
     pages_total_.add();
     if (pages.size() < PagesPart::kPagesMax) return Step::go_on;
     if (log_part(std::exchange(pages_part_, {})) == Step::stop) return Step::stop;

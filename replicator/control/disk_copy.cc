@@ -2,15 +2,9 @@
 
 #include <algorithm>
 
+#include "common/base/all_zero.h"
+
 namespace antipode::control {
-namespace {
-
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
-
-}  // namespace
-
 DiskCopy::DiskCopy(uint64_t attempt, DiskSet& disks, FirstPass first_pass, Hooks hooks)
     : attempt_(attempt), disks_(disks), first_pass_(first_pass), hooks_(std::move(hooks)) {}
 
@@ -20,7 +14,7 @@ DiskCopy::~DiskCopy() {
 }
 
 uint64_t DiskCopy::chunks_of(uint32_t drive) const {
-    return (disks_.size_bytes(drive) + SeedChunk::kBytes - 1) / SeedChunk::kBytes;
+    return SeedChunk::count_of(disks_.size_bytes(drive));
 }
 
 void DiskCopy::skip_empty_drives(Chunk& at) const {

@@ -11,9 +11,7 @@ void DiskDigester::ask(const SeedAsk& ask) {
     if (failed_) return;
     if (asks_.size() >= kAsksMax) return fail("the primary asks too much at once");
     const uint64_t chunks =
-        ask.drive >= disks_.drive_count()
-            ? 0
-            : (disks_.size_bytes(ask.drive) + SeedChunk::kBytes - 1) / SeedChunk::kBytes;
+        ask.drive < disks_.drive_count() ? SeedChunk::count_of(disks_.size_bytes(ask.drive)) : 0;
     if (ask.first_chunk > chunks || ask.chunk_count > chunks - ask.first_chunk) {
         return fail("the primary's disk is larger than this site's");
     }

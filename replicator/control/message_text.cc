@@ -10,6 +10,7 @@
 #include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
 #include "replicator/replay/log_entry.h"
+#include "replicator/vmm/state_io.h"
 
 namespace antipode::control {
 namespace {
@@ -18,15 +19,6 @@ using Text = std::optional<std::string>;
 using Payload = std::span<const std::byte>;
 
 constexpr size_t kTextBytesMax = 200;
-
-std::optional<uint64_t> number_at(Payload payload, size_t index, size_t count) {
-    if (payload.size() != count * sizeof(uint64_t)) return std::nullopt;
-    uint64_t value = 0;
-    for (size_t i = 0; i < sizeof value; ++i) {
-        value |= static_cast<uint64_t>(payload[index * sizeof value + i]) << (8 * i);
-    }
-    return value;
-}
 
 Text log_text(Payload payload) {
     const auto batch = replay::decode_log_batch(payload);
@@ -134,9 +126,17 @@ Text heal_text(Payload payload) {
 }
 
 Text index_text(NodeMessage type, Payload payload) {
-    const auto index = number_at(payload, 0, 1);
-    if (!index) return std::nullopt;
-    return fmt::format("{}: index={}", to_string(type), *index);
+    vmm::StateReader in(payload);
+    const auto index = in.get<uint64_t>();
+    if (!in.ok() || !in.at_end()) return std::nullopt;
+    return fmt::format("{}: index={}", to_string(type), index);
+}
+
+Text figure_text(NodeMessage type, std::string_view what, Payload payload) {
+    const auto figure = decode_seed_figure(payload);
+    if (!figure) return std::nullopt;
+    return fmt::format("{}: attempt={} {}={}", to_string(type), figure->attempt, what,
+                       figure->value);
 }
 
 Text words_text(NodeMessage type, Payload payload) {
@@ -180,18 +180,10 @@ Text message_text(wire::MessageClass message_class, uint8_t type, Payload payloa
         case NodeMessage::lag_report:
         case NodeMessage::resend:
             return index_text(message, payload);
-        case NodeMessage::seed_progress: {
-            const auto attempt = number_at(payload, 0, 2);
-            if (!attempt) return std::nullopt;
-            return fmt::format("seed progress: attempt={} bytes={}", *attempt,
-                               *number_at(payload, 1, 2));
-        }
-        case NodeMessage::seed_ratio: {
-            const auto attempt = number_at(payload, 0, 2);
-            if (!attempt) return std::nullopt;
-            return fmt::format("seed ratio: attempt={} ratio={}", *attempt,
-                               *number_at(payload, 1, 2));
-        }
+        case NodeMessage::seed_progress:
+            return figure_text(message, "bytes", payload);
+        case NodeMessage::seed_ratio:
+            return figure_text(message, "ratio", payload);
         case NodeMessage::seed_digests:
             return digests_text(payload);
         case NodeMessage::seed_piece:

@@ -1,4 +1,5 @@
 // What the node says to people by itself: events as things happen, and alerts as long as they hold.
+#include "common/base/expiry.h"
 #include "common/base/log.h"
 #include "replicator/control/node.h"
 
@@ -6,9 +7,6 @@ namespace antipode::control {
 namespace {
 
 using wire::SiteState;
-
-// From here on an alert stands; the tiebreaker warns from the same day on.
-constexpr std::chrono::days kExpiryWarning(30);
 
 bool is_asking(SiteState state) {
     return state == SiteState::asking_primary || state == SiteState::asking_backup;
@@ -142,16 +140,15 @@ void Node::fill_alerts(Status& status) const {
     }
     if (tiebreaker_) {
         const auto not_after = tiebreaker_->certificate_not_after();
-        const auto warned = not_after - kExpiryWarning;
-        if (const auto now = std::chrono::system_clock::now(); now > warned) {
-            const auto days = std::chrono::floor<std::chrono::days>(not_after - now).count();
+        const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+        if (expires_soon(not_after, now)) {
+            const std::chrono::milliseconds since = (not_after - kExpiryWarning).time_since_epoch();
             status.alerts.push_back(
                 {EventCode::certificate_expiring, Severity::warning,
-                 days < 0 ? "the certificate for the tiebreaker, or its authority's, has expired"
-                          : fmt::format("the certificate for the tiebreaker, or its authority's, "
-                                        "expires in {} days: antipode-ca renew",
-                                        days),
-                 std::chrono::floor<std::chrono::milliseconds>(warned).time_since_epoch().count()});
+                 fmt::format("the certificate for the tiebreaker, or its authority's, {}{}",
+                             expiry_text(not_after, now),
+                             not_after > now ? ": antipode-ca renew" : ""),
+                 since.count()});
         }
     }
     if (fault_) {

@@ -8,7 +8,6 @@
 namespace antipode::control {
 namespace {
 
-constexpr size_t kProgressBytes = 16;
 constexpr double kRatioWhole = 1e6;
 
 }  // namespace
@@ -71,11 +70,10 @@ void Node::on_standing(VcpuBridge::Standing standing) {
 }
 
 void Node::receive_seed_progress(std::span<const std::byte> payload) {
-    if (payload.size() != kProgressBytes || !seed_out_) return;
-    vmm::StateReader in(payload);
-    const auto attempt = in.get<uint64_t>();
-    const auto bytes = in.get<uint64_t>();
-    if (attempt == seed_out_->attempt()) seed_out_->progress(bytes);
+    const auto taken = decode_seed_figure(payload);
+    if (taken && seed_out_ && taken->attempt == seed_out_->attempt()) {
+        seed_out_->progress(taken->value);
+    }
 }
 
 void Node::receive_seed_digests(std::span<const std::byte> payload) {
@@ -92,19 +90,15 @@ void Node::receive_seed_digests(std::span<const std::byte> payload) {
 // The sender alone knows how much there is. For people: nothing is decided by it.
 void Node::tell_seed_ratio() {
     if (!seed_out_ || !peer_ || *peer_ != partner_) return;
-    vmm::StateWriter out;
-    out.put(seed_out_->attempt());
-    out.put(static_cast<uint64_t>(seed_out_->ratio() * kRatioWhole));
+    const auto whole = static_cast<uint64_t>(seed_out_->ratio() * kRatioWhole);
     (void)channel_->send(wire::MessageClass::control, static_cast<uint8_t>(Message::seed_ratio),
-                         epoch_, out.bytes());
+                         epoch_, encode(SeedFigure{seed_out_->attempt(), whole}));
 }
 
 void Node::receive_seed_ratio(std::span<const std::byte> payload) {
-    if (payload.size() != kProgressBytes || !seed_in_) return;
-    vmm::StateReader in(payload);
-    const auto attempt = in.get<uint64_t>();
-    const auto ratio = static_cast<double>(in.get<uint64_t>()) / kRatioWhole;
-    if (attempt == seed_in_->attempt()) seed_in_ratio_ = std::clamp(ratio, 0.0, 1.0);
+    const auto said = decode_seed_figure(payload);
+    if (!said || !seed_in_ || said->attempt != seed_in_->attempt()) return;
+    seed_in_ratio_ = std::clamp(static_cast<double>(said->value) / kRatioWhole, 0.0, 1.0);
 }
 
 std::optional<double> Node::seed_ratio() const {
@@ -124,11 +118,9 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
     }
     SeedReceiver::Hooks hooks;
     hooks.progress = [this, attempt](uint64_t bytes) {
-        vmm::StateWriter out;
-        out.put(attempt);
-        out.put(bytes);
         (void)channel_->send(wire::MessageClass::control,
-                             static_cast<uint8_t>(Message::seed_progress), epoch_, out.bytes());
+                             static_cast<uint8_t>(Message::seed_progress), epoch_,
+                             encode(SeedFigure{attempt, bytes}));
     };
     hooks.answer = [this](const SeedDigests& answer) {
         (void)channel_->send(wire::MessageClass::control,

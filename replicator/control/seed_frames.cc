@@ -122,4 +122,20 @@ Result<SeedPiece> decode_seed_piece(std::span<const std::byte> bytes) {
     return piece;
 }
 
+std::vector<std::byte> encode(const SeedFigure& figure) {
+    StateWriter out;
+    out.put(figure.attempt);
+    out.put(figure.value);
+    return out.take();
+}
+
+std::optional<SeedFigure> decode_seed_figure(std::span<const std::byte> bytes) {
+    StateReader in(bytes);
+    SeedFigure figure;
+    in.get(figure.attempt);
+    in.get(figure.value);
+    if (!in.ok() || !in.at_end()) return std::nullopt;
+    return figure;
+}
+
 }  // namespace antipode::control

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <variant>
 #include <vector>
@@ -30,6 +31,9 @@ struct SeedPages {
 
 struct SeedChunk {
     static constexpr uint64_t kBytes = 64 << 10;
+    static constexpr uint64_t count_of(uint64_t disk_bytes) {
+        return (disk_bytes + kBytes - 1) / kBytes;
+    }
     uint64_t attempt = 0;
     uint32_t drive = 0;
     uint64_t offset_bytes = 0;
@@ -48,6 +52,13 @@ struct SeedAsk {
     bool operator==(const SeedAsk&) const = default;
 };
 
+// Of one attempt, beside its pieces: how much has been taken, how far it is.
+struct SeedFigure {
+    uint64_t attempt = 0;
+    uint64_t value = 0;
+    bool operator==(const SeedFigure&) const = default;
+};
+
 struct SeedEnd {
     uint64_t attempt = 0;
     uint64_t piece_count = 0;                  // before this one
@@ -61,5 +72,7 @@ using SeedPiece = std::variant<SeedPages, SeedChunk, SeedEnd, SeedAsk>;
 
 std::vector<std::byte> encode(const SeedPiece& piece);
 Result<SeedPiece> decode_seed_piece(std::span<const std::byte> bytes);
+std::vector<std::byte> encode(const SeedFigure& figure);
+std::optional<SeedFigure> decode_seed_figure(std::span<const std::byte> bytes);
 
 }  // namespace antipode::control

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "common/base/all_zero.h"
+
 namespace antipode::control {
 namespace {
 
 constexpr uint64_t kReportBytes = 1 << 20;
-
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
 
 }  // namespace
 

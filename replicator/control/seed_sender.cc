@@ -10,10 +10,6 @@ namespace {
 
 constexpr uint64_t kPagesPerChunk = 16;
 
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
-
 }  // namespace
 
 SeedSender::SeedSender(uint64_t attempt, replay::VmEngine& engine, DiskSet& disks, Cut kind,
@@ -70,9 +66,8 @@ void SeedSender::copy_standing_pages() {
     while (!pages_.empty()) {
         SeedPages piece{attempt_, {}};
         while (!pages_.empty() && piece.pages.pages.size() < replay::DeltaPages::kPagesMax) {
-            const auto bytes = engine_.vm().memory.page(pages_.front());
-            piece.pages.pages.push_back({pages_.front(), {}});
-            if (!all_zero(bytes)) piece.pages.pages.back().bytes.assign(bytes.begin(), bytes.end());
+            piece.pages.pages.push_back(
+                replay::page_of(pages_.front(), engine_.vm().memory.page(pages_.front())));
             pages_.pop_front();
         }
         pieces_.push_back(std::move(piece));
@@ -125,9 +120,8 @@ bool SeedSender::send_pages() {
         const size_t count = std::min<size_t>(pages_.size(), replay::DeltaPages::kPagesMax);
         for (size_t i = 0; i < count; ++i) {
             // The guest may be writing it: then it is dirty again, and sent again.
-            const auto bytes = engine_.vm().memory.page(pages_[i]);
-            piece.pages.pages.push_back({pages_[i], {}});
-            if (!all_zero(bytes)) piece.pages.pages.back().bytes.assign(bytes.begin(), bytes.end());
+            piece.pages.pages.push_back(
+                replay::page_of(pages_[i], engine_.vm().memory.page(pages_[i])));
         }
         if (!send_piece(piece)) return false;
         pages_.erase(pages_.begin(), pages_.begin() + static_cast<ptrdiff_t>(count));

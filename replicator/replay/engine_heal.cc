@@ -26,10 +26,6 @@ bool is_set(const std::vector<uint64_t>& bitmap, uint64_t page) {
     return (bitmap[page / 64] >> (page % 64) & 1) != 0;
 }
 
-bool all_zero(std::span<const std::byte> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
-
 HealResult::PageDifference difference(uint64_t number, std::span<const std::byte> own,
                                       std::span<const std::byte> other) {
     HealResult::PageDifference out{number, 0, 0};
@@ -356,9 +352,7 @@ Result<void> Engine::make_answer(const HealRequest& request, HealAnswer& answer)
             answer.refused = "more memory has been written than a heal carries";
             return {};
         }
-        const auto bytes = vm_->memory.page(page);
-        answer.pages.push_back({page, {}});
-        if (!all_zero(bytes)) answer.pages.back().bytes.assign(bytes.begin(), bytes.end());
+        answer.pages.push_back(page_of(page, vm_->memory.page(page)));
     }
     return {};
 }

@@ -221,11 +221,7 @@ Engine::Step Engine::record_delta() {
     for (const uint64_t number : *changed) {
         if (!delta_filter_.differs(number, MemoryDigest::hash_page(vm_->memory, number))) continue;
         ++sent;
-        const auto bytes = vm_->memory.page(number);
-        const bool zero = std::all_of(bytes.begin(), bytes.end(),
-                                      [](std::byte each) { return each == std::byte{0}; });
-        part.pages.push_back({number, {}});
-        if (!zero) part.pages.back().bytes.assign(bytes.begin(), bytes.end());
+        part.pages.push_back(page_of(number, vm_->memory.page(number)));
         if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
     }
     if (!part.pages.empty()) append(std::move(part));

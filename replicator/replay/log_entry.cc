@@ -3,6 +3,7 @@
 #include <array>
 #include <xxhash.h>
 
+#include "common/base/all_zero.h"
 #include "common/base/check.h"
 
 namespace antipode::replay {
@@ -385,6 +386,12 @@ std::vector<std::byte> write_batch(const LogBatch& batch, After after) {
 }
 
 }  // namespace
+
+DeltaPages::Page page_of(uint64_t number, std::span<const std::byte> bytes) {
+    DeltaPages::Page page{number, {}};
+    if (!all_zero(bytes)) page.bytes.assign(bytes.begin(), bytes.end());
+    return page;
+}
 
 std::vector<std::byte> encode(const LogBatch& batch) {
     return write_batch(batch, [](size_t) {});

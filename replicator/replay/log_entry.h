@@ -80,6 +80,8 @@ struct DeltaPages {
     std::vector<Page> pages;  // by ascending number
     bool operator==(const DeltaPages&) const = default;
 };
+// A page as it is sent.
+DeltaPages::Page page_of(uint64_t number, std::span<const std::byte> bytes);
 struct DeltaState {
     static constexpr size_t kCpuBytesMax = 16384;
     std::vector<std::byte> cpu;  // vmm::CpuState

@@ -9,29 +9,17 @@
 #include "common/base/check.h"
 #include "common/wire/checksum.h"
 #include "common/wire/sync_frames.h"
+#include "tests/fuzz/frame_checksums.h"
 
 namespace {
 
 using namespace antipode;
 using namespace antipode::wire;
 
-constexpr size_t kBodyBytesOffset = 12;
-constexpr size_t kHeaderChecksumOffset = 48;
-constexpr size_t kBodyChecksumOffset = 56;
-
-void put(std::vector<std::byte>& bytes, size_t at, uint64_t value, size_t count) {
-    for (size_t i = 0; i < count; ++i) bytes[at + i] = static_cast<std::byte>(value >> (8 * i));
-}
-
-void make_right(std::vector<std::byte>& bytes, size_t fixed_bytes) {
-    const auto body = std::span(bytes).subspan(kSyncHeaderBytes);
+uint64_t checksum_of(std::span<const std::byte> body, size_t fixed_bytes) {
     const auto fixed = body.first(std::min(fixed_bytes, body.size()));
     const auto payload = body.subspan(fixed.size());
-    put(bytes, kBodyBytesOffset, body.size(), 4);
-    put(bytes, kBodyChecksumOffset,
-        XXH3_64bits_withSeed(payload.data(), payload.size(), checksum64(fixed)), 8);
-    put(bytes, kHeaderChecksumOffset, 0, 8);
-    put(bytes, kHeaderChecksumOffset, checksum64(std::span(bytes).first(kSyncHeaderBytes)), 8);
+    return XXH3_64bits_withSeed(payload.data(), payload.size(), checksum64(fixed));
 }
 
 }  // namespace
@@ -40,7 +28,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size < 2 + kSyncHeaderBytes) return 0;
     const auto* begin = reinterpret_cast<const std::byte*>(data) + 2;
     std::vector<std::byte> bytes(begin, begin + size - 2);
-    if ((data[0] & 1) != 0) make_right(bytes, data[1]);
+    if ((data[0] & 1) != 0) {
+        const auto body = std::span<const std::byte>(bytes).subspan(kSyncHeaderBytes);
+        make_right(bytes, kSyncHeaderBytes, checksum_of(body, data[1]));
+    }
     const auto frame = decode_sync_message(bytes);
     if (!frame) {
         FT_CHECK(frame.error().context.rfind("sync ", 0) == 0, "an error of something else: {}",

@@ -157,25 +157,27 @@ class Checkpoints : public testing::TestWithParam<Case> {
             seconds(20)));
     }
 
+    // The end of many tests: the primary is lost, and nothing that it had let out is missing.
+    void expect_the_backup_takes_over(CheckpointPair::Cut cut) {
+        ASSERT_TRUE(pair_->cut_primary(cut));
+        ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
+        expect_a_prefix();
+        expect_backup_goes_on();
+    }
+
     std::unique_ptr<CheckpointPair> pair_;
 };
 
 TEST_P(Checkpoints, TheBackupGoesOnFromTheLastOne) {
     pair_->start();
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 TEST_P(Checkpoints, HalfACheckpointIsNone) {
     pair_->start();
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::in_a_checkpoint));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::in_a_checkpoint);
 }
 
 TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
@@ -191,10 +193,7 @@ TEST_P(Checkpoints, TheBackupIsEqualToTheByte) {
     // And both go on.
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 // What does not fit into the copy is logged while the guest stands.
@@ -211,10 +210,7 @@ TEST_P(Checkpoints, ASmallCopyIsNoSmallerCheckpoint) {
     EXPECT_EQ(differing_pages(), 0u);
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 TEST_P(Checkpoints, ASlowedGuestIsProtectedAllTheSame) {
@@ -227,10 +223,7 @@ TEST_P(Checkpoints, ASlowedGuestIsProtectedAllTheSame) {
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
     pair_->primary_engine->set_run_share(1);
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 // However long it takes: a machine that is slow takes longer, and runs it no more.
@@ -305,10 +298,7 @@ TEST_P(Checkpoints, ANewBackupBeginsInTheMiddle) {
     const auto seeded = pair_->seed_new_backup();
     ASSERT_TRUE(seeded.has_value()) << seeded.error().to_string();
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 // At any moment, in the middle of an access as well.
@@ -337,10 +327,7 @@ TEST_P(Checkpoints, KicksChangeNothing) {
     over = true;
     kicker.join();
     ASSERT_FALSE(HasFatalFailure());
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::in_a_checkpoint));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::in_a_checkpoint);
 }
 
 // And whoever is copied does not notice.
@@ -358,10 +345,7 @@ TEST_P(Checkpoints, ACopyOfEitherSiteGoesOnByItself) {
     expect_disks_become_equal();
     ASSERT_TRUE(pair_->primary_engine->control(replay::VmControl::Kind::resume));
     run_primary();
-    ASSERT_TRUE(pair_->cut_primary(CheckpointPair::Cut::at_the_end));
-    ASSERT_TRUE(pair_->fail_over()) << pair_->backup.stop_text;
-    expect_a_prefix();
-    expect_backup_goes_on();
+    expect_the_backup_takes_over(CheckpointPair::Cut::at_the_end);
 }
 
 // Of a VM that nobody protects, twice.

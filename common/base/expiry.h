@@ -8,9 +8,9 @@
 #include <fmt/format.h>
 #include <string>
 
-namespace antipode::tiebreaker {
+namespace antipode {
 
-// From here on it is said every day.
+// From here on the tiebreaker says it every day, and an alert stands at the sites.
 inline constexpr std::chrono::days kExpiryWarning(30);
 
 inline bool expires_soon(std::chrono::sys_seconds not_after, std::chrono::sys_seconds now) {
@@ -23,4 +23,4 @@ inline std::string expiry_text(std::chrono::sys_seconds not_after, std::chrono::
                        std::chrono::floor<std::chrono::days>(not_after - now).count());
 }
 
-}  // namespace antipode::tiebreaker
+}  // namespace antipode

@@ -311,6 +311,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("epoch", status.epoch);
     v("incarnation", status.incarnation);
     v("rejoin", status.rejoin);
+    v("reclaim", status.reclaim);
     v("members", status.members);
     v("execution_lag", status.execution_lag);
     v("log_rate", status.log_rate);

@@ -71,8 +71,9 @@ enum class DiskState {
     fenced,        // carries a higher epoch than ours: not to be written by us
     detached,
 };
-// What a halted or restarted site does when the other one runs the VM: pair.toml, pair.rejoin.
-enum class RejoinPolicy { automatic = 1, wait };
+// pair.toml: what a halted or restarted site does when the other one runs the VM (pair.rejoin), and
+// when nobody does, as every process of the VM has died (pair.reclaim).
+enum class SelfHelp { automatic = 1, wait };
 enum class RecordMode { none = 1, paired, solo };  // the tiebreaker's record of the pair
 enum class OperationState { running = 1, succeeded, failed, cancelled };
 enum class ReplayMode { lockstep = 1, checkpoint };
@@ -150,6 +151,7 @@ enum class Method {
     failover,   // the backup asks the tiebreaker for the pair although its primary may be alive
     force,      // go live without the tiebreaker's consent: the one act that can break the promise
     rejoin,     // a halted site comes back as a new backup
+    reclaim,    // every process of the VM has died: boot it again from this site's disks
     protect,    // a solo site looks for its backup and seeds it
     unprotect,  // a primary gives its backup up on purpose and goes solo
     seed,       // seed the present backup again from the start
@@ -419,7 +421,8 @@ struct Status {
     std::string protection_reason;
     Epoch epoch{0};
     Incarnation incarnation{0};
-    RejoinPolicy rejoin = RejoinPolicy::automatic;
+    SelfHelp rejoin = SelfHelp::automatic;
+    SelfHelp reclaim = SelfHelp::automatic;
     std::vector<MemberStatus> members;
     Lag execution_lag;
     LogRate log_rate;

@@ -60,9 +60,9 @@ constexpr auto kDiskStates = std::to_array<Entry<DiskState>>({
     {DiskState::fenced, "fenced"},
     {DiskState::detached, "detached"},
 });
-constexpr auto kRejoinPolicies = std::to_array<Entry<RejoinPolicy>>({
-    {RejoinPolicy::automatic, "automatic"},
-    {RejoinPolicy::wait, "wait"},
+constexpr auto kSelfHelp = std::to_array<Entry<SelfHelp>>({
+    {SelfHelp::automatic, "automatic"},
+    {SelfHelp::wait, "wait"},
 });
 constexpr auto kRecordModes = std::to_array<Entry<RecordMode>>({
     {RecordMode::none, "none"},
@@ -183,6 +183,8 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
      "go live without the tiebreaker: can break the promise of one VM"},
     {Method::rejoin, "rejoin", Access::operate, true,
      "give this halted site's copy up and come back as a new backup"},
+    {Method::reclaim, "reclaim", Access::operate, true,
+     "every process of the VM has died: boot it again from this site's disks"},
     {Method::protect, "protect", Access::operate, false, "find the backup and seed it"},
     {Method::unprotect, "unprotect", Access::operate, true, "give the backup up and go solo"},
     {Method::seed, "seed", Access::operate, true,
@@ -247,7 +249,7 @@ ANTIPODE_WORDS(Protection, kProtections)
 ANTIPODE_WORDS(VcpuState, kVcpuStates)
 ANTIPODE_WORDS(Severity, kSeverities)
 ANTIPODE_WORDS(DiskState, kDiskStates)
-ANTIPODE_WORDS(RejoinPolicy, kRejoinPolicies)
+ANTIPODE_WORDS(SelfHelp, kSelfHelp)
 ANTIPODE_WORDS(RecordMode, kRecordModes)
 ANTIPODE_WORDS(OperationState, kOperationStates)
 ANTIPODE_WORDS(ReplayMode, kReplayModes)

@@ -23,6 +23,11 @@ Incarnation new_incarnation() {
     return Incarnation(value);
 }
 
+failover::Policy core_policy(PairConfig::Policy policy) {
+    return policy == PairConfig::Policy::automatic ? failover::Policy::automatic
+                                                   : failover::Policy::operator_decides;
+}
+
 failover::Config core_config(const PairConfig& pair) {
     failover::Config config;
     config.pair = pair.pair;
@@ -30,9 +35,8 @@ failover::Config core_config(const PairConfig& pair) {
     config.peer_site = pair.peer_site;
     config.first_role = pair.first_role == PairConfig::FirstRole::primary ? wire::FirstRole::primary
                                                                           : wire::FirstRole::backup;
-    config.rejoin = pair.rejoin == PairConfig::Rejoin::automatic
-                        ? failover::Policy::automatic
-                        : failover::Policy::operator_decides;
+    config.rejoin = core_policy(pair.rejoin);
+    config.reclaim = core_policy(pair.reclaim);
     return config;
 }
 
@@ -60,6 +64,7 @@ ArbiterClientSettings arbiter_settings(const PairConfig& pair, const Member& me)
     ArbiterClientSettings settings;
     settings.address = pair.tiebreaker_address;
     settings.ca = pair.tiebreaker_ca;
+    settings.crl = pair.tiebreaker_crl;
     settings.certificate = pair.tiebreaker_certificate;
     settings.key = pair.tiebreaker_key;
     settings.pair = pair.pair;

@@ -29,6 +29,8 @@ std::optional<CommandKind> kind_of(Method method) {
             return CommandKind::force;
         case Method::rejoin:
             return CommandKind::rejoin;
+        case Method::reclaim:
+            return CommandKind::reclaim;
         case Method::protect:
             return CommandKind::protect;
         case Method::unprotect:
@@ -52,6 +54,9 @@ std::string_view consequence_of(Method method) {
             return "the VM goes on here, whether or not it runs at the other site";
         case Method::rejoin:
             return "this site's copy is given up and filled again from the other site";
+        case Method::reclaim:
+            return "if the tiebreaker and the other site agree that no process of the VM is left, "
+                   "it boots here from this site's disks";
         case Method::protect:
             return "a backup is looked for, and seeded while the VM runs";
         case Method::unprotect:
@@ -105,6 +110,12 @@ std::optional<Result<ActionReply>> Node::act_on_core(Method method, const Action
             reply.allowed = false;
             reply.findings.push_back({Severity::error, std::string(kSwear)});
         }
+        if (order.kind == CommandKind::reclaim &&
+            config_.pair.reclaim == PairConfig::Policy::automatic) {
+            reply.findings.push_back({Severity::warning,
+                                      "pair.reclaim is automatic: this site boots the VM by itself "
+                                      "as soon as it may"});
+        }
         return reply;
     }
     if (force && !request.peer_is_down) {
@@ -130,8 +141,11 @@ std::optional<Result<ActionReply>> Node::act_on_core(Method method, const Action
 
 Result<ActionReply> Node::command(Method method, failover::Command order,
                                   const ActionRequest& request) {
-    // Kept before it is done: what it leads to comes after it in the journal.
-    const bool grave = order.kind == CommandKind::force || order.kind == CommandKind::enrol_again;
+    // Kept before it is done: what it leads to comes after it in the journal. What the core will
+    // refuse at once has not forced anything.
+    const bool grave =
+        (order.kind == CommandKind::force || order.kind == CommandKind::enrol_again) &&
+        foresee(method, order).allowed;
     const auto text = fmt::format("{} asked by {}{}{}", info(method).name, request.actor,
                                   request.note.empty() ? "" : ": ", request.note);
     if (grave) logger("control").warn("{}", text);
@@ -181,6 +195,10 @@ std::optional<Node::WishEnd> Node::end_of(const Wish& wish) const {
         case Method::rejoin:
             if (state == SiteState::paired_backup) return done();
             if (goes_on_alone(state)) return failed();
+            return std::nullopt;
+        case Method::reclaim:
+            if (goes_on_alone(state) || state == SiteState::paired_primary) return done();
+            if (state == SiteState::rejoining || state == SiteState::paired_backup) return failed();
             return std::nullopt;
         case Method::protect:
             if (state == SiteState::paired_primary) return done();

@@ -18,6 +18,17 @@ Result<> read_mib(TomlSection& section, const char* key, uint64_t& bytes, uint64
     return {};
 }
 
+Result<> read_policy(TomlSection& section, const char* key, PairConfig::Policy& policy) {
+    std::string word;
+    FT_TRY_VOID(section.text(key, word));
+    if (!word.empty() && word != "automatic" && word != "wait") {
+        return fail(Errc::invalid_argument, "{} is \"{}\", not \"automatic\" or \"wait\"",
+                    section.where(key), word);
+    }
+    if (word == "wait") policy = PairConfig::Policy::wait;
+    return {};
+}
+
 Result<> read_pair(TomlSection section, PairConfig& config) {
     FT_TRY_VOID(section.name("name", config.pair));
     FT_TRY_VOID(section.name("site", config.site));
@@ -33,13 +44,8 @@ Result<> read_pair(TomlSection section, PairConfig& config) {
         return fail(Errc::invalid_argument, "{} and peer_site are both {}", section.where("site"),
                     config.site);
     }
-    std::string rejoin;
-    FT_TRY_VOID(section.text("rejoin", rejoin));
-    if (!rejoin.empty() && rejoin != "automatic" && rejoin != "wait") {
-        return fail(Errc::invalid_argument, "{} is \"{}\", not \"automatic\" or \"wait\"",
-                    section.where("rejoin"), rejoin);
-    }
-    if (rejoin == "wait") config.rejoin = PairConfig::Rejoin::wait;
+    FT_TRY_VOID(read_policy(section, "rejoin", config.rejoin));
+    FT_TRY_VOID(read_policy(section, "reclaim", config.reclaim));
     config.first_role =
         role == "primary" ? PairConfig::FirstRole::primary : PairConfig::FirstRole::backup;
     return section.nothing_else();
@@ -97,6 +103,7 @@ Result<> read_heartbeat(TomlSection section, PairConfig& config) {
 Result<> read_tiebreaker(TomlSection section, PairConfig& config) {
     FT_TRY_VOID(section.text("address", config.tiebreaker_address, Need::required));
     FT_TRY_VOID(section.path("ca", config.tiebreaker_ca, Need::required));
+    FT_TRY_VOID(section.path("crl", config.tiebreaker_crl));
     FT_TRY_VOID(section.path("certificate", config.tiebreaker_certificate, Need::required));
     FT_TRY_VOID(section.path("key", config.tiebreaker_key, Need::required));
     FT_TRY_VOID(parse_host_port(config.tiebreaker_address, section.where("address")));

@@ -2,13 +2,15 @@
 //
 //   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only),
 //                 state_directory; rejoin = "automatic" | "wait": whether a halted or restarted
-//                 site becomes the backup by itself, or waits for an operator
+//                 site becomes the backup by itself, or waits for an operator; reclaim, the same:
+//                 whether a VM whose processes all died is booted again by itself
 //   [channel]     listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key;
 //                 bulk_schedule = "" (common/base/bandwidth_schedule.h), capture = FILE,
 //                 capture_mib = 1024
 //   [heartbeat]   listen, peer = "ADDRESS:PORT", key, interval_ms = 20;
 //                 second_listen, second_peer: another path
-//   [tiebreaker]  address = "HOST:PORT", ca, certificate, key
+//   [tiebreaker]  address = "HOST:PORT", ca, certificate, key, crl (optional: the authority's
+//                 list of revoked certificates)
 //   [control]     socket
 //   [replay]      digest_interval_ms = 1000, log_buffer_mib = 64 (the whole section is optional)
 //   [checkpoint]  output_delay_ms = 100, bandwidth_mib = 0 (MiB a second; 0: all there is):
@@ -33,13 +35,14 @@ namespace antipode::control {
 
 struct PairConfig {
     enum class FirstRole : uint8_t { primary = 1, backup = 2 };
-    enum class Rejoin : uint8_t { automatic = 1, wait = 2 };
+    enum class Policy : uint8_t { automatic = 1, wait = 2 };
 
     Name pair;
     Name site;
     Name peer_site;
     FirstRole first_role = FirstRole::primary;
-    Rejoin rejoin = Rejoin::automatic;
+    Policy rejoin = Policy::automatic;
+    Policy reclaim = Policy::automatic;
     std::string state_directory;
 
     std::string channel_listen;
@@ -60,6 +63,7 @@ struct PairConfig {
 
     std::string tiebreaker_address;
     std::string tiebreaker_ca;
+    std::string tiebreaker_crl;  // may be empty
     std::string tiebreaker_certificate;
     std::string tiebreaker_key;
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, control, requirements, wait, world  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, control, requirements, violations, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
@@ -204,6 +204,29 @@ class Operators(WorldCase):
         pair.wait_until_protected(60)
         self.assertIs(pair.primary(), pair.b)
         self.finish(pair, client)
+
+    def test_a_vm_that_waits_for_a_word_to_boot_again(self):
+        """reclaim = "wait": both sites die; the VM boots where its newest copy is, and only when somebody says so."""
+        pair, client = self.loaded_pair(settings={"pair": 'reclaim = "wait"'})
+        self.assertEqual([site.status()["reclaim"] for site in (pair.a, pair.b)], ["wait", "wait"])
+        client.stop()
+        for site in (pair.a, pair.b):
+            site.kill()
+        for site in (pair.a, pair.b):
+            site.start()
+        wait.until("it says what it waits for", lambda: any(
+            "booting the VM again waits for an operator" in alert["text"] for alert in pair.a.status()["alerts"]), 60)
+        with violations.kept():
+            self.assertEqual([site.status()["state"] for site in (pair.a, pair.b)], ["starting", "starting"])
+        seen = self.act(pair.a, "reclaim", check=True)
+        self.assertTrue(seen["allowed"], seen)
+        operation = self.act(pair.a, "reclaim", note="the power is back")["operation"]
+        self.finished(pair.a, operation, "succeeded")
+        self.assert_in_journal(pair.a, "operator_action", "reclaim asked by test: the power is back")
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), pair.a)
+        pair.b.process.stop()
+        world.assert_nothing_lost(self, pair.a, [client])
 
 
 if __name__ == "__main__":

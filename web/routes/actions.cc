@@ -67,6 +67,8 @@ bool is_meant(Method method, State state) {
             return state == State::waiting;
         case Method::rejoin:
             return state == State::halted || state == State::failed;
+        case Method::reclaim:
+            return state == State::starting;
         default:
             return false;
     }

@@ -27,6 +27,8 @@ export const kActions: ActionInfo[] = [
     danger: false, fits: has("solo") },
   { name: "rejoin", label: "Rejoin", title: "Bring the halted site back as the backup", go: "Give its copy up and rejoin",
     access: "operate", danger: true, fits: has("halted", "failed") },
+  { name: "reclaim", label: "Boot again", title: "Boot the VM again from this site's disks", go: "Boot it again",
+    access: "operate", danger: true, fits: has("starting") },
   { name: "force", label: "Force", title: "Go live without the tiebreaker", go: "Force", access: "admin",
     danger: true, fits: has("waiting") },
   { name: "drill_start", label: "Drill", title: "Start a drill at the backup", go: "Start the drill", access: "drill",

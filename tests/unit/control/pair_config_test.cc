@@ -66,7 +66,8 @@ TEST(PairConfigTest, Everything) {
     EXPECT_EQ(config.site, Name::literal("site-a"));
     EXPECT_EQ(config.peer_site, Name::literal("site-b"));
     EXPECT_EQ(config.first_role, PairConfig::FirstRole::primary);
-    EXPECT_EQ(config.rejoin, PairConfig::Rejoin::automatic) << "unless it is said";
+    EXPECT_EQ(config.rejoin, PairConfig::Policy::automatic) << "unless it is said";
+    EXPECT_EQ(config.reclaim, PairConfig::Policy::automatic) << "unless it is said";
     EXPECT_EQ(config.state_directory, "/var/lib/antipode/web1");
     EXPECT_EQ(config.channel_listen, "tcp://10.0.0.1:7100");
     EXPECT_EQ(config.channel_peer, "tcp://10.0.0.2:7100");
@@ -78,6 +79,7 @@ TEST(PairConfigTest, Everything) {
     EXPECT_EQ(config.tiebreaker_address, "10.0.0.3:7200");
     EXPECT_EQ(config.tiebreaker_ca, "/etc/antipode/vms/web1/ca.pem");
     EXPECT_EQ(config.tiebreaker_key, "/etc/keys/site.key");
+    EXPECT_EQ(config.tiebreaker_crl, "") << "nothing is revoked unless it is said";
     EXPECT_EQ(config.control_socket, "/run/antipode/web1.sock");
     EXPECT_EQ(config.digest_interval, std::chrono::seconds(1));
     EXPECT_EQ(config.log_buffer_bytes, uint64_t{64} << 20);
@@ -142,18 +144,29 @@ TEST(PairConfigTest, TheBackup) {
     EXPECT_EQ(config->first_role, PairConfig::FirstRole::backup);
 }
 
-TEST(PairConfigTest, RejoiningByItselfOrByAnOperator) {
-    for (const auto& [word, policy] : {std::pair("automatic", PairConfig::Rejoin::automatic),
-                                       std::pair("wait", PairConfig::Rejoin::wait)}) {
-        const auto config = parse_pair_config(
-            with("role =", fmt::format("rejoin = \"{}\"\nrole =", word)), "pair.toml");
-        ASSERT_TRUE(config) << config.error().to_string();
-        EXPECT_EQ(config->rejoin, policy) << word;
+TEST(PairConfigTest, RejoiningAndReclaimingByItselfOrByAnOperator) {
+    for (const auto& [key, policy] :
+         {std::pair("rejoin", &PairConfig::rejoin), std::pair("reclaim", &PairConfig::reclaim)}) {
+        for (const auto& [word, wanted] : {std::pair("automatic", PairConfig::Policy::automatic),
+                                           std::pair("wait", PairConfig::Policy::wait)}) {
+            const auto config = parse_pair_config(
+                with("role =", fmt::format("{} = \"{}\"\nrole =", key, word)), "pair.toml");
+            ASSERT_TRUE(config) << config.error().to_string();
+            EXPECT_EQ((*config).*policy, wanted) << key << " " << word;
+        }
+        EXPECT_EQ(problem(with("role =", fmt::format("{} = \"never\"\nrole =", key))),
+                  fmt::format(" pair.{} is \"never\", not \"automatic\" or \"wait\"", key));
+        EXPECT_EQ(problem(with("role =", fmt::format("{} = 1\nrole =", key))),
+                  fmt::format("5: pair.{} is not a string with text in it", key));
     }
-    EXPECT_EQ(problem(with("role =", "rejoin = \"never\"\nrole =")),
-              " pair.rejoin is \"never\", not \"automatic\" or \"wait\"");
-    EXPECT_EQ(problem(with("role =", "rejoin = 1\nrole =")),
-              "5: pair.rejoin is not a string with text in it");
+}
+
+TEST(PairConfigTest, TheListOfTheRevokedIsBesideIt) {
+    const auto config =
+        parse_pair_config(with("ca = \"ca.pem\"", "ca = \"ca.pem\"\ncrl = \"ca.crl\""),
+                          "/etc/antipode/vms/web1/pair.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->tiebreaker_crl, "/etc/antipode/vms/web1/ca.crl");
 }
 
 TEST(PairConfigTest, EachSettingThatIsMissingIsNamed) {

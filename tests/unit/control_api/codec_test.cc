@@ -23,7 +23,8 @@ Status full_status() {
     status.protection_reason = "digests match";
     status.epoch = Epoch(8);
     status.incarnation = Incarnation(0xfedcba9876543210u);
-    status.rejoin = RejoinPolicy::wait;
+    status.rejoin = SelfHelp::wait;
+    status.reclaim = SelfHelp::wait;
     status.members = {{"site-a", Incarnation(1)}, {"site-b", Incarnation(0xffffffffffffffffu)}};
     status.execution_lag = {0.012, 17, 4096};
     status.log_rate = {2500.5, 1000.25, 300};

@@ -297,6 +297,22 @@ TEST_F(ArbiterClientTest, ARefusalOfItsCertificateIsTold) {
     EXPECT_NE(client.last_error().find("revoked"), std::string::npos) << client.last_error();
 }
 
+// A stolen key of a tiebreaker's must not decide anything once it is on the list.
+TEST_F(ArbiterClientTest, ARevokedTiebreakerIsNotTalkedTo) {
+    auto wanted = settings("site-a");
+    wanted.crl = certificates_.authority().crl_path();
+    ArbiterClient& client = make(wanted);
+    run_until([&] { return ups_ == 1; });
+    const auto own = env::read_certificate(certificates_.files("tb").certificate);
+    ASSERT_TRUE(own) << own.error().to_string();
+    ASSERT_TRUE(certificates_.authority().revoke(env::serial_of(own->get()), "key-compromise"));
+    client.reconnect();  // the list is read again before each connection
+    run_until([&] {
+        return !downs_.empty() && client.last_error().find("revoked") != std::string::npos;
+    });
+    EXPECT_EQ(ups_, 1);
+}
+
 TEST_F(ArbiterClientTest, ItTellsWhenItsCertificateExpires) {
     const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
     const auto tells = now + std::chrono::days(7);

@@ -433,6 +433,10 @@ Result<control::json::value> FakePair::act(size_t site, Method method,
             if (side.state != State::halted) refuse("this site is not halted");
             reply.consequence = "The stopped copy here is given up and filled again.";
             break;
+        case Method::reclaim:
+            if (side.state != State::starting) refuse("this site is not starting");
+            reply.consequence = "The VM boots here again from its disks.";
+            break;
         case Method::protect:
             if (side.state != State::solo) refuse("this site is not unprotected");
             reply.consequence = "A backup is looked for, and seeded while the VM runs.";
@@ -539,6 +543,7 @@ void FakePair::finish_operations() {
                 switch_roles();
                 break;
             case Method::failover:
+            case Method::reclaim:
                 take_over(run.site);
                 break;
             case Method::rejoin:

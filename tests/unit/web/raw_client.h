@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <array>
+#include <cerrno>
 #include <map>
 #include <netinet/in.h>
 #include <optional>
@@ -97,7 +98,10 @@ class RawClient {
   private:
     bool more() {
         std::array<char, 65536> chunk{};
-        const ssize_t count = ::recv(fd_.get(), chunk.data(), chunk.size(), 0);
+        ssize_t count = 0;
+        do {  // the daemon in this process has children, whose ends are signals
+            count = ::recv(fd_.get(), chunk.data(), chunk.size(), 0);
+        } while (count < 0 && errno == EINTR);
         if (count <= 0) return false;
         input_.append(chunk.data(), static_cast<size_t>(count));
         return true;

@@ -290,6 +290,33 @@ void fields(V& v, typename V::template Of<DrillStatus>& drill) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<VerifyFinding>& finding) {
+    v("disk", finding.disk);
+    v("offset_bytes", finding.offset_bytes);
+    v("length_bytes", finding.length_bytes);
+    v("primary_digest", finding.primary_digest);
+    v("backup_digest", finding.backup_digest);
+    v("found_unix_ms", finding.found_unix_ms);
+    v("equal_unix_ms", finding.equal_unix_ms);
+    v("acknowledged", finding.acknowledged);
+}
+
+template <typename V>
+void fields(V& v, typename V::template Of<VerifyStatus>& verify) {
+    v("operation", verify.operation);
+    v("state", verify.state);
+    v("repairs", verify.repairs);
+    v("started_unix_ms", verify.started_unix_ms);
+    v("ended_unix_ms", verify.ended_unix_ms);
+    v("total_bytes", verify.total_bytes);
+    v("compared_bytes", verify.compared_bytes);
+    v("mismatches", verify.mismatches);
+    v("repaired", verify.repaired);
+    v("unresolved", verify.unresolved);
+    v("findings", verify.findings);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<Versions>& versions) {
     v("software", versions.software);
     v("api", versions.api);
@@ -321,6 +348,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("digest", status.digest);
     v("checkpoint", status.checkpoint);
     v("disks", status.disks);
+    v("verify", status.verify);
     v("tiebreaker", status.tiebreaker);
     v("vm", status.vm);
     v("drill", status.drill);
@@ -610,42 +638,23 @@ Result<Sample> decode_sample(const json::value& in, std::span<const Column* cons
 
 }  // namespace
 
-json::value to_json(const Status& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const Operation& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const DrillStatus& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const DrillOptions& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const EventsReply& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const EventsRequest& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const HistoryRequest& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const ConsoleReply& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const ConsoleRequest& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const ActionRequest& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const ActionReply& value) {
-    return Writer::encode(value);
-}
-json::value to_json(const Event& value) {
-    return Writer::encode(value);
-}
+#define ANTIPODE_WRITTEN(Type)               \
+    json::value to_json(const Type& value) { \
+        return Writer::encode(value);        \
+    }
+ANTIPODE_WRITTEN(Status)
+ANTIPODE_WRITTEN(Operation)
+ANTIPODE_WRITTEN(DrillStatus)
+ANTIPODE_WRITTEN(DrillOptions)
+ANTIPODE_WRITTEN(EventsReply)
+ANTIPODE_WRITTEN(EventsRequest)
+ANTIPODE_WRITTEN(HistoryRequest)
+ANTIPODE_WRITTEN(ConsoleReply)
+ANTIPODE_WRITTEN(ConsoleRequest)
+ANTIPODE_WRITTEN(ActionRequest)
+ANTIPODE_WRITTEN(ActionReply)
+ANTIPODE_WRITTEN(Event)
+#undef ANTIPODE_WRITTEN
 
 json::value to_json(const HistoryReply& value) {
     json::array columns{json::string(kTimeColumn)};

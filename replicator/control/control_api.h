@@ -131,6 +131,10 @@ enum class EventCode {
     fault_injected,
     fault_ended,
     certificate_expiring,
+    verify_started,
+    verify_finished,
+    disk_mismatch,  // the two sites' disks were found to differ
+    disk_repaired,
 };
 
 enum class Method {
@@ -155,8 +159,8 @@ enum class Method {
     protect,    // a solo site looks for its backup and seeds it
     unprotect,  // a primary gives its backup up on purpose and goes solo
     seed,       // seed the present backup again from the start
-    verify,     // compare the disks of both sites, and the memory at the next digest
-    resync,     // resynchronise one disk, or all
+    verify,     // compare the disks of both sites, or one of them, while the VM runs
+    resync,     // the same, and what differs at the backup is written anew from here
     resolve,    // settle a split brain: `keep` names the site whose data stay
     shutdown,   // stop the VM, as by its power button held down, and the pair with it
     reset,      // as by its reset button: it boots again from its disk, at both sites
@@ -172,6 +176,7 @@ enum class Method {
     inject_fault,  // guarded, with an automatic end
     reload,        // read the pair's settings again
     enrol,         // the tiebreaker has lost this pair's record: make a new one, where the VM runs
+    verify_acknowledge,  // differences that a verify has found are known of
 };
 enum class Access { read = 1, drill, operate, admin };
 
@@ -402,6 +407,33 @@ struct CheckpointFigures {
     std::optional<double> last_pause_seconds;  // how long the guest stood for it
 };
 
+// A place where the disks of the two sites were found to differ.
+struct VerifyFinding {
+    std::string disk;
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+    std::string primary_digest;  // XXH3-128, seeded anew for each verify; hexadecimal
+    std::string backup_digest;
+    int64_t found_unix_ms = 0;
+    std::optional<int64_t> equal_unix_ms;  // repaired, or found to be equal, by then
+    bool acknowledged = false;
+};
+
+// What is known of the last comparison of the two sites' disks.
+struct VerifyStatus {
+    uint64_t operation = 0;               // at the site that compared; 0: it was not this one
+    std::optional<OperationState> state;  // null there
+    bool repairs = false;
+    std::optional<int64_t> started_unix_ms;
+    std::optional<int64_t> ended_unix_ms;
+    uint64_t total_bytes = 0;
+    uint64_t compared_bytes = 0;
+    uint64_t mismatches = 0;  // places of 64 KiB, by this verify
+    uint64_t repaired = 0;
+    uint64_t unresolved = 0;              // by any: neither repaired nor acknowledged
+    std::vector<VerifyFinding> findings;  // the newest, oldest first
+};
+
 struct Versions {
     std::string software;
     uint32_t api = kApiVersion;
@@ -432,6 +464,7 @@ struct Status {
     DigestStatus digest;
     std::optional<CheckpointFigures> checkpoint;
     std::vector<DiskStatus> disks;
+    std::optional<VerifyStatus> verify;
     TiebreakerStatus tiebreaker;
     VmStatus vm;
     std::optional<DrillStatus> drill;   // the one that runs, or the last one

@@ -160,6 +160,10 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::fault_injected, "fault_injected", Severity::warning},
     {EventCode::fault_ended, "fault_ended", Severity::info},
     {EventCode::certificate_expiring, "certificate_expiring", Severity::warning},
+    {EventCode::verify_started, "verify_started", Severity::info},
+    {EventCode::verify_finished, "verify_finished", Severity::info},
+    {EventCode::disk_mismatch, "disk_mismatch", Severity::error},
+    {EventCode::disk_repaired, "disk_repaired", Severity::warning},
 });
 
 constexpr auto kMethods = std::to_array<MethodInfo>({
@@ -189,10 +193,10 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::unprotect, "unprotect", Access::operate, true, "give the backup up and go solo"},
     {Method::seed, "seed", Access::operate, true,
      "give the backup up and seed it again: memory and disks"},
-    {Method::verify, "verify", Access::operate, false, "compare disks and memory of both sites",
-     false},
-    {Method::resync, "resync", Access::operate, true, "resynchronise the peer's disks from here",
-     false},
+    {Method::verify, "verify", Access::operate, false,
+     "compare the disks of both sites while the VM runs"},
+    {Method::resync, "resync", Access::operate, true,
+     "compare the disks of both sites, and write anew what differs at the backup"},
     {Method::resolve, "resolve", Access::admin, true, "settle a split brain", false},
     {Method::shutdown, "shutdown", Access::operate, true, "stop the VM and its pair"},
     {Method::reset, "reset", Access::operate, true, "reset the VM: it boots again from its disk"},
@@ -213,6 +217,8 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::reload, "reload", Access::admin, false, "read the pair's settings again", false},
     {Method::enrol, "enrol", Access::admin, true,
      "enrol the pair again, with a tiebreaker that has lost its record"},
+    {Method::verify_acknowledge, "verify_acknowledge", Access::operate, false,
+     "the differences that a verify has found are known of"},
 });
 
 template <typename Enum, typename Table>

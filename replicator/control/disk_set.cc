@@ -26,6 +26,14 @@ disksync::StoreOperation operation_of(vmm::BlockOperation operation) {
     return disksync::StoreOperation::flush;
 }
 
+bool changes(const vmm::BlockRequest& request) {
+    return disksync::changes_data(operation_of(request.operation));
+}
+
+DiskRange range_of(const vmm::BlockRequest& request) {
+    return {request.offset_bytes, request.length_bytes};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<DiskSet>> DiskSet::open(const std::vector<vmm::DriveConfig>& drives,
@@ -91,6 +99,8 @@ void DiskSet::attach(replay::VmEngine* engine) {
         const std::lock_guard lock(drive->mutex);
         drive->waiting.clear();
         drive->parked.clear();
+        drive->held.clear();
+        drive->fixes.restart();
         drive->first_token = drive->next_token;
     }
 }
@@ -142,7 +152,7 @@ void DiskSet::save_before(const vmm::BlockRequest& request) {
         const std::lock_guard lock(overlays_mutex_);
         if (request.device < overlays_.size()) overlay = overlays_[request.device];
     }
-    if (!overlay || !disksync::changes_data(operation_of(request.operation))) return;
+    if (!overlay || !changes(request)) return;
     Drive& drive = *drives_[request.device];
     overlay->save(request.offset_bytes, request.length_bytes,
                   [&](uint64_t offset_bytes, std::span<std::byte> data) {
@@ -174,6 +184,19 @@ void DiskSet::submit(vmm::BlockRequest&& request) {
     save_before(request);
     Drive& drive = *drives_[request.device];
     const std::lock_guard lock(drive.mutex);
+    const DiskPoint place = drive.fixes.asked(exit_now());
+    if (changes(request) && drive.fixes.holds(range_of(request), place)) {
+        drive.held.emplace_back(place, std::move(request));
+    } else {
+        start(drive, std::move(request));
+    }
+    post_settled(drive);
+}
+
+// It has its place already, before everything that is fixed now (fixed_ranges.h).
+void DiskSet::submit_again(vmm::BlockRequest&& request) {
+    Drive& drive = *drives_[request.device];
+    const std::lock_guard lock(drive.mutex);
     start(drive, std::move(request));
 }
 
@@ -194,7 +217,7 @@ void DiskSet::release() {
 
 // With the drive's mutex held.
 void DiskSet::start(Drive& drive, vmm::BlockRequest&& request) {
-    if (disksync::changes_data(operation_of(request.operation)) && !may_change()) {
+    if (changes(request) && !may_change()) {
         drive.parked.push_back(std::move(request));
         return;
     }
@@ -243,6 +266,11 @@ void DiskSet::completed(Drive& drive, uint64_t token, const Result<>& result) {
         drive.in_flight.erase(found);
         overtaken = !result && result.error().code == Errc::stale_epoch;
         if (!result && !overtaken) drive.error = result.error().to_string();
+        if (!overtaken) {
+            const auto effect =
+                changes(request) ? FixedRanges::Effect::changes : FixedRanges::Effect::none;
+            drive.fixes.ended(request.number, effect, !result);
+        }
         if (overtaken && token >= drive.first_token) {
             start(drive, std::move(request));  // it is parked, or its time has come again
         }
@@ -252,6 +280,7 @@ void DiskSet::completed(Drive& drive, uint64_t token, const Result<>& result) {
             start(drive, std::move(next));
         }
         start_waiting_seeds(drive);
+        post_settled(drive);
     }
     if (idle_awaited_.load(std::memory_order_acquire)) {
         boost::asio::post(core_, [this] { tell_idle(); });
@@ -273,11 +302,78 @@ void DiskSet::deliver(vmm::BlockRequest&& request, vmm::BlockStatus status) {
     engine_->block_done(request.device, request.number, status, std::move(request.data));
 }
 
+// ---- Fixing ----
+
+// Any thread; with a drive's mutex held it is no exit before the one of its newest request.
+uint64_t DiskSet::exit_now() {
+    const std::lock_guard lock(engine_mutex_);
+    return engine_ == nullptr ? 0 : engine_->exit_number().value();
+}
+
+// With the drive's mutex held.
+void DiskSet::post_settled(Drive& drive) {
+    if (drive.fixes.empty()) return;
+    // What has been held for one range may belong before the point of another.
+    const auto busy = [&drive](const DiskRange& range, const DiskPoint& point) {
+        const auto lands = [&range](const vmm::BlockRequest& request) {
+            return changes(request) && range_of(request).overlaps(range);
+        };
+        return std::ranges::any_of(drive.in_flight,
+                                   [&](const auto& each) { return lands(each.second); }) ||
+               std::ranges::any_of(drive.waiting, lands) ||
+               std::ranges::any_of(drive.parked, lands) ||
+               std::ranges::any_of(drive.held, [&](const auto& each) {
+                   return each.first <= point && lands(each.second);
+               });
+    };
+    for (auto& settled : drive.fixes.take_settled(exit_now(), busy)) {
+        boost::asio::post(core_, std::move(settled));
+    }
+}
+
+Result<FixedRanges::Fix> DiskSet::fix(uint32_t index, const DiskRange& range,
+                                      const std::optional<DiskPoint>& at,
+                                      std::function<void()> settled) {
+    Drive& drive = *drives_[index];
+    const std::lock_guard lock(drive.mutex);
+    FT_TRY(const auto fixed, drive.fixes.add(range, at, exit_now(), std::move(settled)));
+    post_settled(drive);
+    return fixed;
+}
+
+void DiskSet::unfix(uint32_t index, uint64_t id) {
+    Drive& drive = *drives_[index];
+    const std::lock_guard lock(drive.mutex);
+    drive.fixes.remove(id);
+    // In their order: of two that overlap only one is with the disk, or here.
+    for (auto& [place, request] : std::exchange(drive.held, {})) {
+        if (drive.fixes.holds(range_of(request), place)) {
+            drive.held.emplace_back(place, std::move(request));
+        } else {
+            start(drive, std::move(request));
+        }
+    }
+    post_settled(drive);
+}
+
+void DiskSet::look_at_fixes() {
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        post_settled(*drive);
+    }
+}
+
+void DiskSet::restart_exits() {
+    for (auto& drive : drives_) {
+        const std::lock_guard lock(drive->mutex);
+        drive->fixes.restart();
+    }
+}
+
 // ---- Seeding ----
 
 void DiskSet::track(Drive& drive, const vmm::BlockRequest& request) {
-    const bool changes = disksync::changes_data(operation_of(request.operation));
-    if (!drive.tracking || !changes || request.length_bytes == 0) return;
+    if (!drive.tracking || !changes(request) || request.length_bytes == 0) return;
     const uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kTrackBytes;
     for (uint64_t i = request.offset_bytes / kTrackBytes; i <= last; ++i) drive.written.insert(i);
 }
@@ -359,8 +455,8 @@ bool DiskSet::guest_waits() const {
 bool DiskSet::idle() const {
     return std::all_of(drives_.begin(), drives_.end(), [](const auto& drive) {
         const std::lock_guard lock(drive->mutex);
-        return drive->in_flight.empty() && drive->waiting.empty() && drive->seed_in_flight == 0 &&
-               drive->seed_waiting.empty();
+        return drive->in_flight.empty() && drive->waiting.empty() && drive->held.empty() &&
+               drive->seed_in_flight == 0 && drive->seed_waiting.empty();
     });
 }
 

@@ -16,6 +16,7 @@
 //     (stall_guard.h).
 //   - What waits or is parked ends with the engine that asked for it: it never reaches the disk for
 //     the next one.
+//   - While a range is fixed (fixed_ranges.h) no request from behind its point reaches the store.
 #pragma once
 
 #include <atomic>
@@ -32,6 +33,7 @@
 #include "common/base/metrics.h"
 #include "disksync/fenced_store.h"
 #include "replicator/control/drill_overlay.h"
+#include "replicator/control/fixed_ranges.h"
 #include "replicator/control/stall_guard.h"
 #include "replicator/replay/vm_engine.h"
 
@@ -88,6 +90,17 @@ class DiskSet final : public replay::DiskPort {
     void write_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
                      std::vector<std::byte> bytes, std::function<void(Result<void>)> done);
 
+    // Fixing. From fix() until unfix() nothing from behind the point changes the range; `settled`
+    // is posted to the core thread once everything from before it has landed. `at`: nullopt is now.
+    // Errc::busy if that point is over here. Core thread, as are all of these.
+    Result<FixedRanges::Fix> fix(uint32_t drive, const DiskRange& range,
+                                 const std::optional<DiskPoint>& at, std::function<void()> settled);
+    void unfix(uint32_t drive, uint64_t id);
+    // The guest may have gone on without asking its disks for anything.
+    void look_at_fixes();
+    // The engine stands, and will count exits anew.
+    void restart_exits();
+
     // The guest has requests at its disks.
     bool guest_waits() const;
     // Calls `done` on the core thread, at once or when everything that was asked of the disks
@@ -98,6 +111,7 @@ class DiskSet final : public replay::DiskPort {
     void set_overlays(std::vector<std::shared_ptr<DrillOverlay>> overlays);
 
     void submit(vmm::BlockRequest&& request) override;
+    void submit_again(vmm::BlockRequest&& request) override;
 
   private:
     struct Drive {
@@ -107,6 +121,8 @@ class DiskSet final : public replay::DiskPort {
         std::deque<vmm::BlockRequest> waiting;  // the store was full
         std::deque<vmm::BlockRequest> parked;   // refused for their epoch, or in doubt of it
         std::map<uint64_t, vmm::BlockRequest> in_flight;
+        FixedRanges fixes;
+        std::deque<std::pair<DiskPoint, vmm::BlockRequest>> held;  // from behind a fixed range's
         bool tracking = false;
         std::set<uint64_t> written;  // chunks of kTrackBytes
         std::deque<disksync::StoreRequest> seed_waiting;
@@ -119,6 +135,8 @@ class DiskSet final : public replay::DiskPort {
     };
     static constexpr uint64_t kTrackBytes = 64 << 10;
     explicit DiskSet(boost::asio::io_context& core) : core_(core) {}
+    uint64_t exit_now();
+    void post_settled(Drive& drive);
     void save_before(const vmm::BlockRequest& request);
     Result<void> read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data);
     void track(Drive& drive, const vmm::BlockRequest& request);

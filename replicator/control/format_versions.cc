@@ -11,6 +11,7 @@
 #include "replicator/control/heal_frames.h"
 #include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
+#include "replicator/control/verify_frames.h"
 #include "replicator/replay/log_entry.h"
 
 namespace antipode::control {
@@ -61,7 +62,17 @@ FormatVersions own_formats() {
     formats["seed-digests"] = written(encode(SeedDigests{1, 0, 0, 1, {ChunkDigest()}}));
     formats["heal"] = written(encode(HealMessage(HealDone{1, 0})));
     formats["checkpoint"] = written(checkpoint::PartEncoder().encode(part));
+    formats[std::string(kVerifyFormat)] = written(encode(VerifyMessage(VerifyDrop{1})));
     return formats;
+}
+
+bool speaks(const FormatVersions& peer, std::string_view format) {
+    const FormatVersions own = own_formats();
+    const auto ours = own.find(format);
+    const auto theirs = peer.find(format);
+    return ours != own.end() && theirs != peer.end() &&
+           wire::common_version(ours->second.oldest, ours->second.newest, theirs->second.oldest,
+                                theirs->second.newest) != 0;
 }
 
 std::string to_lines(const FormatVersions& formats) {
@@ -89,6 +100,7 @@ Greeting read_greeting(std::string_view text) {
 
 std::optional<std::string> format_trouble(const FormatsOfSite& own, const FormatsOfSite& peer) {
     for (const auto& [name, ours] : own.formats) {
+        if (name == kVerifyFormat) continue;
         const auto found = peer.formats.find(name);
         if (found == peer.formats.end()) {
             return fmt::format(

@@ -30,8 +30,15 @@ struct FormatRange {
 
 using FormatVersions = std::map<std::string, FormatRange, std::less<>>;
 
+// What both sites need only for what an operator asks for: a site without it is understood all the
+// same.
+inline constexpr std::string_view kVerifyFormat = "verify";
+
 // Of this software, as its own encoders have them.
 FormatVersions own_formats();
+
+// Whether a site of these formats and this one can use a format together.
+bool speaks(const FormatVersions& peer, std::string_view format);
 
 std::string to_lines(const FormatVersions& formats);
 

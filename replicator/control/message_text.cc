@@ -9,6 +9,7 @@
 #include "replicator/control/node_message.h"
 #include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
+#include "replicator/control/verify_frames.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/vmm/state_io.h"
 
@@ -125,6 +126,46 @@ Text heal_text(Payload payload) {
         *message);
 }
 
+Text verify_text(Payload payload) {
+    const auto message = decode_verify_message(payload);
+    if (!message) return std::nullopt;
+    return std::visit(
+        Overloaded{
+            [](const VerifyAsk& ask) {
+                return fmt::format(
+                    "verify ask: number={} {} drive={} first_chunk={} chunks={} exit={} count={}",
+                    ask.number, ask.purpose == VerifyPurpose::repair ? "repair" : "compare",
+                    ask.drive, ask.first_chunk, ask.chunk_count, ask.point.exit, ask.point.count);
+            },
+            [](const VerifyDigests& answer) {
+                return fmt::format("verify digests: number={} chunks={}", answer.number,
+                                   answer.digests.size());
+            },
+            [](const VerifyWritten& written) {
+                return fmt::format("verify written: number={}", written.number);
+            },
+            [](const VerifyLater& later) {
+                return fmt::format("verify {}: number={} {}",
+                                   later.again == VerifyLater::Again::yes ? "later" : "never",
+                                   later.number, printable(later.text, kTextBytesMax));
+            },
+            [](const VerifyBytes& body) {
+                return fmt::format("verify bytes: number={} bytes={}", body.number,
+                                   body.bytes.size());
+            },
+            [](const VerifyDrop& drop) {
+                return fmt::format("verify drop: number={}", drop.number);
+            },
+            [](const VerifyFound& found) {
+                return fmt::format(
+                    "verify {}: drive={} chunk={}",
+                    found.what == VerifyFound::What::repaired ? "repaired" : "differs", found.drive,
+                    found.chunk);
+            },
+        },
+        *message);
+}
+
 Text index_text(NodeMessage type, Payload payload) {
     vmm::StateReader in(payload);
     const auto index = in.get<uint64_t>();
@@ -162,6 +203,8 @@ wire::MessageClass class_of(NodeMessage type, wire::MessageClass seen) {
             return wire::MessageClass::seed;
         case NodeMessage::heal:
             return seen == wire::MessageClass::control ? seen : wire::MessageClass::seed;
+        case NodeMessage::verify:
+            return seen == wire::MessageClass::seed ? wire::MessageClass::control : seen;
     }
     return seen;
 }
@@ -190,6 +233,8 @@ Text message_text(wire::MessageClass message_class, uint8_t type, Payload payloa
             return seed_text(payload);
         case NodeMessage::heal:
             return heal_text(payload);
+        case NodeMessage::verify:
+            return verify_text(payload);
         case NodeMessage::switch_wanted:
         case NodeMessage::switch_refused:
             return words_text(message, payload);

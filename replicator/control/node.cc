@@ -123,6 +123,13 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       stalls_total_(metrics_.counter(
           "antipode_core_stalls_total",
           "How often the core loop had stood still, and asked whether its epoch stands")),
+      verify_bytes_total_(metrics_.counter("antipode_disk_verify_bytes_total",
+                                           "Bytes of disks compared with the backup's")),
+      verify_mismatches_total_(
+          metrics_.counter("antipode_disk_mismatches_total",
+                           "Places of 64 KiB where the sites' disks were found to differ")),
+      verify_repaired_total_(
+          metrics_.counter("antipode_disk_repairs_total", "Of those, written anew at the backup")),
       output_delay_(metrics_.histogram("antipode_output_delay_seconds",
                                        "From when the guest made an output to when it left",
                                        delay_bounds_seconds())),
@@ -240,6 +247,7 @@ void Node::detect_faults() {
     send_lag_report();
     control_lag();
     resend_if_stalled();
+    verify_step(now);
     detector_timer_.expires_after(kDetectorInterval);
     detector_timer_.async_wait([this](const boost::system::error_code& error) {
         if (!error && !shut_down_) detect_faults();

@@ -35,9 +35,11 @@
 #include "replicator/control/control_journal.h"
 #include "replicator/control/control_server.h"
 #include "replicator/control/disk_set.h"
+#include "replicator/control/disk_verifier.h"
 #include "replicator/control/drill.h"
 #include "replicator/control/durable_file.h"
 #include "replicator/control/flush_policy.h"
+#include "replicator/control/format_versions.h"
 #include "replicator/control/heal_transfer.h"
 #include "replicator/control/lag_controller.h"
 #include "replicator/control/lag_meter.h"
@@ -52,6 +54,8 @@
 #include "replicator/control/stall_guard.h"
 #include "replicator/control/threshold.h"
 #include "replicator/control/vcpu_bridge.h"
+#include "replicator/control/verify_follower.h"
+#include "replicator/control/verify_record.h"
 #include "replicator/control/watchdog.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/stream/channel.h"
@@ -214,6 +218,22 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void snapshot_done(const std::string& path, const Result<SnapshotTask::Figures>& done);
     void end_snapshot(const std::string& why);
 
+    // node_verify.cc: the disks of both sites, compared while the VM runs.
+    std::optional<Result<ActionReply>> act_on_verify(Method method, const ActionRequest& request);
+    Result<void> may_verify() const;
+    Result<std::vector<uint64_t>> verify_sizes(const std::string& disk) const;
+    Result<ActionReply> begin_verify(Method method, const ActionRequest& request);
+    void verify_step(Instant now);
+    void take_verify_figures();
+    void verify_ended(OperationState state, const std::string& why);
+    void interrupt_verify(const std::string& why);
+    void end_verify(const std::string& why);
+    void verify_found(const VerifyFound& found);
+    bool send_verify(const VerifyMessage& message);
+    std::optional<std::string> verify_trouble(const VerifyAsk& ask) const;
+    void receive_verify(Epoch epoch, std::span<const std::byte> payload);
+    void fill_verify(Status& status) const;
+
     // node_stall.cc: a site that stood still asks before it acts.
     void look_for_stall(Instant now);
     void ask_whether_epoch_stands(Instant now);
@@ -343,6 +363,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<ArbiterClient> tiebreaker_;
     std::unique_ptr<ControlServer> control_;
     std::optional<Member> peer_;  // of the channel's session
+    FormatVersions peer_formats_;
     std::optional<Member> heartbeat_from_;
     Epoch epoch_;
     Member partner_;
@@ -392,6 +413,19 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     uint64_t drill_snapshot_ = 0;             // what it waits for
     std::unique_ptr<SnapshotTask> snapshot_;  // to a file: the one under way, or the last one
     uint64_t snapshot_operation_ = 0;
+
+    // Comparing disks.
+    std::unique_ptr<DiskVerifier> verifier_;           // primary
+    std::unique_ptr<VerifyFollower> verify_follower_;  // backup
+    std::optional<Result<void>> verify_over_;          // how verifier_ has ended
+    bool verify_whole_ = false;                        // all disks, not one of them
+    VerifyStatus verify_status_;
+    VerifyRecord verify_record_;
+    uint64_t verify_events_ = 0;
+    int64_t verify_since_unix_ms_ = 0;
+    // A seed or a heal brought this backup here: what was asked before within the exit is not
+    // known.
+    std::optional<uint64_t> verify_base_exit_;
 
     // A fault that is being rehearsed.
     struct Fault {
@@ -444,6 +478,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     Counter& batches_dropped_total_;
     Counter& stale_epoch_messages_total_;
     Counter& stalls_total_;
+    Counter& verify_bytes_total_;
+    Counter& verify_mismatches_total_;
+    Counter& verify_repaired_total_;
     Histogram& output_delay_;
     Instant started_;
     int64_t state_since_unix_ms_ = 0;

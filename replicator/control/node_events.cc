@@ -35,6 +35,7 @@ void Node::announce_state(const failover::StateChanged& change) {
     tell_of_state(change);
     state_since_unix_ms_ = unix_ms();
     if (change.to == SiteState::paired_primary) {
+        if (seed_out_) verify_record_.all_equal(unix_ms());  // the new backup's disks are new
         seed_out_.reset();  // the new backup has all of it; from here on it is healed
         seed_cut_ = false;
     }
@@ -165,6 +166,14 @@ void Node::fill_alerts(Status& status) const {
         status.alerts.push_back({EventCode::link_degraded, Severity::warning,
                                  "the line to the other site loses much of what is sent",
                                  link_since_unix_ms_});
+    }
+    if (const uint64_t count = verify_record_.unresolved(); count > 0) {
+        status.alerts.push_back(
+            {EventCode::disk_mismatch, Severity::error,
+             fmt::format("the disks of the two sites differ at {} places of 64 KiB: resync writes "
+                         "the backup's anew",
+                         count),
+             verify_since_unix_ms_});
     }
     if (diverged_ || replays_badly()) {
         status.alerts.push_back({EventCode::digest_mismatch, Severity::error,

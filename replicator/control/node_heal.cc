@@ -21,6 +21,7 @@ constexpr uint64_t kReportsKept = 16;
 
 void Node::on_heal_wanted(VcpuBridge::HealWanted wanted) {
     diverged_ = true;
+    interrupt_verify("the backup's VM is being put right");
     // Its copy may be of a VM that differed already, and the heal writes beside its overlays.
     fail_drill("the backup's VM differs from the primary's and is put right: the copy may differ");
     if (core_.state() == wire::SiteState::switching_backup) {
@@ -76,6 +77,7 @@ void Node::ask_again_if_stalled() {
 
 void Node::on_healed(VcpuBridge::Healed healed) {
     const replay::HealResult& result = *healed.result;
+    verify_base_exit_ = result.to.value();
     if (!heal_in_ || heal_in_->end() == nullptr) return;
     // From here on this site holds what the primary's VM had made and not released, in place of
     // what its own had.
@@ -145,6 +147,7 @@ void Node::consume_log() {
     if (planned && (diverged_ || heal_request_)) return refuse_hand_over();
     hand_over_refused_ = false;
     consuming_ = true;
+    interrupt_verify("the log is consumed");
     if (!planned) settle_heal();  // a difference that shows up on the way is a reason to refuse
     engine_->resume();
     feed_backlog();
@@ -188,6 +191,7 @@ void Node::receive_heal(Epoch epoch, std::span<const std::byte> payload) {
             event(EventCode::digest_mismatch, digest_trouble_);
         }
         diverged_ = true;
+        interrupt_verify("the backup's VM is being put right");
         heal_out_.reset();
         engine_->answer_heal(std::make_unique<replay::HealRequest>(std::move(*request)));
     } else if (const auto* done = std::get_if<HealDone>(&*message)) {

@@ -483,6 +483,7 @@ void Node::on_session_down(const std::string& reason) {
     if (!peer_) return;
     event(EventCode::peer_lost, reason);
     peer_.reset();
+    interrupt_verify("the session broke");
     feed(failover::SessionDown{});
 }
 
@@ -533,6 +534,8 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return receive_seed_ratio(payload);
         case Message::heal:
             return receive_heal(epoch, payload);
+        case Message::verify:
+            return receive_verify(epoch, payload);
         case Message::switch_wanted:
             return receive_switch_wanted(epoch, payload);
         case Message::switch_refused:

@@ -24,6 +24,7 @@ enum class NodeMessage : uint8_t {
     resend = 20,         // from the backup: entries were dropped here that are wanted now
     switch_wanted = 24,  // from the backup: an operator there asks for a switchover
     switch_refused = 25,
+    verify = 28,  // of the disks, both ways
 };
 
 constexpr std::string_view to_string(NodeMessage message) {
@@ -52,6 +53,8 @@ constexpr std::string_view to_string(NodeMessage message) {
             return "switch wanted";
         case NodeMessage::switch_refused:
             return "switch refused";
+        case NodeMessage::verify:
+            return "verify";
     }
     return "unknown";
 }
@@ -65,6 +68,7 @@ constexpr bool is_of_an_epoch(NodeMessage message) {
         case NodeMessage::resend:
         case NodeMessage::heal:
         case NodeMessage::switch_wanted:
+        case NodeMessage::verify:
             return true;
         case NodeMessage::peer:
         case NodeMessage::lag_report:

@@ -140,6 +140,7 @@ bool Node::understood(std::span<const std::byte> hello) {
     auto trouble = format_trouble({site, ANTIPODE_VERSION, own_formats()},
                                   {peer_site, channel_->session().software, greeting.formats});
     if (!trouble) trouble = shape_trouble(greeting.shape);
+    peer_formats_ = greeting.formats;
     if (!trouble) return true;
     logger("control").error("{}", *trouble);
     event(EventCode::vm_error, *trouble);

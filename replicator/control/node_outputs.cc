@@ -164,6 +164,7 @@ void Node::run_vm(const failover::RunVm& order) {
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
             protect();
+            disks_->restart_exits();
             engine_->resume();
             engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())),
                              log_clock_ns_);
@@ -190,6 +191,7 @@ void Node::follow_vm(const failover::FollowVm& order) {
     open_ports(NetPort::State::closed);
     consuming_ = false;
     disks_->release();
+    if (order.from != failover::FollowFrom::seed) verify_base_exit_.reset();
     switch (order.from) {
         case failover::FollowFrom::image:
             make_engine();
@@ -201,6 +203,7 @@ void Node::follow_vm(const failover::FollowVm& order) {
         case failover::FollowFrom::memory:
             // What is held was made before the hand-over: the new primary has made it too, and
             // releases it.
+            disks_->restart_exits();
             engine_->follow();
             switch_ended(OperationState::succeeded, fmt::format("epoch {}", order.epoch));
             return;
@@ -216,6 +219,7 @@ void Node::open_ports(NetPort::State state) {
 
 void Node::halt_vm() {
     end_drill("this site halts");
+    end_verify("this site halts");
     end_snapshot("this site halts");
     open_ports(NetPort::State::closed);
     disks_->hold();
@@ -226,6 +230,7 @@ void Node::halt_vm() {
 // Nothing of it is called, and nothing of it calls, afterwards.
 void Node::end_engine() {
     end_snapshot("this site's VM is given up");
+    end_verify("this site's VM is given up");
     seed_out_.reset();
     if (!engine_) return;
     engine_->stop();
@@ -254,6 +259,7 @@ void Node::drop_vm() {
 
 void Node::use_epoch(const failover::UseEpoch& order) {
     flush_log();
+    if (order.epoch != epoch_) end_verify(fmt::format("epoch {} begins", order.epoch));
     epoch_ = order.epoch;
     if (partner_ != order.partner && !(heal_in_ && heal_in_->committed())) forget_heal();
     partner_ = order.partner;

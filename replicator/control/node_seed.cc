@@ -170,6 +170,8 @@ void Node::start_loaded(const SeedEnd& end) {
     if (const auto restored = engine_->restore(end.state, end.position); !restored) {
         return feed(failover::SeedFailed{end.attempt, restored.error().to_string()});
     }
+    verify_base_exit_ = end.state.exit.value();
+    verify_record_.all_equal(unix_ms());  // all of the disks has been compared, or written
     gate_.begin_after(end.released);
     for (const auto& held : end.held) {
         gate_.hold({held.number, LogIndex(), held.output, MonotonicClock::now()});

@@ -151,6 +151,7 @@ Status Node::status() const {
     fill_tiebreaker(status);
     fill_execution(status);
     fill_disks(status);
+    fill_verify(status);
     if (drill_) status.drill = drill_->status();
     fill_alerts(status);
     journal_.fill(status);
@@ -355,6 +356,10 @@ void Node::every_second() {
         .set(static_cast<double>(now.output.held));
     metrics_.gauge("antipode_protected", "1 if a loss of the primary would lose nothing")
         .set(now.protection == Protection::protected_ ? 1 : 0);
+    metrics_
+        .gauge("antipode_disk_mismatches_unresolved",
+               "Places where the sites' disks differ, neither repaired nor acknowledged")
+        .set(static_cast<double>(verify_record_.unresolved()));
     metrics_.gauge("antipode_digest_mismatches", "Digests that differed")
         .set(static_cast<double>(digest_mismatches_));
     second_timer_.expires_after(std::chrono::seconds(1));
@@ -405,8 +410,8 @@ Result<json::value> Node::act(Method method, const json::object& params) {
         FT_TRY(reply, switch_over(request));
         return to_json(reply);
     }
-    for (const auto act : {&Node::act_on_core, &Node::act_on_snapshot, &Node::act_on_drill,
-                           &Node::act_on_fault, &Node::operate}) {
+    for (const auto act : {&Node::act_on_core, &Node::act_on_snapshot, &Node::act_on_verify,
+                           &Node::act_on_drill, &Node::act_on_fault, &Node::operate}) {
         if (auto done = (this->*act)(method, request)) {
             FT_TRY(reply, std::move(*done));
             return to_json(reply);

@@ -249,7 +249,7 @@ Engine::Step Engine::apply_block_done(const BlockDone& done) {
         own_completions_.erase(own);
         wakeup_.wait(MonotonicClock::now() + kDiskRetryDelay,
                      [this] { return stop_wanted_.load(); });
-        disk_.submit(std::move(again));
+        disk_.submit_again(std::move(again));
     }
 }
 

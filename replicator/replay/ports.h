@@ -54,6 +54,8 @@ class DiskPort {
     virtual ~DiskPort() = default;
     // The completion comes back through Engine::block_done(), from any thread, exactly once.
     virtual void submit(vmm::BlockRequest&& request) = 0;
+    // One that has failed at the site that replays, and not at the other.
+    virtual void submit_again(vmm::BlockRequest&& request) { submit(std::move(request)); }
 };
 
 class OwnerPort {

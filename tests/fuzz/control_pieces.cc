@@ -1,5 +1,5 @@
-// What seeds, heals and snapshot files are made of: whatever a decoder takes, it must be exactly
-// what the encoder makes of it. The first byte chooses the decoder.
+// What seeds, heals, verifies and snapshot files are made of: whatever a decoder takes, it must be
+// exactly what the encoder makes of it. The first byte chooses the decoder.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +9,7 @@
 #include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
 #include "replicator/control/snapshot_file.h"
+#include "replicator/control/verify_frames.h"
 
 namespace antipode::control {
 namespace {
@@ -44,12 +45,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace antipode::control;
     if (size == 0) return 0;
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-    switch (data[0] % 4) {
+    switch (data[0] % 5) {
         case 0:
             check_canonical(decode_seed_piece(bytes), bytes);
             break;
         case 1:
             check_canonical(decode_heal_message(bytes), bytes);
+            break;
+        case 4:
+            check_canonical(decode_verify_message(bytes), bytes);
             break;
         case 3:
             check_canonical(decode_seed_digests(bytes), bytes);

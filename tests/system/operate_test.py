@@ -87,7 +87,7 @@ class Operate(WorldCase):
         self.assertGreater(status["tiebreaker"]["rtt_seconds"], 0)
         self.assertIsNotNone(status["tiebreaker"]["last_answer_seconds"])
         self.assertEqual(status["versions"]["peer_software"], status["versions"]["software"])
-        for method in ("verify", "resync", "resolve", "reload"):
+        for method in ("resolve", "reload"):
             with self.assertRaises(control.Refused) as caught:
                 self.act(pair.a, method)
             self.assertEqual(caught.exception.code, "unsupported")

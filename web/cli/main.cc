@@ -27,7 +27,7 @@ struct Options {
     bool json = false;
     // of the commands
     std::string pair, site, confirm, note, fault, text, options, name, role = "viewer";
-    std::string address, tiebreaker, id, severity;
+    std::string address, tiebreaker, id, severity, vm_disk;
     double seconds = 0;
     int64_t limit = 20, port = 0, days = 0, operation = 0;
     bool check = false, peer_is_down = false, accept_loss = false, no_wait = false;
@@ -103,6 +103,7 @@ json::object action_body(const Options& options) {
     json::object body;
     put_text(body, "site", options.site);
     put_text(body, "note", options.note);
+    put_text(body, "disk", options.vm_disk);
     put_text(body, "fault", options.fault);
     put_text(body, "text", options.text);
     put_text(body, "options", options.options);
@@ -414,6 +415,9 @@ void Line::add_actions() {
         }
         if (method == console_input || method == drill_input || method == sysrq) {
             command->add_option("--text", options_.text, "what is typed")->required();
+        }
+        if (method == verify || method == resync) {
+            command->add_option("--disk", options_.vm_disk, "one disk; without it all");
         }
         if (method == cancel) {
             command->add_option("--operation", options_.operation, "its number")->required();

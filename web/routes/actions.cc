@@ -43,6 +43,7 @@ Result<Asked> read_request(const Call& call) {
     body.text("note", asked.request.note, Body::optional, 500);
     body.flag("peer_is_down", asked.request.peer_is_down);
     body.flag("accept_loss", asked.request.accept_loss);
+    body.text("disk", asked.request.disk, Body::optional, 64);
     body.text("fault", asked.request.fault, Body::optional, 64);
     body.number("duration_seconds", asked.request.duration_seconds, 0, 86'400);
     body.text("text", asked.request.text, Body::optional, 4096);

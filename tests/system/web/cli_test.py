@@ -61,7 +61,7 @@ def acting(cli):
     assert "succeeded" in cli.run("task", task)
     assert "force" in cli.run("--help") and "--peer-is-down" in cli.run("force", "--help") and "--accept-loss" in cli.run("force", "--help")
     # What this version cannot do is not offered.
-    cli.run("resync", "web1", expect=2)
+    cli.run("resolve", "web1", expect=2)
 
 
 def refusing(stage, cli):

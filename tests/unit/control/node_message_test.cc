@@ -10,7 +10,7 @@ constexpr NodeMessage kAll[] = {
     NodeMessage::log_batch,      NodeMessage::acknowledge, NodeMessage::peer,
     NodeMessage::lag_report,     NodeMessage::seed_piece,  NodeMessage::seed_progress,
     NodeMessage::heal,           NodeMessage::resend,      NodeMessage::switch_wanted,
-    NodeMessage::switch_refused,
+    NodeMessage::switch_refused, NodeMessage::verify,
 };
 
 TEST(NodeMessage, only_what_belongs_to_an_epoch_that_is_over_is_stale) {

@@ -10,6 +10,22 @@ namespace {
 
 using testing::HasSubstr;
 
+VerifyStatus full_verify() {
+    VerifyStatus verify;
+    verify.operation = 3;
+    verify.state = OperationState::failed;
+    verify.repairs = true;
+    verify.started_unix_ms = 1;
+    verify.ended_unix_ms = 2;
+    verify.total_bytes = 3;
+    verify.compared_bytes = 4;
+    verify.mismatches = 5;
+    verify.repaired = 6;
+    verify.unresolved = 7;
+    verify.findings = {{"root", 65536, 512, "0a", "0b", 8, 9, true}};
+    return verify;
+}
+
 Status full_status() {
     Status status;
     status.pair = "web1";
@@ -71,6 +87,7 @@ Status full_status() {
                                {"drill0"},
                                {{"root", 16, "ab"}},
                                "login:"};
+    status.verify = full_verify();
     status.operations = {{3, Method::verify, OperationState::failed, 0.5, "t", "admin", 1, 2}};
     status.alerts = {{EventCode::tiebreaker_lost, Severity::warning, "no tiebreaker", 5}};
     status.events = {{9, 10, EventCode::went_live, Severity::warning, "went live"}};
@@ -188,12 +205,12 @@ TEST(ControlCodec, EveryMethodHasOneWord) {
         EXPECT_FALSE(method.summary.empty());
     }
     EXPECT_FALSE(from_word<Method>("reboot_the_moon").has_value());
-    EXPECT_EQ(all_methods().back().method, Method::enrol);
-    EXPECT_EQ(all_methods().size(), static_cast<size_t>(Method::enrol));
+    EXPECT_EQ(all_methods().back().method, Method::verify_acknowledge);
+    EXPECT_EQ(all_methods().size(), static_cast<size_t>(Method::verify_acknowledge));
 }
 
 TEST(ControlCodec, EveryEventCodeHasAWordAndASeverity) {
-    for (int i = 1; i <= static_cast<int>(EventCode::certificate_expiring); ++i) {
+    for (int i = 1; i <= static_cast<int>(EventCode::disk_repaired); ++i) {
         const auto code = static_cast<EventCode>(i);
         EXPECT_EQ(from_word<EventCode>(word(code)), code);
         (void)default_severity(code);

@@ -3,12 +3,10 @@
 #include "replicator/control/disk_copy.h"
 
 #include <chrono>
-#include <fstream>
 #include <gtest/gtest.h>
-#include <iterator>
 
 #include "replicator/control/disk_digester.h"
-#include "tests/unit/disksync/test_disk.h"
+#include "tests/unit/node/site_disk.h"
 
 namespace antipode::control {
 namespace {
@@ -18,49 +16,6 @@ using namespace std::chrono_literals;
 constexpr uint64_t kChunk = SeedChunk::kBytes;
 constexpr uint64_t kTail = 512;  // of the last chunk
 constexpr uint64_t kSize = 40 * kChunk + kTail;
-
-std::string content(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-void put(const std::string& path, uint64_t offset, const std::string& bytes) {
-    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
-    file.seekp(static_cast<std::streamoff>(offset));
-    file << bytes;
-    ASSERT_TRUE(file.good());
-}
-
-// One site's disk and its core loop.
-struct Site {
-    Site(const disksync::TemporaryDirectory& directory, const std::string& name, uint64_t bytes)
-        : path(directory.image(name, bytes)) {}
-
-    void open(boost::asio::io_context& core) {
-        vmm::DriveConfig drive;
-        drive.drive_id = "rootfs";
-        drive.path_on_host = path;
-        auto opened = DiskSet::open({drive}, Name::literal("web1"), path + ".state", core, metrics);
-        ASSERT_TRUE(opened) << opened.error().to_string();
-        disks = std::move(*opened);
-        ASSERT_TRUE(disks->fence(Epoch(1)));
-        disks->set_epoch(Epoch(1));
-    }
-    void write(uint64_t offset, uint8_t value, uint64_t bytes = 4096) {
-        vmm::BlockRequest request;
-        request.number = ++number;
-        request.operation = vmm::BlockOperation::write;
-        request.offset_bytes = offset;
-        request.length_bytes = bytes;
-        request.data.assign(bytes, std::byte{value});
-        disks->submit(std::move(request));
-    }
-
-    std::string path;
-    Registry metrics;
-    std::unique_ptr<DiskSet> disks;
-    uint64_t number = 0;
-};
 
 class DiskCopyTest : public testing::Test {
   protected:

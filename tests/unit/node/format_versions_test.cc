@@ -17,7 +17,7 @@ std::string trouble(const FormatVersions& own, const FormatVersions& peer) {
 TEST(FormatVersions, of_this_software) {
     EXPECT_EQ(to_lines(own_formats()),
               "format checkpoint 1..1\nformat heal 2..2\nformat log 1..1\nformat peer 1..1\nformat "
-              "seed 2..2\nformat seed-digests 1..1\n");
+              "seed 2..2\nformat seed-digests 1..1\nformat verify 1..1\n");
 }
 
 TEST(FormatVersions, a_greeting_is_formats_and_a_shape) {
@@ -42,6 +42,18 @@ TEST(FormatVersions, ranges_that_overlap_are_understood) {
     EXPECT_EQ(trouble({{"log", {1, 1}}}, {{"log", {1, 2}}}), "");
     EXPECT_EQ(trouble({{"log", {2, 3}}}, {{"log", {1, 2}}}), "");
     EXPECT_EQ(trouble({{"log", {1, 1}}}, {{"log", {1, 1}}, {"future", {7, 7}}}), "");
+}
+
+// Only what an operator asks for needs it.
+TEST(FormatVersions, a_site_that_cannot_compare_disks_is_understood_all_the_same) {
+    auto former = own_formats();
+    former.erase(std::string(kVerifyFormat));
+    EXPECT_EQ(trouble(own_formats(), former), "");
+    EXPECT_FALSE(speaks(former, kVerifyFormat));
+    EXPECT_TRUE(speaks(own_formats(), kVerifyFormat));
+    former[std::string(kVerifyFormat)] = {2, 2};
+    EXPECT_EQ(trouble(own_formats(), former), "");
+    EXPECT_FALSE(speaks(former, kVerifyFormat));
 }
 
 TEST(FormatVersions, the_refusal_says_who_is_too_old) {

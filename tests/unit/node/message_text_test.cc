@@ -9,6 +9,7 @@
 #include "replicator/control/node_message.h"
 #include "replicator/control/seed_digests.h"
 #include "replicator/control/seed_frames.h"
+#include "replicator/control/verify_frames.h"
 #include "replicator/replay/log_entry.h"
 
 namespace antipode::control {
@@ -121,6 +122,25 @@ TEST(MessageText, of_a_heal) {
     EXPECT_THAT(bulk(end), StartsWith("heal end: attempt=3 pieces=12 position=55"));
     EXPECT_EQ(text(MessageClass::control, NodeMessage::heal, encode(HealMessage(HealDone{3, 2}))),
               "heal done: attempt=3 pages=2");
+}
+
+TEST(MessageText, of_a_verify) {
+    const auto said = [](MessageClass message_class, const VerifyMessage& message) {
+        return text(message_class, NodeMessage::verify, encode(message));
+    };
+    EXPECT_EQ(said(MessageClass::log, VerifyAsk{7, VerifyPurpose::repair, 1, 32, 1, 5, {900, 3}}),
+              "verify ask: number=7 repair drive=1 first_chunk=32 chunks=1 exit=900 count=3");
+    EXPECT_EQ(said(MessageClass::control, VerifyDigests{7, std::vector<ChunkDigest>(2)}),
+              "verify digests: number=7 chunks=2");
+    EXPECT_EQ(said(MessageClass::control, VerifyLater{7, VerifyLater::Again::yes, "a heal"}),
+              "verify later: number=7 a heal");
+    EXPECT_EQ(said(MessageClass::resync, VerifyBytes{7, {std::byte{1}}}),
+              "verify bytes: number=7 bytes=1");
+    EXPECT_EQ(said(MessageClass::control, VerifyWritten{7}), "verify written: number=7");
+    EXPECT_EQ(said(MessageClass::control, VerifyDrop{7}), "verify drop: number=7");
+    EXPECT_EQ(said(MessageClass::control, VerifyFound{VerifyFound::What::differs, 1, 33, {}, {}}),
+              "verify differs: drive=1 chunk=33");
+    EXPECT_EQ(said(MessageClass::seed, VerifyDrop{7}), "nothing");
 }
 
 TEST(MessageText, what_is_no_message_of_its_type_has_none) {

@@ -239,7 +239,7 @@ TEST_F(ActionsTest, TheListSaysWhatThereIs) {
 
 TEST_F(ActionsTest, WhatThisVersionCannotDoIsNotTried) {
     begin();
-    for (const char* action : {"verify", "resync", "resolve", "reload"}) {
+    for (const char* action : {"resolve", "reload"}) {
         const RawResponse answer = act(action, object{{"confirm", "web1"}});
         EXPECT_EQ(answer.status, 501) << answer.body;
         EXPECT_THAT(answer.body, HasSubstr("this version cannot do it"));

@@ -42,7 +42,7 @@ CheckpointEngine::CheckpointEngine(std::unique_ptr<vmm::VirtualMachine> vm,
       pause_seconds_(metrics.histogram("antipode_checkpoint_pause_seconds",
                                        "How long the guest stood for a checkpoint",
                                        delay_bounds_seconds())) {
-    auto captured = vmm::capture_smp(vm_->vm, group_.vcpus());
+    auto captured = capture_vcpus();
     if (captured) {
         boot_state_ = std::move(*captured);
         state_ = boot_state_;
@@ -308,10 +308,32 @@ CheckpointEngine::Step CheckpointEngine::stand_for_snapshot() {
     return Step::go_on;
 }
 
+// The TSC first, right after the caller has read the guest's clock: the two go on together.
+Result<vmm::SmpState> CheckpointEngine::capture_vcpus() {
+    std::optional<vmm::TscState> tsc;
+    if (vm_->tsc) {
+        FT_TRY(tsc, vmm::capture_tsc(group_.vcpus()));
+    }
+    FT_TRY(auto state, vmm::capture_smp(vm_->vm, group_.vcpus()));
+    state.tsc = std::move(tsc);
+    return state;
+}
+
 // A backup's are in no vCPU before it goes live.
 Result<vmm::SmpState> CheckpointEngine::capture_cpus() {
     if (mode_ == Mode::replaying) return state_;
-    return vmm::capture_smp(vm_->vm, group_.vcpus());
+    return capture_vcpus();
+}
+
+// Whether a VM that stood there can go on here.
+Result<void> CheckpointEngine::check_tsc(const vmm::SmpState& state) const {
+    if (state.tsc.has_value() != vm_->tsc.has_value()) {
+        return fail(Errc::invalid_argument,
+                    "vCPUs' state: {} a TSC that goes on, and machine-config.tsc of this VM is {}",
+                    state.tsc ? "has" : "does not have", vm_->tsc ? "live" : "hidden");
+    }
+    if (!state.tsc) return {};
+    return vmm::check_tsc(*vm_->tsc, *state.tsc);
 }
 
 Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
@@ -334,6 +356,11 @@ Result<std::unique_ptr<replay::VmState>> CheckpointEngine::capture_state() {
 Result<void> CheckpointEngine::take_up() {
     const std::lock_guard lock(machine_mutex_);
     FT_TRY_VOID(vmm::restore_smp(vm_->vm, group_.vcpus(), state_));
+    if (state_.tsc) {
+        const Duration since(
+            static_cast<int64_t>(guest_clock_ns(MonotonicClock::now()) - state_clock_ns_));
+        FT_TRY_VOID(vmm::continue_tsc(*vm_->tsc, group_.vcpus(), *state_.tsc, since));
+    }
     route_lines();
     machine_.repeat_lines();
     reset_asked_ = machine_.condition() == vmm::Machine::Condition::reset_requested;
@@ -346,6 +373,7 @@ Result<void> CheckpointEngine::restore(const replay::VmState& state, LogIndex po
     FT_CHECK(!thread_.joinable(), "restored while it runs");
     vmm::StateReader cpu_bytes(state.cpu);
     FT_TRY(state_, vmm::SmpState::load(cpu_bytes, group_.vcpus().size()));
+    FT_TRY_VOID(check_tsc(state_));
     vmm::StateReader machine_bytes(state.machine);
     FT_TRY_VOID(machine_.load(machine_bytes));
     number_ = state.exit.value();

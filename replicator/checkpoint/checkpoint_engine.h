@@ -151,7 +151,9 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Step stand();
     bool snapshot_wanted() const;
     Step stand_for_snapshot();
+    Result<vmm::SmpState> capture_vcpus();
     Result<vmm::SmpState> capture_cpus();
+    Result<void> check_tsc(const vmm::SmpState& state) const;
     Result<std::unique_ptr<replay::VmState>> capture_state();
     Result<void> take_up();
     void report_dirty_pages();

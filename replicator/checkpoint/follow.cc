@@ -107,6 +107,9 @@ CheckpointEngine::Step CheckpointEngine::apply_checkpoint(Checkpoint&& whole) {
     vmm::StateReader cpu_bytes(whole.end.cpus);
     auto cpus = vmm::SmpState::load(cpu_bytes, group_.vcpus().size());
     if (!cpus) return finish(StopReason::diverged, cpus.error().to_string());
+    if (const auto possible = check_tsc(*cpus); !possible) {
+        return finish(StopReason::failed, possible.error().to_string());
+    }
     if (whole.end.output.value() < output_number_) {
         return finish(StopReason::diverged,
                       fmt::format("checkpoint {} ends with output {}, the one before with {}",
@@ -217,6 +220,12 @@ bool CheckpointEngine::writes_pending() const {
 // The last whole checkpoint becomes the VM.
 CheckpointEngine::Step CheckpointEngine::become_live() {
     const uint64_t reached = number_;
+    // Whatever is known of the primary's since: no clock goes back behind the checkpoint.
+    const Instant now = MonotonicClock::now();
+    if (guest_clock_ns(now) < state_clock_ns_) {
+        guest_clock_base_ns_ =
+            now.time_since_epoch().count() - static_cast<int64_t>(state_clock_ns_);
+    }
     if (const auto taken_up = take_up(); !taken_up) {
         return finish(replay::StopReason::failed, taken_up.error().to_string());
     }
@@ -234,7 +243,8 @@ CheckpointEngine::Step CheckpointEngine::become_live() {
 CheckpointEngine::Step CheckpointEngine::start_following() {
     submit_acknowledged();
     const std::lock_guard lock(machine_mutex_);
-    auto captured = vmm::capture_smp(vm_->vm, group_.vcpus());
+    state_clock_ns_ = guest_clock_ns(MonotonicClock::now());
+    auto captured = capture_vcpus();
     if (!captured) return finish(replay::StopReason::failed, captured.error().to_string());
     state_ = std::move(*captured);
     for (auto& held : held_writes_) {

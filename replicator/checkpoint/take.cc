@@ -81,14 +81,14 @@ CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
 // memory, for the guest stands until copy_pages() is done.
 Result<void> CheckpointEngine::copy_aside() {
     const std::lock_guard lock(machine_mutex_);
-    copy_.guest_clock_ns = guest_clock_ns(MonotonicClock::now());
     machine_.flush_console();
     copy_.outputs = std::move(made_);
     made_.clear();
     made_bytes_ = 0;
     for (auto& output : machine_.take_outputs()) copy_.outputs.push_back(std::move(output));
     copy_.machine = vmm::saved(machine_);
-    FT_TRY(const auto cpus, vmm::capture_smp(vm_->vm, group_.vcpus()));
+    copy_.guest_clock_ns = guest_clock_ns(MonotonicClock::now());
+    FT_TRY(const auto cpus, capture_vcpus());
     copy_.cpus = vmm::saved(cpus);
     copy_.halted_for_good = vmm::halted_for_good(cpus);
     FT_TRY_VOID(collect_dirty());

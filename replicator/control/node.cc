@@ -167,6 +167,11 @@ Result<void> Node::open_local() {
     FT_TRY(auto kvm, vmm::Kvm::open());
     kvm_.emplace(std::move(kvm));
     FT_TRY_VOID(build_vm());
+    if (tsc_ && tsc_->source == vmm::TscSource::hosts) {
+        logger("control").warn(
+            "machine-config.tsc: KVM here shows the guest the host's counter, so it goes on only "
+            "at a site on this machine");
+    }
     for (size_t i = 0; i < config_.vm.networks.size(); ++i) {
         const auto on_frame = [this, i](std::span<const std::byte> frame) {
             if (!recording_ || !engine_) return;

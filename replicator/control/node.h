@@ -345,6 +345,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<DiskSet> disks_;
     std::optional<vmm::Kvm> kvm_;
     uint64_t boot_digest_ = 0;                    // of the stopped image both sites start from
+    std::optional<vmm::TscTerms> tsc_;            // of a VM whose TSC is live
     std::unique_ptr<vmm::VirtualMachine> built_;  // from the image, not running yet
     VcpuBridge bridge_;
     boost::asio::posix::stream_descriptor bridge_event_;

@@ -8,6 +8,7 @@
 #include "common/wire/checksum.h"
 #include "replicator/control/format_versions.h"
 #include "replicator/control/node.h"
+#include "replicator/control/tsc_greeting.h"
 
 namespace antipode::control {
 
@@ -129,6 +130,7 @@ std::string Node::shape() const {
             fmt::format("interface {} {}\n", network.iface_id, vmm::format_mac(network.guest_mac));
     }
     text += fmt::format("boot image {:016x}\n", boot_digest_);
+    if (tsc_) text += tsc_line(*tsc_, boot_id_);
     return text;
 }
 
@@ -154,10 +156,23 @@ bool Node::understood(std::span<const std::byte> hello) {
 }
 
 std::optional<std::string> Node::shape_trouble(const std::string& peer) const {
-    const std::string own = shape();
-    if (own == peer) return std::nullopt;
+    std::string own = shape();
+    std::string other = peer;
+    if (own == other) return std::nullopt;
+    const auto own_tsc = take_tsc_line(own);
+    const auto other_tsc = take_tsc_line(other);
+    if (own_tsc && other_tsc) {
+        auto trouble = tsc_trouble({config_.pair.site.view(), *own_tsc},
+                                   {config_.pair.peer_site.view(), *other_tsc});
+        if (trouble || own == other) return trouble;
+    } else if (own_tsc || other_tsc) {
+        return fmt::format(
+            "the two sites do not describe the same VM: machine-config.tsc is {} at {}, {} at {}",
+            own_tsc ? "live" : "hidden", config_.pair.site, other_tsc ? "live" : "hidden",
+            config_.pair.peer_site);
+    }
     std::istringstream own_lines(own);
-    std::istringstream peer_lines(peer);
+    std::istringstream peer_lines(other);
     std::string own_line;
     std::string peer_line;
     while (own_line == peer_line) {

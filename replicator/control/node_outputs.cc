@@ -111,6 +111,7 @@ Result<void> Node::build_vm() {
     if (built_) return {};
     FT_TRY(built_, vmm::build_vm(*kvm_, config_.vm, disks_->sizes(), config_.pair.state_directory));
     boot_digest_ = vmm::boot_image_digest(built_->memory);
+    tsc_ = built_->tsc;
     return {};
 }
 

@@ -135,6 +135,23 @@ Result<void> probe_cpuid(const vmm::Kvm& kvm, HostReport& report) {
     return {};
 }
 
+Ability judge_live_tsc(const vmm::Kvm& kvm) {
+    const auto terms = vmm::examine_tsc(kvm);
+    if (!terms) return {false, terms.error().to_string()};
+    if (terms->source == vmm::TscSource::hosts) {
+        return {false, fmt::format("guests see the host's counter, whatever is set ({} kHz): it "
+                                   "goes on only at a site on the same machine",
+                                   terms->khz)};
+    }
+    const bool scaled = terms->scaling == vmm::TscScaling::yes;
+    return {true,
+            fmt::format("in checkpoint mode, each VM has its own, at {} kHz: the other site's "
+                        "host {}",
+                        terms->khz,
+                        scaled ? "runs at that, or scales the TSC as this one does"
+                               : "must run at that, for this one does not scale the TSC")};
+}
+
 void judge_tsc(const vmm::Kvm& kvm, HostReport& report) {
     const bool shown = std::any_of(report.shown_bits.begin(), report.shown_bits.end(),
                                    [](const auto& each) { return each.name == "TSC"; });
@@ -147,7 +164,7 @@ void judge_tsc(const vmm::Kvm& kvm, HostReport& report) {
                                           "has shown that it stands still between exits"
                                         : "needs TSC scaling (KVM_CAP_TSC_CONTROL), which this "
                                           "host lacks"};
-    report.tsc_live = {false, "replay cannot follow it; it needs checkpoint mode"};
+    report.tsc_live = judge_live_tsc(kvm);
 }
 
 // Instructions counted from the torture guest's start to its first result.

@@ -6,10 +6,10 @@
 
 namespace antipode::vmm {
 
-Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy) {
+Result<std::optional<TscTerms>> tsc_terms(const Kvm& kvm, TscPolicy policy) {
     switch (policy) {
         case TscPolicy::hidden:
-            return {};
+            return std::optional<TscTerms>();
         case TscPolicy::frozen:
             if (kvm.capability(KVM_CAP_TSC_CONTROL) == 0) {
                 return fail(Errc::unsupported,
@@ -20,11 +20,11 @@ Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy) {
                         "machine-config.tsc: frozen has not been shown to stand still between "
                         "exits on any host yet; use hidden");
         case TscPolicy::live:
-            return fail(Errc::unsupported,
-                        "machine-config.tsc: a live TSC cannot be replayed, and checkpoint mode "
-                        "does not carry it to the other site yet; use hidden");
+            break;
     }
-    return fail(Errc::invalid_argument, "machine-config.tsc is not known");
+    auto terms = examine_tsc(kvm);
+    if (!terms) return fail(std::move(terms).error().within("machine-config.tsc: live"));
+    return std::optional(*terms);
 }
 
 Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig& config,
@@ -38,7 +38,6 @@ Result<std::unique_ptr<VirtualMachine>> build_vm(const Kvm& kvm, const VmConfig&
                         VirtioBlock::kSectorBytes);
         }
     }
-    FT_TRY_VOID(check_tsc_policy(kvm, config.tsc));
     FT_TRY(GuestMemory memory, GuestMemory::allocate(config.mem_size_mib << 20));
     FT_TRY(auto built, build_copy(kvm, config, drive_bytes, std::move(memory), nullptr));
     const BootImage image{
@@ -55,20 +54,28 @@ Result<std::unique_ptr<VirtualMachine>> build_copy(const Kvm& kvm, const VmConfi
                                                    const std::vector<uint64_t>& drive_bytes,
                                                    GuestMemory&& memory,
                                                    std::shared_ptr<const BootSnapshot> boot) {
-    FT_TRY(Vm vm, Vm::create(kvm, memory));
+    FT_TRY(const auto tsc, tsc_terms(kvm, config.tsc));
+    FT_TRY(Vm vm, Vm::create(kvm, memory, tsc ? Vm::TscMsr::readable : Vm::TscMsr::filtered));
     const bool in_kernel = config.mode == ProtectionMode::checkpoint;
     if (in_kernel) FT_TRY_VOID(create_irqchip(vm));
     FT_TRY(Vcpu vcpu, Vcpu::create(kvm, vm, 0));
     FT_TRY(const auto supported, kvm.supported_cpuid());
-    FT_TRY_VOID(vcpu.set_cpuid(in_kernel ? smp_cpuid(supported, 0, config.vcpu_count)
-                                         : lockstep_cpuid(supported)));
+    const auto cpuid_of = [&](uint32_t id) {
+        auto table =
+            in_kernel ? smp_cpuid(supported, id, config.vcpu_count) : lockstep_cpuid(supported);
+        if (tsc) show_tsc(supported, table);
+        return table;
+    };
+    FT_TRY_VOID(vcpu.set_cpuid(cpuid_of(0)));
     auto built = std::make_unique<VirtualMachine>(VirtualMachine{
         std::move(memory), std::move(vm), std::move(vcpu), nullptr, std::move(boot)});
     for (uint32_t id = 1; id < config.vcpu_count; ++id) {
         FT_TRY(Vcpu more, Vcpu::create(kvm, built->vm, static_cast<int>(id)));
-        FT_TRY_VOID(more.set_cpuid(smp_cpuid(supported, id, config.vcpu_count)));
+        FT_TRY_VOID(more.set_cpuid(cpuid_of(id)));
         built->more_vcpus.push_back(std::make_unique<Vcpu>(std::move(more)));
     }
+    built->tsc = tsc;
+    if (tsc) FT_TRY_VOID(start_tsc(*tsc, built->vcpus()));
     built->machine = std::make_unique<Machine>(config, drive_bytes, built->memory);
     return built;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "replicator/vmm/guest_memory.h"
 #include "replicator/vmm/kvm.h"
 #include "replicator/vmm/machine.h"
+#include "replicator/vmm/tsc.h"
 #include "replicator/vmm/vcpu.h"
 
 namespace antipode::vmm {
@@ -21,6 +23,7 @@ struct VirtualMachine {
     std::unique_ptr<Machine> machine;
     std::shared_ptr<const BootSnapshot> boot;            // what a reset goes back to
     std::vector<std::unique_ptr<Vcpu>> more_vcpus = {};  // checkpoint mode: those behind the first
+    std::optional<TscTerms> tsc = {};                    // of a VM whose TSC is live
 
     std::vector<Vcpu*> vcpus() {
         std::vector<Vcpu*> all{&vcpu};
@@ -29,8 +32,9 @@ struct VirtualMachine {
     }
 };
 
-// Refuses, with the reason, a TSC policy that this host or this VM's mode cannot keep.
-Result<void> check_tsc_policy(const Kvm& kvm, TscPolicy policy);
+// What the host gives a VM of this policy, nothing if the TSC is hidden. Refuses, with the reason,
+// what it cannot keep.
+Result<std::optional<TscTerms>> tsc_terms(const Kvm& kvm, TscPolicy policy);
 
 // Builds the VM and leaves it at its first instruction. `drive_bytes`: capacity of each drive, in
 // order. `scratch_directory`: on a disk, for its BootSnapshot. On the heap because the devices keep

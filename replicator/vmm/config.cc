@@ -152,6 +152,12 @@ Result<void> parse_machine(const json::object& object, const std::string& origin
                     "use \"mode\": \"checkpoint\"",
                     origin, config.vcpu_count);
     }
+    if (config.tsc == TscPolicy::live && config.mode == ProtectionMode::lockstep) {
+        return fail(Errc::invalid_argument,
+                    "{}: machine-config.tsc is live, which lockstep cannot replay: use \"hidden\", "
+                    "or \"mode\": \"checkpoint\"",
+                    origin);
+    }
     return reader.no_other_keys();
 }
 

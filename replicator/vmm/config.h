@@ -38,7 +38,7 @@ struct NetworkConfig {
 enum class TscPolicy : uint8_t {
     hidden,  // nothing: CPUID does not show it, the guest's kernel does not use it
     frozen,  // it stands still between exits; needs TSC scaling
-    live,    // the host's; cannot be replayed
+    live,    // it runs, and goes on over a failover; in checkpoint mode only (tsc.h)
 };
 
 // How a VM is protected. More than one vCPU needs `checkpoint`.

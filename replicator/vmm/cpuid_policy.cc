@@ -20,6 +20,9 @@ constexpr uint32_t kHypervisor = bit(31);
 // Leaf 1, EDX, of VMs in checkpoint mode.
 constexpr uint32_t kApic = bit(9);
 constexpr uint32_t kSeveralIds = bit(28);
+// Leaf 1, EDX, and leaf 0x80000007, EDX, of VMs with a live TSC.
+constexpr uint32_t kTsc = bit(4);
+constexpr uint32_t kInvariantTsc = bit(8);
 // Leaf 0x80000001, EDX: SYSCALL NX LM; ECX: LAHF.
 constexpr uint32_t kExtendedEdx = bit(11) | bit(20) | bit(29);
 constexpr uint32_t kExtendedEcx = bit(0);
@@ -90,6 +93,15 @@ std::vector<kvm_cpuid_entry2> smp_cpuid(std::span<const kvm_cpuid_entry2> suppor
         }
     }
     return table;
+}
+
+void show_tsc(std::span<const kvm_cpuid_entry2> supported, std::vector<kvm_cpuid_entry2>& table) {
+    constexpr uint32_t kPowerLeaf = 0x80000007;
+    for (auto& entry : table) {
+        if (entry.function == 1) entry.edx |= kTsc;
+    }
+    const uint32_t power = find(supported, kPowerLeaf).edx;
+    table.push_back(entry(kPowerLeaf, 0, 0, 0, power & kInvariantTsc));
 }
 
 }  // namespace antipode::vmm

@@ -77,7 +77,7 @@ Result<size_t> Kvm::vcpu_mmap_bytes() const {
     return static_cast<size_t>(bytes);
 }
 
-Result<Vm> Vm::create(const Kvm& kvm, GuestMemory& memory) {
+Result<Vm> Vm::create(const Kvm& kvm, GuestMemory& memory, TscMsr tsc_msr) {
     FT_TRY(const int raw, kvm_ioctl(kvm.fd(), KVM_CREATE_VM, 0ul, "KVM_CREATE_VM"));
     const uint64_t low = memory.low_bytes();
     const uint64_t high = memory.size_bytes() - low;
@@ -94,11 +94,11 @@ Result<Vm> Vm::create(const Kvm& kvm, GuestMemory& memory) {
         FT_TRY_VOID(
             kvm_ioctl(vm.fd(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION"));
     }
-    FT_TRY_VOID(vm.set_msr_filter());
+    FT_TRY_VOID(vm.set_msr_filter(tsc_msr));
     return vm;
 }
 
-Result<void> Vm::set_msr_filter() {
+Result<void> Vm::set_msr_filter(TscMsr tsc_msr) {
     kvm_enable_cap enable{};
     enable.cap = KVM_CAP_X86_USER_SPACE_MSR;
     enable.args[0] = KVM_MSR_EXIT_REASON_FILTER;
@@ -108,16 +108,18 @@ Result<void> Vm::set_msr_filter() {
     kvm_msr_filter filter{};
     filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
     struct Range {
+        uint32_t flags;
         uint32_t base;
         uint32_t count;
     };
-    constexpr std::array kRanges{
-        Range{0x10, 3},        // TSC; old kvmclock MSRs 0x11, 0x12
-        Range{0x4b564d00, 8},  // kvmclock, asynchronous page faults, steal time
+    constexpr uint32_t kBoth = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+    const std::array ranges{
+        Range{tsc_msr == TscMsr::filtered ? kBoth : uint32_t{KVM_MSR_FILTER_WRITE}, 0x10, 1},
+        Range{kBoth, 0x11, 2},        // old kvmclock
+        Range{kBoth, 0x4b564d00, 8},  // kvmclock, asynchronous page faults, steal time
     };
-    for (size_t i = 0; i < kRanges.size(); ++i) {
-        filter.ranges[i] = {KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, kRanges[i].count,
-                            kRanges[i].base, denied.data()};
+    for (size_t i = 0; i < ranges.size(); ++i) {
+        filter.ranges[i] = {ranges[i].flags, ranges[i].count, ranges[i].base, denied.data()};
     }
     FT_TRY_VOID(kvm_ioctl(fd(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER"));
     return {};

@@ -37,10 +37,13 @@ class Kvm {
 
 class Vm {
   public:
+    // Whether the guest may read the TSC's MSR; it never sets it.
+    enum class TscMsr : uint8_t { filtered, readable };
     // A VM with this memory and the MSR filter of lockstep mode (facts: TSC, kvmclock and
     // asynchronous page faults go to user space, so that nothing writes guest memory behind our
     // back).
-    static Result<Vm> create(const Kvm& kvm, GuestMemory& memory);
+    static Result<Vm> create(const Kvm& kvm, GuestMemory& memory,
+                             TscMsr tsc_msr = TscMsr::filtered);
 
     int fd() const { return fd_.get(); }
     // Pages the guest (or KVM for it) wrote since the last call, ORed into `bitmap` by page number.
@@ -49,7 +52,7 @@ class Vm {
   private:
     Vm(UniqueFd fd, uint64_t low_pages, uint64_t high_pages)
         : fd_(std::move(fd)), low_pages_(low_pages), high_pages_(high_pages) {}
-    Result<void> set_msr_filter();
+    Result<void> set_msr_filter(TscMsr tsc_msr);
     Result<void> collect_slot(uint32_t slot, uint64_t first_page, uint64_t pages,
                               std::vector<uint64_t>& bitmap);
 

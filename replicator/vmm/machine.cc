@@ -85,8 +85,8 @@ void Machine::emulate(const Exit& exit, InputSource& inputs) {
     update_lines();
 }
 
-// The filtered MSRs read as zero and take any write: the guest has no TSC and no kvmclock.
-// KVM's own do not exist.
+// The filtered MSRs read as zero and take any write: the guest has no TSC that it could set, and no
+// kvmclock. KVM's own do not exist.
 void Machine::emulate_msr(const Exit& exit) {
     constexpr uint64_t kKvmMsrs = 0x4b564d00;
     if (exit.kind == Exit::Kind::msr_read) {

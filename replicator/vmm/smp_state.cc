@@ -7,6 +7,7 @@ namespace antipode::vmm {
 namespace {
 
 constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersionWithTsc = 2;
 
 template <typename T>
 void put_raw(StateWriter& out, const T& value) {
@@ -32,7 +33,7 @@ Result<void> create_irqchip(const Vm& vm) {
 }
 
 void SmpState::save(StateWriter& out) const {
-    out.put(kVersion);
+    out.put(tsc ? kVersionWithTsc : kVersion);
     out.put(static_cast<uint16_t>(cpus.size()));
     for (size_t i = 0; i < cpus.size(); ++i) {
         cpus[i].save(out);
@@ -40,12 +41,14 @@ void SmpState::save(StateWriter& out) const {
     }
     for (const auto& chip : chips) put_raw(out, chip);
     put_raw(out, timer);
+    if (tsc) tsc->save(out);
 }
 
 Result<SmpState> SmpState::load(StateReader& in, size_t vcpu_count) {
     const auto version = in.get<uint16_t>();
-    if (version != kVersion) {
-        return fail(Errc::version, "vCPUs' state: version is {}, expected {}", version, kVersion);
+    if (version != kVersion && version != kVersionWithTsc) {
+        return fail(Errc::version, "vCPUs' state: version is {}, expected {} or {}", version,
+                    kVersion, kVersionWithTsc);
     }
     const auto count = in.get<uint16_t>();
     if (count != vcpu_count) {
@@ -64,6 +67,7 @@ Result<SmpState> SmpState::load(StateReader& in, size_t vcpu_count) {
         if (state.chips[id].chip_id != id) in.reject("a chip has another's number");
     }
     get_raw(in, state.timer);
+    if (version == kVersionWithTsc) state.tsc = TscState::load(in, count);
     if (!in.ok()) return fail(Errc::corrupt, "vCPUs' state: {}", in.problem());
     if (!in.at_end()) return fail(Errc::corrupt, "vCPUs' state: bytes behind its end");
     return state;

@@ -6,18 +6,21 @@
 // step.
 //
 // Encoding: a version, the number of vCPUs, each one's CpuState and local APIC, the chips, the
-// timer; KVM's structures by their kernel ABI size.
+// timer; in version 2 the TSC, its frequency and each vCPU's value; KVM's structures by their
+// kernel ABI size.
 //
 // INVARIANT: restored into a VM with as many vCPUs, made by create_irqchip() and Vcpu::create() in
 // the same order, the guest cannot tell.
 #pragma once
 
 #include <array>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "replicator/vmm/cpu_state.h"
 #include "replicator/vmm/kvm.h"
+#include "replicator/vmm/tsc.h"
 
 namespace antipode::vmm {
 
@@ -28,6 +31,7 @@ struct SmpState {
     std::vector<kvm_lapic_state> local_apics;  // one a vCPU
     std::array<kvm_irqchip, kChips> chips{};
     kvm_pit_state2 timer{};
+    std::optional<TscState> tsc;  // of a VM whose TSC is live; continue_tsc() is its restore
 
     void save(StateWriter& out) const;
     // Refuses the state of another number of vCPUs.

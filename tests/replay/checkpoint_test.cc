@@ -3,6 +3,7 @@
 // disk, that it does not have.
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -39,6 +40,7 @@ CheckpointPairOptions options_of(const Case& test) {
     options.config = replay::options_for(test.guest, test.arguments).config;
     options.config.mode = vmm::ProtectionMode::checkpoint;
     options.config.vcpu_count = test.vcpu_count;
+    if (std::string(test.guest) == "tsc") options.config.tsc = vmm::TscPolicy::live;
     return options;
 }
 
@@ -406,6 +408,37 @@ TEST(EndOfTheGuest, IsTheEndAtBothSites) {
     EXPECT_EQ(pair.backup.console, pair.primary.console);
 }
 
+// What a failover adds to the counter is what it adds to the clock that is read by exits.
+TEST(LiveTsc, GoesOnWithTheClock) {
+    const std::string missing = replay::guest_missing("tsc");
+    if (!missing.empty()) GTEST_SKIP() << missing;
+    auto made = CheckpointPair::make(options_of({"tsc", "tsc", 1, "antipode.every=5", "", "", 0}));
+    ASSERT_TRUE(made.has_value()) << made.error().to_string();
+    CheckpointPair& pair = **made;
+    const uint32_t khz = pair.primary_engine->vm().tsc->khz;
+    pair.start();
+    const auto has_line = [](const Side& side, const char* text) {
+        const size_t at = side.console.find(text);
+        return at != std::string::npos && side.console.find('\n', at) != std::string::npos;
+    };
+    ASSERT_TRUE(
+        pair.primary.wait_until([&] { return has_line(pair.primary, "line=8 "); }, seconds(60)));
+    ASSERT_TRUE(pair.cut_primary(CheckpointPair::Cut::at_the_end));
+    ASSERT_TRUE(pair.fail_over()) << pair.backup.stop_text;
+    ASSERT_TRUE(
+        pair.backup.wait_until([&] { return has_line(pair.backup, "line=20 "); }, seconds(60)));
+    const auto value = [&](const char* line, const char* key) {
+        const std::lock_guard lock(pair.backup.mutex);
+        const size_t at = pair.backup.console.find(key, pair.backup.console.find(line));
+        return std::strtoull(pair.backup.console.c_str() + at + std::strlen(key), nullptr, 10);
+    };
+    const auto ticks = value("line=20 ", " tsc=") - value("line=2 ", " tsc=");
+    const auto clock_ms = value("line=20 ", "clock_ms=") - value("line=2 ", "clock_ms=");
+    EXPECT_GT(clock_ms, 500u);
+    EXPECT_NEAR(static_cast<double>(ticks) / khz, static_cast<double>(clock_ms), 200)
+        << pair.backup.console;
+}
+
 constexpr Case kCases[] = {
     {"counter", "counter", 1, "antipode.hz=100 antipode.every=5", "counter: ticks=", "ticks=", 0},
     {"disk", "disk_writer", 1, "antipode.blocks=16", "disk_writer: round=3 ",
@@ -414,6 +447,8 @@ constexpr Case kCases[] = {
      "disk_writer: round=3 ", "disk_writer: round=", 1},
     {"compute", "compute", 1, "antipode.every=50", "compute: units=", "units=", 0},
     {"two_vcpus", "smp_counter", 2, "antipode.every=5", "smp_counter: line=3 ", "line=", 1},
+    {"tsc", "tsc", 1, "antipode.every=5", "tsc: line=3 ", "line=", 1},
+    {"tsc_of_two", "tsc", 2, "antipode.every=5 antipode.smp=1", "tsc: line=3 ", "line=", 1},
     {"linux", "linux", 1, "", "antipode-guest: ready", "", 0},
 };
 INSTANTIATE_TEST_SUITE_P(Guests, Checkpoints, testing::ValuesIn(kCases),

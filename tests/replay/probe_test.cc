@@ -1,11 +1,14 @@
 // The probe's verdict on this host, and that it notices what it is there to notice.
 #include "replicator/replay/probe.h"
 
+#include <array>
 #include <boost/json.hpp>
+#include <chrono>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include "replicator/replay/smp_trial.h"
+#include "replicator/vmm/tsc.h"
 #include "replicator/vmm/vcpu.h"
 
 namespace antipode::replay {
@@ -46,6 +49,38 @@ TEST_F(Probe, TwoVcpusGoOnInAnotherVm) {
         const auto trial = run_smp_trial(*kvm);
         ASSERT_TRUE(trial.has_value()) << trial.error().to_string();
         EXPECT_GT(trial->dirty_pages, 0u);
+    }
+}
+
+TEST_F(Probe, ATscGoesOnFromWhereItIsSetOnAllVcpus) {
+    const auto kvm = vmm::Kvm::open();
+    ASSERT_TRUE(kvm.has_value());
+    const auto terms = vmm::examine_tsc(*kvm);
+    ASSERT_TRUE(terms.has_value()) << terms.error().to_string();
+    if (terms->source == vmm::TscSource::hosts) GTEST_SKIP() << "KVM shows guests the host's";
+    auto memory = vmm::GuestMemory::allocate(4 << 20);
+    ASSERT_TRUE(memory.has_value());
+    auto vm = vmm::Vm::create(*kvm, *memory);
+    ASSERT_TRUE(vm.has_value());
+    auto first = vmm::Vcpu::create(*kvm, *vm, 0);
+    auto second = vmm::Vcpu::create(*kvm, *vm, 1);
+    ASSERT_TRUE(first.has_value() && second.has_value());
+    std::array<vmm::Vcpu*, 2> vcpus{&*first, &*second};
+    ASSERT_TRUE(vmm::start_tsc(*terms, vcpus).has_value());
+    const uint64_t second_of_ticks = uint64_t{terms->khz} * 1000;
+    // Near to what it is, where KVM would keep a value's offset as it was; far; and back.
+    for (const uint64_t at : {second_of_ticks / 2, uint64_t{1} << 60, uint64_t{12345}}) {
+        const vmm::TscState stood{terms->khz, {at, at + 1000}};
+        const auto set = vmm::continue_tsc(*terms, vcpus, stood, std::chrono::seconds(1));
+        ASSERT_TRUE(set.has_value()) << set.error().to_string();
+        const auto now = vmm::capture_tsc(vcpus);
+        ASSERT_TRUE(now.has_value());
+        EXPECT_EQ(now->khz, terms->khz);
+        for (const uint64_t value : now->values) {
+            EXPECT_GE(value, at + 1000 + second_of_ticks);
+            EXPECT_LT(value, at + 1000 + 3 * second_of_ticks);
+        }
+        EXPECT_GE(now->values[1], now->values[0]);  // it was read later
     }
 }
 

@@ -111,6 +111,16 @@ class BadInput(WorldCase):
         self.assertGreater(code, 0)
         self.assert_one_clear_line(self.pair.b.process.output(), "data")
 
+    def test_policies_of_the_time_stamp_counter_that_differ(self):
+        self.change_definition(lambda definition: definition["machine-config"].update(mode="checkpoint", tsc="live"))
+        self.definition = os.path.join(self.pair.b.config, "vm.json")
+        self.change_definition(lambda definition: definition["machine-config"].update(mode="checkpoint"))
+        self.pair.a.start()
+        self.pair.b.start()
+        code = self.pair.b.process.finished(30)
+        self.assertGreater(code, 0)
+        self.assert_one_clear_line(self.pair.b.process.output(), "machine-config.tsc is hidden at", "live at")
+
     def test_settings_with_an_unknown_key(self):
         self.change_settings("[control]", "[control]\ncolour = 3")
         self.refused("pair.toml", "colour")

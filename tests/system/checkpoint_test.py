@@ -56,6 +56,37 @@ class CheckpointMode(WorldCase):
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         self.assertNotIn("EXIT-FAILURE", pair.b.console())
 
+    def test_a_live_tsc_never_goes_back(self):
+        """Over a failover, a seed, a switchover and a failover back; the guest looks at each value on both vCPUs."""
+        pair = self.protected(guests.tsc())
+
+        def goes_on(site):
+            length = len(site.console())
+            wait.until("the guest goes on", lambda: len(site.console()) > length + 300, 30)
+            self.assertNotIn("EXIT-FAILURE", site.console())
+
+        pair.a.wait_for_console(pair.guest.ready)
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        goes_on(pair.b)
+        pair.a.start()
+        pair.wait_until_protected(60)
+        goes_on(pair.b)
+        control.call(pair.b.socket, "switchover", confirm=pair.name, actor="test")
+        pair.a.wait_for_state("primary")
+        pair.wait_until_protected(60)
+        goes_on(pair.a)
+        pair.a.kill()
+        pair.b.wait_for_state("solo")
+        goes_on(pair.b)
+        console = pair.b.console()
+        numbers = guests.counted_lines(console)
+        self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+        lines = [dict(word.split("=") for word in line.split() if "=" in word) for line in console.splitlines() if "second=" in line]
+        values = [int(line["tsc"]) for line in lines]
+        self.assertEqual(values, sorted(values))
+        self.assertGreater(int(lines[-1]["second"]), int(lines[0]["second"]))
+
     def test_backup_dies_and_comes_back(self):
         """The primary wins, releases what it held, seeds what comes back, and that one takes over."""
         pair = self.protected(guests.smp_echo(), heartbeat_ms=60)

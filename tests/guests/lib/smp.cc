@@ -53,7 +53,9 @@ void write_apic(uint64_t at, uint32_t value) {
     asm volatile("movl %0, (%1)" : : "r"(value), "r"(at) : "memory");
 }
 
-void take_lock() {
+}  // namespace
+
+void smp_take_lock() {
     uint32_t taken = 1;
     for (;;) {
         asm volatile("xchgl %0, %1" : "+r"(taken), "+m"(shared().lock) : : "memory");
@@ -65,18 +67,19 @@ void take_lock() {
     }
 }
 
-void give_lock() {
+void smp_give_lock() {
     asm volatile("" : : : "memory");
     shared().lock = 0;
 }
 
-}  // namespace
-
 void smp_start() {
+    smp_start(smp_second_begin, static_cast<size_t>(smp_second_end - smp_second_begin));
+}
+
+void smp_start(const uint8_t* program, size_t bytes) {
     uint64_t code = kCode;
     asm("" : "+r"(code));
-    memcpy(reinterpret_cast<void*>(code), smp_second_begin,
-           static_cast<size_t>(smp_second_end - smp_second_begin));
+    memcpy(reinterpret_cast<void*>(code), program, bytes);
     write_apic(kApicSpurious, 0x1ff);
     write_apic(kApicCommand, 0x000c4500);                  // INIT to all others
     write_apic(kApicCommand, 0x000c4600 | (kCode >> 12));  // SIPI: begin there
@@ -85,21 +88,21 @@ void smp_start() {
 bool smp_count(uint32_t rounds) {
     bool good = true;
     for (; rounds != 0; --rounds) {
-        take_lock();
+        smp_take_lock();
         volatile SmpCounts& counts = shared();
         good = good && counts.total == counts.first + counts.second;
         counts.total = counts.total + 1;
         counts.first = counts.first + 1;
-        give_lock();
+        smp_give_lock();
     }
     return good;
 }
 
 SmpCounts smp_counts() {
-    take_lock();
+    smp_take_lock();
     volatile SmpCounts& counts = shared();
     const SmpCounts seen{1, counts.total, counts.first, counts.second, counts.errors};
-    give_lock();
+    smp_give_lock();
     return seen;
 }
 

@@ -7,6 +7,7 @@
 // Ring 3, the first vCPU. Memory below 1 MiB: the counts at 0x6000, the code at 0x8000.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 namespace antipode::guest {
@@ -21,6 +22,11 @@ struct SmpCounts {
 
 // Needs a VM with two vCPUs and local APICs.
 void smp_start();
+// The same with another program: it is copied to 0x8000, and begins there in real mode.
+void smp_start(const uint8_t* program, size_t bytes);
+// The lock that both share: the word at 0x6000, whatever is behind it.
+void smp_take_lock();
+void smp_give_lock();
 // Counts `rounds` times; false if a count was wrong.
 bool smp_count(uint32_t rounds);
 // What it is now, all of one moment.

@@ -18,7 +18,7 @@ class Guest:
     """Arguments may hold {address}, the pair's guest address with its prefix length."""
 
     def __init__(self, name, kernel, arguments, memory_mib, disk_bytes, initrd=None, network=False, transports=(), ready="ready",
-                 vcpus=1, mode=None):
+                 vcpus=1, mode=None, tsc=None):
         self.name = name
         self.kernel = kernel
         self.initrd = initrd
@@ -30,6 +30,7 @@ class Guest:
         self.ready = ready            # what its console says when it works
         self.vcpus = vcpus
         self.mode = mode              # of protection; None: the default
+        self.tsc = tsc                # its policy; None: the default
 
 
 def bare_metal_image(name):
@@ -73,8 +74,14 @@ def smp_counter():
                  ready="smp_counter: line=2", vcpus=2, mode="checkpoint")
 
 
+def tsc(vcpus=2):
+    """It reads the time-stamp counter on each vCPU, and fails where one is behind what another has read."""
+    return Guest("tsc", bare_metal_image("tsc"), f"antipode.every=10 antipode.smp={int(vcpus > 1)}", memory_mib=16,
+                 disk_bytes=4 * MEBIBYTE, ready="tsc: line=2", vcpus=vcpus, mode="checkpoint", tsc="live")
+
+
 def counted_lines(console):
-    """The numbers of the lines that smp_counter has printed."""
+    """The numbers of the lines that smp_counter, or tsc, has printed."""
     return [int(line.split("line=")[1].split()[0]) for line in console.splitlines() if "line=" in line and "second=" in line]
 
 

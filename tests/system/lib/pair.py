@@ -133,6 +133,8 @@ class Pair:
         }
         if self.guest.mode:
             definition["machine-config"]["mode"] = self.guest.mode
+        if self.guest.tsc:
+            definition["machine-config"]["tsc"] = self.guest.tsc
         if self.guest.network:
             definition["network-interfaces"] = [
                 {"iface_id": "eth0", "host_dev_name": self.tap, "guest_mac": MAC.format(self.index + 1)}]

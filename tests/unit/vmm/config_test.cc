@@ -156,6 +156,9 @@ TEST(VmConfigTest, WhatHasTheWrongType) {
     }
     EXPECT_EQ(problem(vm(kMachine + R"(, "tsc": "slow")")),
               "machine-config.tsc is \"slow\", not hidden, frozen or live");
+    EXPECT_EQ(problem(vm(kMachine + R"(, "tsc": "live")")),
+              "machine-config.tsc is live, which lockstep cannot replay: use \"hidden\", or "
+              "\"mode\": \"checkpoint\"");
     EXPECT_EQ(problem(vm(R"("vcpu_count": 17, "mem_size_mib": 64)")),
               "machine-config.vcpu_count is not a whole number from 1 to 16");
     EXPECT_EQ(problem(vm(R"("vcpu_count": 2, "mem_size_mib": 64)")),
@@ -173,6 +176,13 @@ TEST(VmConfigTest, SeveralVcpusInCheckpointMode) {
     ASSERT_TRUE(config) << config.error().to_string();
     EXPECT_EQ(config->vcpu_count, 4u);
     EXPECT_EQ(config->mode, ProtectionMode::checkpoint);
+}
+
+TEST(VmConfigTest, ALiveTscInCheckpointMode) {
+    const auto config =
+        parse_vm_config(vm(kMachine + R"(, "tsc": "live", "mode": "checkpoint")"), "x");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->tsc, TscPolicy::live);
 }
 
 TEST(VmConfigTest, WhatIsEmpty) {

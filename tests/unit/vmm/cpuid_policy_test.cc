@@ -90,5 +90,18 @@ TEST(CpuidPolicyTest, HostsThatDifferInWhatIsHiddenShowTheSame) {
     EXPECT_TRUE(std::ranges::equal(lockstep_cpuid(one), lockstep_cpuid(two), same));
 }
 
+TEST(CpuidPolicyTest, ALiveTscIsShown) {
+    const auto host = host_with(0xffffffff);
+    auto table = smp_cpuid(host, 0, 2);
+    EXPECT_EQ(find(table, 1)->edx >> 4 & 1, 0u);
+    show_tsc(host, table);
+    EXPECT_EQ(find(table, 1)->edx >> 4 & 1, 1u);
+    EXPECT_EQ(find(table, 1)->ecx >> 24 & 1, 0u);  // no deadline timer
+    EXPECT_EQ(find(table, 0x80000007)->edx, 0x100u);
+    auto of_less = smp_cpuid(host_with(0), 0, 2);
+    show_tsc(host_with(0), of_less);
+    EXPECT_EQ(find(of_less, 0x80000007)->edx, 0u);  // its rate may change
+}
+
 }  // namespace
 }  // namespace antipode::vmm

@@ -43,12 +43,32 @@ TEST(SmpStateTest, ComesBackAsItWas) {
     }
 }
 
+TEST(SmpStateTest, ALiveTscIsPartOfIt) {
+    SmpState with = some_state(2);
+    const auto without = saved(with);
+    EXPECT_EQ(without[0], std::byte{1});  // as ever
+    with.tsc = TscState{2'400'000, {0x1122334455667788, 0x1122334455667799}};
+    const auto bytes = saved(with);
+    EXPECT_EQ(bytes[0], std::byte{2});
+    EXPECT_EQ(bytes.size(), without.size() + 4 + 2 * 8);
+    StateReader in(bytes);
+    const auto state = SmpState::load(in, 2);
+    ASSERT_TRUE(state) << state.error().to_string();
+    ASSERT_TRUE(state->tsc.has_value());
+    EXPECT_EQ(state->tsc->khz, 2'400'000u);
+    EXPECT_EQ(state->tsc->highest(), 0x1122334455667799u);
+    EXPECT_EQ(saved(*state), bytes);
+    EXPECT_NE(problem(std::span(bytes).first(bytes.size() - 1), 2), "");
+    with.tsc->khz = 0;
+    EXPECT_EQ(problem(saved(with), 2), "vCPUs' state: the TSC's frequency makes no sense");
+}
+
 TEST(SmpStateTest, WhatIsRefused) {
     const auto bytes = saved(some_state(2));
     EXPECT_EQ(problem(bytes, 1), "vCPUs' state: is of 2 vCPUs, this VM has 1");
     auto changed = bytes;
     changed[0] = std::byte{9};
-    EXPECT_EQ(problem(changed, 2), "vCPUs' state: version is 9, expected 1");
+    EXPECT_EQ(problem(changed, 2), "vCPUs' state: version is 9, expected 1 or 2");
     changed = bytes;
     changed.push_back(std::byte{0});
     EXPECT_EQ(problem(changed, 2), "vCPUs' state: bytes behind its end");

@@ -59,6 +59,8 @@ std::string_view phase_of(SyncPhase phase) {
             return "resync";
         case SyncPhase::verify:
             return "verify";
+        case SyncPhase::undo:
+            return "undo";
     }
     return "unknown";
 }

@@ -162,6 +162,10 @@ void Node::log_flush_done(uint16_t index, const Result<>& result) {
 }
 
 void Node::file_done(Ticket ticket, const Result<>& result) {
+    if (auto read = log_reads_.extract(ticket)) {
+        log_read_done(std::move(read.mapped()), result);
+        return pump();
+    }
     if (const auto undo = undo_tickets_.find(ticket); undo != undo_tickets_.end()) {
         const auto [index, removes] = undo->second;
         undo_tickets_.erase(undo);
@@ -185,6 +189,8 @@ void Node::file_done(Ticket ticket, const Result<>& result) {
 
 void Node::pump() {
     records_changed();
+    watch_point();
+    pump_return();
     answer_turn();
     greet_if_drained();
     pump_changes();
@@ -194,6 +200,7 @@ void Node::pump() {
     maybe_flush_target();
     finish_promotion();
     finish_demotion();
+    pump_views();
     pump_files();
 }
 
@@ -244,10 +251,11 @@ bool Node::is_primary() const {
 }
 
 bool Node::idle() const {
-    return actions_.empty() && file_tickets_.empty() && undo_tickets_.empty() && changes_.empty() &&
-           incoming_.empty() && !promoting_ &&
-           std::all_of(disks_.begin(), disks_.end(),
-                       [](const Disk& disk) { return disk.record.idle(); });
+    return actions_.empty() && file_tickets_.empty() && undo_tickets_.empty() &&
+           log_reads_.empty() && changes_.empty() && incoming_.empty() && !promoting_ &&
+           !returning_ && std::all_of(disks_.begin(), disks_.end(), [](const Disk& disk) {
+               return disk.record.idle();
+           });
 }
 
 // ---- commands
@@ -290,6 +298,7 @@ Result<> Node::discard_mine() {
 
 Result<> Node::invalidate() {
     if (is_primary()) return fail(Errc::denied, "this site is primary: its copy is the right one");
+    if (returning_) return fail(Errc::busy, "the copy is on its way back to its last point");
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         Superblock next = disks_[index].record.superblock();
         forget(next.generations);
@@ -381,6 +390,7 @@ Result<> Node::resize(uint16_t index, uint64_t size_bytes) {
         return fail(Errc::limit, "disk {}: {} bytes, more than {}", next.disk, size_bytes,
                     kDiskBytesMax);
     }
+    if (returning_) return fail(Errc::busy, "the copy is on its way back to its last point");
     if (size_bytes == next.size_bytes) return {};
     disk.record.grow(size_bytes);
     next.size_bytes = size_bytes;
@@ -468,6 +478,7 @@ DiskStatus Node::disk_status(uint16_t index) const {
                                 : disk.last_verify ? disk.last_verify->differences
                                                    : 0;
     status.undo_bytes = disk.undo.log ? disk.undo.log->bytes() : 0;
+    status.undo_blocks = disk.undo.log ? disk.undo.log->count() : 0;
     status.decision = disk.decision;
     status.direction = sending_ ? SyncDirection::we_send : SyncDirection::peer_sends;
     if (source.resync) {
@@ -480,6 +491,10 @@ DiskStatus Node::disk_status(uint16_t index) const {
         status.phase = SyncPhase::verify;
         status.blocks_total = source.verify_blocks_total;
         status.blocks_left = source.verify_end - source.verify_cursor + source.verify_in_flight;
+    } else if (returning_) {
+        status.phase = SyncPhase::undo;
+        status.blocks_total = disk.progress.blocks_total;
+        status.blocks_left = disk.progress.blocks_left;
     } else if (streaming_in() && (superblock.resync_target != Generation() || disk.undo.starting)) {
         status.phase = SyncPhase::resync;
         status.blocks_total = disk.progress.blocks_total;
@@ -510,6 +525,7 @@ NodeStatus Node::status() const {
     status.backlog_bytes = backlog_bytes_;
     status.changes_in_flight = waiting_.size() + unanswered_.size();
     status.changes_undurable = unsettled_;
+    status.point = point_status();
     if (waits_for_peer_until_ && link_ != LinkState::streaming) {
         status.waits_for_peer = std::max(*waits_for_peer_until_ - now_, Duration::zero());
     }

@@ -66,6 +66,8 @@ class Node {
     void connected();
     void disconnected(const std::string& reason);
     void received(SyncFrame&& frame);
+    // At a secondary, of the last consistent point. Errc::closed: that has passed.
+    void read_view(ViewRead&& read);
     // What the connection has not sent yet.
     void link_queue(uint64_t bytes);
     // False: the node has enough to do; frames are to wait in the connection.
@@ -76,6 +78,12 @@ class Node {
     // This site's copy becomes the one that the VM writes. Takes effect when status() says primary.
     // `epoch`: as granted; 0 = one above the highest seen.
     Result<> promote(Force force, Epoch epoch = Epoch());
+    // The same from the last consistent point: what a resync has overwritten is put back first, and
+    // all that came since is given up. The peer must be away. While is_returning(); if it ends
+    // without this site being primary, why_not_returned() says why.
+    Result<> promote_at_point(Epoch epoch = Epoch());
+    bool is_returning() const { return returning_.has_value(); }
+    const std::string& why_not_returned() const { return return_failed_; }
     // Ends cleanly: everything durable at both sites, nothing open.
     Result<> demote();
     // Higher epochs have been granted elsewhere: nothing of an older one is written from now on.
@@ -105,6 +113,9 @@ class Node {
     NodeStatus status() const;
     size_t disk_count() const { return disks_.size(); }
     bool is_primary() const;
+    // Of the last consistent point, as status() has it; and why the former one has passed.
+    std::optional<uint64_t> point() const;
+    const std::string& point_ended() const { return point_ended_; }
     // Nothing is under way: no request, no store or file operation, nothing to be written down.
     bool idle() const;
 
@@ -114,6 +125,8 @@ class Node {
     using Sent = NodeSent;
     using Incoming = NodeIncoming;
     using LocalAction = NodeAction;
+    using View = NodeView;
+    using LogRead = NodeLogRead;
 
     // ---- node.cc: outputs, files, state
     void event(NodeEvent::Weight weight, uint16_t disk, std::string key, std::string text);
@@ -235,10 +248,35 @@ class Node {
     bool use_digests(const Disk& disk) const;
     bool source_may_read(const Disk& disk);
 
+    // ---- node_view.cc: the last consistent point, for readers
+    NoPoint::Why why_no_point_of(const Disk& disk) const;
+    NoPoint look_for_point() const;
+    Error point_error(const NoPoint& none) const;
+    Result<> why_no_point() const;
+    void watch_point();
+    PointStatus point_status() const;
+    void pump_views();
+    bool start_view(const ViewRead& read);
+    void read_piece(uint64_t number, View& view, const UndoLog::Piece& piece);
+    void read_log(LogRead&& read);
+    void log_read_done(LogRead&& read, Result<> result);
+    void view_part_done(uint64_t number, Result<> result);
+    void view_done(uint64_t number);
+
+    // ---- node_return.cc: back to it
+    void pump_return();
+    bool return_is_recorded() const;
+    void mark_for_return();
+    void pump_put_back();
+    void put_back(LogRead&& read, Result<> result);
+    void return_step_done(uint16_t disk, Result<> result);
+    void record_return();
+    void finish_return();
+
     // ---- node_target.cc: the side that applies
     void on_begin(const SyncFrame& frame);
     void begin_resync(uint16_t index, const wire::SyncBegin& begin, bool full);
-    void begin_recorded(uint16_t index);
+    void give_up_older_points(uint16_t index);
     void on_change(SyncFrame&& frame);
     const char* change_breaks_a_rule(const SyncFrame& frame) const;
     void on_read(const SyncFrame& frame);
@@ -280,6 +318,19 @@ class Node {
         bool removes = false;
     };
     std::map<Ticket, UndoTicket> undo_tickets_;
+
+    // The last consistent point.
+    bool point_is_there_ = false;
+    uint64_t point_number_ = 1;
+    std::string point_ended_;    // why the former one did
+    int64_t point_seconds_ = 0;  // since 1970; 0: not known
+    std::deque<ViewRead> views_waiting_;
+    std::map<uint64_t, View> views_;
+    uint64_t next_view_ = 1;
+    uint64_t view_bytes_ = 0;
+    std::map<Ticket, LogRead> log_reads_;
+    std::optional<NodeReturn> returning_;
+    std::string return_failed_;
 
     // The VM.
     std::map<uint64_t, Change> changes_;

@@ -425,6 +425,13 @@ void Node::local_done(LocalDone&& done) {
         case LocalAction::Kind::old_block:
             old_block_read(std::move(action), std::move(done.result));
             break;
+        case LocalAction::Kind::view_read:
+            view_part_done(action.id, std::move(done.result));
+            break;
+        case LocalAction::Kind::put_back:
+        case LocalAction::Kind::return_flush:
+            return_step_done(action.disk, std::move(done.result));
+            break;
         case LocalAction::Kind::served_read: {
             const bool read = done.result.has_value();
             const uint16_t code = read ? 0 : static_cast<uint16_t>(done.result.error().code);

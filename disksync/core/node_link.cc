@@ -118,7 +118,7 @@ void Node::connected() {
 
 // What the former connection brought is done with.
 bool Node::drained() const {
-    return incoming_.empty() && running_ == 0 && !flushing_ && !promoting_ &&
+    return incoming_.empty() && running_ == 0 && !flushing_ && !promoting_ && !returning_ &&
            start_flushes_left_ == 0;
 }
 

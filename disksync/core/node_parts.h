@@ -119,7 +119,62 @@ struct NodeUndo {
     bool writing = false;   // a batch
     uint32_t reads_left = 0;
     std::vector<UndoLog::OldBlock> batch;  // being read
+    uint64_t link_life = 0;                // of the connection that it began with; 0: an older one
     Superblock record;                     // what is to be on record once the header is durable
+};
+
+// Whether there is a consistent point to read; of which disk the reason is.
+struct NoPoint {
+    enum class Why : uint8_t {
+        there_is = 0,
+        primary = 1,
+        failed = 2,
+        never_whole = 3,
+        not_kept = 4,  // what a resync overwrites
+        follows = 5,   // changes come, and go to the store at once
+        draining = 6,  // of what came
+        mixed = 7,     // the disks are at different points
+    };
+    Why why = Why::there_is;
+    uint16_t disk = 0;
+};
+
+// A read of the last consistent point, in parts.
+struct NodeView {
+    ViewRead read;
+    SharedBytes data;
+    uint32_t parts_left = 0;
+    std::optional<Error> error;
+};
+
+// A part of the undo log that is being read, for a view or to be put back.
+struct NodeLogRead {
+    std::optional<uint64_t> view;
+    uint16_t disk = 0;
+    UndoLog::Piece piece;
+    SharedBytes data;  // the whole block
+};
+
+// On the way back to the last consistent point.
+struct NodeReturn {
+    enum class Step : uint8_t {
+        draining = 1,  // of what came before the connection ended
+        marking = 2,   // the source has taken its marks away: this copy has to have them, durably
+        writing = 3,
+        flushing = 4,
+        recording = 5,
+    };
+    struct Part {
+        std::vector<uint64_t> blocks;
+        size_t next = 0;  // of these
+        uint64_t sequence = 0;
+    };
+    Step step = Step::draining;
+    uint64_t point = 0;
+    Epoch epoch;  // to be promoted with; 0: the next
+    std::vector<Part> parts;
+    uint32_t under_way = 0;  // reads, writes, flushes
+    std::optional<Error> error;
 };
 
 struct NodeDisk {
@@ -148,6 +203,11 @@ struct NodeDisk {
     uint64_t adopt_sequence = 0;  // ... before `adopted` is sent
     uint64_t adopt_frame = 0;     // the sequence of the `end` frame
     bool detached() const { return record.superblock().state == DiskState::failed; }
+    // What the resync overwrites is kept: with that, the copy is what it was.
+    bool overlaid() const {
+        return undo.active &&
+               (undo.starting || record.superblock().state == DiskState::inconsistent);
+    }
 };
 
 struct NodeChange {
@@ -228,8 +288,11 @@ struct NodeAction {
         log_flush,      // before extents leave the activity log
         closing_flush,  // the last thing that a primary does
         target_digests,
-        old_block,    // for the undo log
-        served_read,  // for a primary without a disk
+        old_block,     // for the undo log
+        served_read,   // for a primary without a disk
+        view_read,     // of views_[id]
+        put_back,      // an old block
+        return_flush,  // behind all of them
     };
     Kind kind = Kind::client_read;
     uint16_t disk = 0;

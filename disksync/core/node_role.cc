@@ -288,6 +288,7 @@ void Node::finish_demotion() {
     if (*closing_flushes_left_ != 0) return;
     closing_flushes_left_.reset();
     demoting_ = false;
+    point_seconds_ = wall_seconds_;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         Superblock next = disks_[index].record.superblock();
         next.role = DiskRole::secondary;

@@ -88,7 +88,9 @@ void Node::begin_resync(uint16_t index, const wire::SyncBegin& begin, bool full)
     // A disk of a group may be written while another is in the middle of its resync: both go back.
     const bool changes = begin.blocks_to_come != 0 || disks_.size() > 1;
     if (whole && config_.keep_undo && changes) {
+        give_up_older_points(index);
         disk.undo.log.emplace(superblock.id, superblock.generations.current);
+        disk.undo.link_life = link_life_;
         disk.undo.active = disk.undo.starting = true;
         next.undo_kept = true;
         disk.undo.record = next;
@@ -96,6 +98,18 @@ void Node::begin_resync(uint16_t index, const wire::SyncBegin& begin, bool full)
         return;
     }
     disk.begin_sequence = change_record(index, next);
+}
+
+// A disk that is whole begins a resync, and another one of the group is still in an older one: the
+// connection broke off between their ends. The log of that one leads further back than this one's:
+// to undo both would make a mixture of two points.
+void Node::give_up_older_points(uint16_t index) {
+    for (uint16_t other = 0; other < disks_.size(); ++other) {
+        const NodeUndo& undo = disks_[other].undo;
+        const bool older = undo.active && !undo.starting && undo.link_life != link_life_;
+        if (other == index || !older || undo.log->count() == 0) continue;
+        abandon_undo(other, "another disk of the group has gone beyond its point");
+    }
 }
 
 // ---- frames
@@ -430,6 +444,7 @@ void Node::end_adopted(uint16_t index) {
         undo_io(index, {}, true);
     }
     disk.record.write_bitmap();
+    point_seconds_ = wall_seconds_;
     event(NodeEvent::Weight::info, index, "resync-done",
           fmt::format("up to date, generation {:016x}",
                       disk.record.superblock().generations.current.value()));
@@ -534,6 +549,7 @@ void Node::undo_written(uint16_t index, const Result<>& result) {
         return;
     }
     undo.writing = false;
+    if (result) undo.log->synced();
     if (!result) abandon_undo(index, result.error().context);
 }
 
@@ -578,6 +594,10 @@ void Node::target_failed(uint16_t index, const Error& error) {
 void Node::target_lost() {
     // A site that was promoted while it received has everything: it ended the connection itself.
     if (is_primary()) return;
+    const bool whole = std::all_of(disks_.begin(), disks_.end(), [](const Disk& disk) {
+        return disk.record.superblock().state == DiskState::up_to_date;
+    });
+    if (whole) point_seconds_ = wall_seconds_;
     for (uint16_t index = 0; index < disks_.size(); ++index) {
         if (disks_[index].record.superblock().state == DiskState::up_to_date) {
             set_state(index, DiskState::consistent,

@@ -114,6 +114,18 @@ struct FileIo {
     File file = File::metadata;
     std::vector<MetaWrite> writes;
     bool remove = false;  // undo: the file is removed instead
+    // undo: nothing is written, `data` is filled from there.
+    std::optional<uint64_t> read_at;
+    SharedBytes data;
+};
+
+// A read of the last consistent point of a disk.
+struct ViewRead {
+    uint64_t id = 0;  // comes back with the answer
+    uint16_t disk = 0;
+    uint64_t point = 0;  // its number, as status() said
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;  // at most wire::kSyncDataBytesMax
 };
 
 struct NodeAnswer {
@@ -163,7 +175,12 @@ enum class LinkState : uint8_t {
 };
 std::string_view to_string(LinkState state);
 
-enum class SyncPhase : uint8_t { idle = 1, resync = 2, verify = 3 };
+enum class SyncPhase : uint8_t {
+    idle = 1,
+    resync = 2,
+    verify = 3,
+    undo = 4,  // what a resync overwrote is put back
+};
 
 // How the last verify of this process ended.
 struct VerifyResult {
@@ -195,10 +212,22 @@ struct DiskStatus {
     uint64_t verify_differences = 0;  // of the one under way, or the last
     std::optional<VerifyResult> last_verify;
     uint64_t undo_bytes = 0;
+    uint64_t undo_blocks = 0;
     std::string reason;  // of a failed, halted or refused state
     SyncDecision decision;
     SplitPreview if_local_wins;
     SplitPreview if_peer_wins;
+};
+
+// The last moment of the disks' life that this copy holds whole, and that does not change under its
+// reader: one for all disks of the group.
+struct PointStatus {
+    // Counted in this process; another number is another point. None: there is no point to read.
+    std::optional<uint64_t> number;
+    std::string reason;              // if there is none
+    bool soon = false;               // ... and there may be one in a moment
+    int64_t seconds = 0;             // when it was, since 1970; 0: not known
+    int64_t not_before_seconds = 0;  // when its youngest generation began; 0: not known
 };
 
 struct NodeStatus {
@@ -208,7 +237,8 @@ struct NodeStatus {
     uint64_t backlog_bytes = 0;
     uint64_t changes_in_flight = 0;  // not answered
     uint64_t changes_undurable = 0;  // begun and not durable at the peer
-    Duration waits_for_peer{};       // since a promotion: so much longer at most; 0: does not
+    PointStatus point;
+    Duration waits_for_peer{};  // since a promotion: so much longer at most; 0: does not
     std::vector<DiskStatus> disks;
 };
 

@@ -100,6 +100,7 @@ std::vector<MetaWrite> UndoLog::append(std::span<const OldBlock> blocks) {
         header.entries[index].length_bytes = place.length_bytes;
         const bool added = places_.emplace(old.block, place).second;
         FT_CHECK(added, "old block {} is in the log already", old.block);
+        unsynced_.insert(old.block);
     }
     writes.front() = {end_, bytes_of(header)};
     end_ = at;
@@ -149,6 +150,7 @@ std::optional<UndoLog::Batch> UndoLog::load_batch(env::Storage& storage, uint64_
     for (uint32_t index = 0; index < header.count.value(); ++index) {
         const Entry& entry = header.entries[index];
         const uint32_t length = entry.length_bytes.value();
+        if (length > kBlockBytes) return std::nullopt;
         found.push_back(
             {entry.block.value(), {length == 0 ? 0 : at, length, entry.digest.value()}});
         batch.blocks.push_back(entry.block.value());
@@ -172,17 +174,75 @@ void UndoLog::drop_if_torn(env::Storage& storage, const Batch& last) {
 }
 
 Result<std::vector<std::byte>> UndoLog::read(env::Storage& storage, uint64_t block) const {
-    const auto found = places_.find(block);
-    FT_CHECK(found != places_.end(), "block {} is not in the undo log", block);
-    const Place& place = found->second;
+    const Place place = place_of(block);
     std::vector<std::byte> bytes(place.length_bytes);
     if (bytes.empty()) return bytes;
     FT_TRY_VOID(storage.read(place.offset_bytes, bytes));
-    if (XXH3_64bits(bytes.data(), bytes.size()) != place.digest) {
-        return fail(Errc::corrupt, "undo file {}: the content of block {} is not what was written",
-                    storage.name(), block);
-    }
+    FT_TRY_VOID(check(storage.name(), block, place, bytes));
     return bytes;
+}
+
+UndoLog::Place UndoLog::place_of(uint64_t block) const {
+    const auto found = places_.find(block);
+    FT_CHECK(found != places_.end(), "block {} is not in the undo log", block);
+    return found->second;
+}
+
+Result<> UndoLog::check(const std::string& name, uint64_t block, const Place& place,
+                        std::span<const std::byte> bytes) {
+    if (XXH3_64bits(bytes.data(), bytes.size()) == place.digest) return {};
+    return fail(Errc::corrupt, "undo file {}: the content of block {} is not what was written",
+                name, block);
+}
+
+std::vector<UndoLog::Piece> UndoLog::pieces(uint64_t offset_bytes, uint64_t length_bytes) const {
+    std::vector<Piece> pieces;
+    const uint64_t end = offset_bytes + length_bytes;
+    for (uint64_t at = offset_bytes; at < end;) {
+        const uint64_t block = at / kBlockBytes;
+        const uint64_t skip = at % kBlockBytes;
+        const uint64_t length = std::min(kBlockBytes - skip, end - at);
+        add_pieces(pieces, block, skip, length);
+        at += length;
+    }
+    return pieces;
+}
+
+// Of one block.
+void UndoLog::add_pieces(std::vector<Piece>& pieces, uint64_t block, uint64_t skip_bytes,
+                         uint64_t length_bytes) const {
+    const auto found = places_.find(block);
+    Piece piece;
+    piece.offset_bytes = block * kBlockBytes + skip_bytes;
+    piece.length_bytes = length_bytes;
+    if (found == places_.end() || unsynced_.contains(block)) {
+        const bool goes_on = !pieces.empty() && pieces.back().from == Piece::From::store;
+        if (goes_on) {
+            pieces.back().length_bytes += length_bytes;
+        } else {
+            pieces.push_back(piece);
+        }
+        return;
+    }
+    const Place& place = found->second;
+    // The disk may have been shorter then: what lies behind its old end was no part of it.
+    const uint64_t kept = place.length_bytes > skip_bytes
+                              ? std::min<uint64_t>(length_bytes, place.length_bytes - skip_bytes)
+                              : 0;
+    if (kept != 0) {
+        piece.from = Piece::From::log;
+        piece.length_bytes = kept;
+        piece.block = block;
+        piece.place = place;
+        piece.skip_bytes = skip_bytes;
+        pieces.push_back(piece);
+    }
+    if (kept == length_bytes) return;
+    Piece zeroes;
+    zeroes.from = Piece::From::zeroes;
+    zeroes.offset_bytes = block * kBlockBytes + skip_bytes + kept;
+    zeroes.length_bytes = length_bytes - kept;
+    pieces.push_back(zeroes);
 }
 
 std::vector<uint64_t> UndoLog::blocks() const {

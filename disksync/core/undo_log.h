@@ -9,7 +9,8 @@
 //   4096       batch, batch, ...
 //
 // This class knows the format and which block lies where; it does no I/O. append() says what to
-// write; load() takes in what a reader read. Life of the file: made at the start of a resync of a
+// write; load() takes in what a reader read; pieces() says where each byte of the old contents is
+// to be read. Life of the file: made at the start of a resync of a
 // consistent copy, removed when the resync has ended and the metadata says so. If you see
 //   a last batch that is torn, header or data   it was never synced, so its blocks are not
 //                                               overwritten: it is left out
@@ -21,7 +22,9 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/base/result.h"
@@ -53,13 +56,36 @@ class UndoLog {
 
     MetaWrite header() const;
     // The writes of a batch, at most kBlocksPerBatch blocks, none of them in the log. The blocks
-    // are in the log at once; they are safe when the writes have been synced.
+    // are in the log at once; they are safe, and can be read, when the writes have been synced.
     std::vector<MetaWrite> append(std::span<const OldBlock> blocks);
+    // Everything that was appended.
+    void synced() { unsynced_.clear(); }
 
     bool contains(uint64_t block) const { return places_.count(block) != 0; }
     // Reads an old block; an empty result is a zero block.
     Result<std::vector<std::byte>> read(env::Storage& storage, uint64_t block) const;
     std::vector<uint64_t> blocks() const;  // ascending
+    Place place_of(uint64_t block) const;
+    // Whether these bytes are what was written there. `name`: of the file.
+    static Result<> check(const std::string& name, uint64_t block, const Place& place,
+                          std::span<const std::byte> bytes);
+
+    // A range of the disk as it was: in order, without gaps. What is not synced yet is still on the
+    // store, for nothing is overwritten before.
+    struct Piece {
+        enum class From : uint8_t {
+            store = 1,
+            log = 2,     // a part of what `place` holds, from `skip_bytes` on
+            zeroes = 3,  // it was zero, or beyond the end of the disk
+        };
+        From from = From::store;
+        uint64_t offset_bytes = 0;  // of the disk
+        uint64_t length_bytes = 0;
+        uint64_t block = 0;  // log
+        Place place;         // log
+        uint64_t skip_bytes = 0;
+    };
+    std::vector<Piece> pieces(uint64_t offset_bytes, uint64_t length_bytes) const;
     size_t count() const { return places_.size(); }
     uint64_t bytes() const { return end_; }
     Generation back_to() const { return back_to_; }
@@ -71,12 +97,15 @@ class UndoLog {
     };
     std::optional<Batch> load_batch(env::Storage& storage, uint64_t size_bytes);
     void drop_if_torn(env::Storage& storage, const Batch& last);
+    void add_pieces(std::vector<Piece>& pieces, uint64_t block, uint64_t skip_bytes,
+                    uint64_t length_bytes) const;
 
     DiskId disk_;
     Generation back_to_;
     uint64_t end_ = kHeaderBytes;
     uint64_t batches_ = 0;
     std::unordered_map<uint64_t, Place> places_;
+    std::unordered_set<uint64_t> unsynced_;
 };
 
 }  // namespace antipode::disksync

@@ -107,6 +107,7 @@ Result<Node::DiskConfig> Group::open_disk(uint16_t index) {
 Result<> Group::open() {
     stores_.resize(config_.disks.size());
     sizes_.resize(config_.disks.size());
+    views_open_.resize(config_.disks.size());
     FT_TRY(tls_, env::make_mutual_tls(config_.listens ? env::TlsRole::server : env::TlsRole::client,
                                       config_.tls));
     std::vector<Node::DiskConfig> disks;
@@ -271,6 +272,7 @@ void Group::run_outputs() {
     } while (outputs_again_);
     running_outputs_ = false;
     settle_waiters();
+    tell_views();
     wants_frames_ = node_->wants_frames();
     if (const auto link = link_; link && wants_frames_) link->resume();
 }

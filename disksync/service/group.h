@@ -64,6 +64,19 @@ class Group {
     // A client wants to write: is this site primary, or can it become so by itself? Blocks.
     Result<> open_for_writing();
 
+    // A disk as it was at the last consistent point of the group, read only, as long as there is
+    // that point. Blocks where there may be one in a moment. Errc::limit: too many are open.
+    struct View {
+        uint16_t disk = 0;
+        uint64_t point = 0;
+    };
+    static constexpr uint32_t kViewsMax = 64;
+    Result<View> open_view(uint16_t disk);
+    void close_view(const View& view);
+    // At most kDataBytesMax. Errc::closed: the point has passed.
+    void read_view(const View& view, uint64_t offset_bytes, uint64_t length_bytes, Completion done);
+    bool has_point();
+
     std::optional<uint16_t> find_disk(std::string_view name) const;
     const GroupConfig& config() const { return config_; }
     uint64_t size_bytes(uint16_t disk);
@@ -100,6 +113,7 @@ class Group {
     void record(const VerifyFinding& finding);
     void append_journal(const std::string& line);
     void settle_waiters();
+    void tell_views();  // group_view.cc
     void wait_until(std::function<std::optional<Result<>>()> settled,
                     std::function<void(Result<>)> done, Duration limit);
 
@@ -117,6 +131,7 @@ class Group {
     void command(const std::string& line, env::LineSocket::Reply reply);
     Result<std::string> simple_command(const std::vector<std::string>& words);
     Result<std::string> disk_command(const std::vector<std::string>& words);
+    boost::json::object point_json(const PointStatus& point) const;
     void carry_command(const env::LineSocket::Reply& reply);
     void role_command(const std::vector<std::string>& words, const env::LineSocket::Reply& reply);
     boost::json::object policies_json() const;
@@ -147,6 +162,8 @@ class Group {
 
     std::unordered_map<uint64_t, Completion> completions_;
     uint64_t next_request_ = 1;
+    std::vector<uint32_t> views_open_;      // by disk
+    std::optional<uint64_t> viewed_point_;  // the newest that was opened and has not passed
     struct Waiter {
         std::function<std::optional<Result<>>()> settled;
         std::function<void(Result<>)> done;

@@ -59,6 +59,8 @@ std::string_view phase_of(SyncPhase phase) {
             return "resync";
         case SyncPhase::verify:
             return "verify";
+        case SyncPhase::undo:
+            return "undo";
     }
     return "unknown";
 }
@@ -87,6 +89,7 @@ json::object disk_json(const DiskStatus& disk, const DiskPaths& paths, const Sto
                       {"phase", phase_of(disk.phase)},
                       {"paused", disk.paused},
                       {"undo_bytes", disk.undo_bytes},
+                      {"undo_blocks", disk.undo_blocks},
                       {"verify_differences", disk.verify_differences},
                       {"reason", disk.reason}};
     if (disk.last_verify) {
@@ -127,6 +130,19 @@ json::object Group::policies_json() const {
             {"verify_repairs", node.verify_repairs}};
 }
 
+json::object Group::point_json(const PointStatus& point) const {
+    uint64_t views = 0;
+    for (const uint32_t each : views_open_) views += each;
+    json::object made{{"exists", point.number.has_value()}, {"views_open", views}};
+    if (!point.number) {
+        made["reason"] = point.reason;
+        return made;
+    }
+    if (point.seconds != 0) made["time"] = point.seconds;
+    if (point.not_before_seconds != 0) made["not_before"] = point.not_before_seconds;
+    return made;
+}
+
 std::string Group::status_text() {
     const NodeStatus status = node_->status();
     json::object made{{"group", config_.node.pair.view()},
@@ -140,6 +156,7 @@ std::string Group::status_text() {
                       {"backlog_bytes", status.backlog_bytes},
                       {"changes_in_flight", status.changes_in_flight},
                       {"resync_rate_max", rate_max_},
+                      {"consistent_point", point_json(status.point)},
                       {"policies", policies_json()}};
     if (status.waits_for_peer > Duration::zero()) {
         made["waits_for_peer_ms"] =
@@ -158,6 +175,7 @@ std::string Group::status_text() {
         const StoreSlot& slot = stores_[index];
         json::object disk =
             disk_json(status.disks[index], config_.disks[index], slot.store->status());
+        disk["views_open"] = views_open_[index];
         disk["kept_undo"] = kept_json(slot.files->kept_undo());
         disks.push_back(std::move(disk));
     }
@@ -266,24 +284,30 @@ void Group::carry_command(const env::LineSocket::Reply& reply) {
         kRoleLimit);
 }
 
-// promote [force], demote: answered when it is so.
+// promote [force | at-point], demote: answered when it is so.
 void Group::role_command(const std::vector<std::string>& words,
                          const env::LineSocket::Reply& reply) {
     const bool promote = words[0] == "promote";
     const bool force = promote && words.size() == 2 && words[1] == "force";
-    if (words.size() != (force ? 2u : 1u)) {
-        return reply(
-            refusal({Errc::invalid_argument, "the words are: promote, promote force, demote"}));
+    const bool at_point = promote && words.size() == 2 && words[1] == "at-point";
+    if (words.size() != (force || at_point ? 2u : 1u)) {
+        return reply(refusal({Errc::invalid_argument,
+                              "the words are: promote, promote force, promote at-point, demote"}));
     }
     Result<> begun;
     input([&](Node& node) {
-        begun = promote ? node.promote(force ? Node::Force::yes : Node::Force::no) : node.demote();
+        begun = at_point  ? node.promote_at_point()
+                : promote ? node.promote(force ? Node::Force::yes : Node::Force::no)
+                          : node.demote();
     });
     if (!begun) return reply(refusal(begun.error()));
     wait_until(
-        [this, promote]() -> std::optional<Result<>> {
-            if (node_->is_primary() != promote) return std::nullopt;
-            return Result<>();
+        [this, promote, at_point]() -> std::optional<Result<>> {
+            if (node_->is_primary() == promote) return Result<>();
+            const bool failed =
+                at_point && !node_->is_returning() && !node_->why_not_returned().empty();
+            if (failed) return fail(Errc::io, "{}", node_->why_not_returned());
+            return std::nullopt;
         },
         [reply](const Result<>& result) { reply(answer_of(result)); }, kRoleLimit);
 }

@@ -22,6 +22,8 @@ struct Options {
     std::string mode;
     bool as_json = false;
     bool force = false;
+    bool at_point = false;
+    std::string confirmed;
     std::vector<std::string> carried;
     std::string replaced;
     std::string undo_file;
@@ -107,6 +109,23 @@ void print_disk(const json::object& disk) {
     }
 }
 
+// When a consistent point was, as far as that is known.
+std::string moment_of(const json::object& point) {
+    if (const json::value* time = point.if_contains("time")) return "of " + time_of(*time);
+    if (const json::value* since = point.if_contains("not_before")) {
+        return "of no earlier than " + time_of(*since);
+    }
+    return "of an unknown time";
+}
+
+void print_point(const json::object& status) {
+    const json::object& point = status.at("consistent_point").as_object();
+    const bool exists = point.at("exists").as_bool();
+    std::cout << "  consistent point: "
+              << (exists ? moment_of(point) : "none, " + text_of(point.at("reason"))) << "; "
+              << text_of(point.at("views_open")) << " views open\n";
+}
+
 Result<> status_command(const Options& options) {
     FT_TRY(const json::object status, ask(options, "status"));
     if (options.as_json) {
@@ -121,7 +140,43 @@ Result<> status_command(const Options& options) {
     std::cout << "  " << text_of(status.at("mode")) << "  backlog "
               << text_of(status.at("backlog_bytes")) << " bytes\n";
     for (const json::value& disk : status.at("disks").as_array()) print_disk(disk.as_object());
+    print_point(status);
     return {};
+}
+
+// Says what is given up, and does it where that was confirmed.
+Result<> promote_at_point(const Options& options) {
+    FT_TRY(const json::object status, ask(options, "status"));
+    const json::object& point = status.at("consistent_point").as_object();
+    if (!point.at("exists").as_bool()) {
+        return fail(Errc::denied, "there is no consistent point to go on from: {}",
+                    text_of(point.at("reason")));
+    }
+    const std::string group = text_of(status.at("group"));
+    std::cout << group << " goes on from its last consistent point, " << moment_of(point)
+              << ". What was written at the peer after that is given up.\n";
+    for (const json::value& value : status.at("disks").as_array()) {
+        const json::object& disk = value.as_object();
+        std::cout << "  " << text_of(disk.at("name")) << "  " << text_of(disk.at("state"))
+                  << "  generation " << text_of(disk.at("generation")) << ": "
+                  << text_of(disk.at("undo_blocks"))
+                  << " blocks of 64 KiB that had come go back to what they were\n";
+    }
+    if (options.confirmed != group) {
+        return fail(Errc::denied, "nothing has been done; to do it: --confirm {}", group);
+    }
+    return order(options, "promote at-point");
+}
+
+Result<> promote_command(const Options& options) {
+    if (options.at_point && options.force) {
+        return fail(Errc::invalid_argument, "promote: --force or --at-point, not both");
+    }
+    if (options.at_point) return promote_at_point(options);
+    if (!options.confirmed.empty()) {
+        return fail(Errc::invalid_argument, "promote: --confirm goes with --at-point");
+    }
+    return order(options, options.force ? "promote force" : "promote");
 }
 
 Result<> events_command(const Options& options) {
@@ -257,9 +312,13 @@ void describe_orders(CLI::App& line, Options& options, Command& command) {
     say("resume", "go on");
     say("disconnect", "end the connection and make none");
     say("connect", "connect again");
-    add(line, "promote", "this site's copy becomes the one that is written", options, command,
-        [&options] { return order(options, options.force ? "promote force" : "promote"); })
-        ->add_flag("--force", options.force, "although the peer may have newer data");
+    CLI::App* promote = add(line, "promote", "this site's copy becomes the one that is written",
+                            options, command, [&options] { return promote_command(options); });
+    promote->add_flag("--force", options.force, "although the peer may have newer data");
+    promote->add_flag("--at-point", options.at_point,
+                      "in the middle of a resync, from the last consistent point; shows first what "
+                      "that gives up");
+    promote->add_option("--confirm", options.confirmed, "GROUP: with --at-point: does it");
     add(line, "rate", "the most a resync may send, bytes a second; 0 = no limit", options, command,
         [&options] { return order(options, fmt::format("rate {}", options.rate)); })
         ->add_option("BYTES", options.rate)

@@ -9,6 +9,11 @@
 // A client that wants to write makes this site primary if the peer is connected and is not (see
 // Group::open_for_writing); else it is turned away with the reason in the log. A secondary's disk
 // is not served at all: it would change under its reader.
+//
+// What stands still at a secondary is served, read only, as DISK@consistent: the last consistent
+// point (core/node_view.cc). When that has passed, reads of those who have it open fail, with the
+// reason in the log and the events; whoever opens it then gets the next point, or the reason why
+// there is none.
 #define NBDKIT_API_VERSION 2
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -30,9 +35,16 @@ std::string config_path;
 std::unique_ptr<disksync::GroupConfig> config;
 std::unique_ptr<Group> group;
 
+constexpr std::string_view kViewSuffix = "@consistent";
+
 struct Connection {
     uint16_t disk = 0;
+    std::optional<Group::View> view;
 };
+
+Connection& connection_of(void* handle) {
+    return *static_cast<Connection*>(handle);
+}
 
 int errno_of(const Error& error) {
     switch (error.code) {
@@ -56,15 +68,16 @@ int refuse(const Error& error) {
     return -1;
 }
 
-// One piece, and waits for it.
-Result<wire::SharedBytes> execute(Group::Request&& request) {
+// Gives away an order with a completion, and waits for that.
+template <typename Order>
+Result<wire::SharedBytes> wait_for(const Order& order) {
     struct Waiting {
         std::binary_semaphore answered{0};
         Result<> result;
         wire::SharedBytes data;
     };
     const auto waiting = std::make_shared<Waiting>();
-    group->submit(std::move(request), [waiting](Result<> result, const wire::SharedBytes& data) {
+    order([waiting](Result<> result, const wire::SharedBytes& data) {
         waiting->result = std::move(result);
         waiting->data = data;
         waiting->answered.release();
@@ -72,6 +85,31 @@ Result<wire::SharedBytes> execute(Group::Request&& request) {
     waiting->answered.acquire();
     if (!waiting->result) return fail(waiting->result.error());
     return waiting->data;
+}
+
+// One piece.
+Result<wire::SharedBytes> execute(Group::Request&& request) {
+    return wait_for(
+        [&](Group::Completion done) { group->submit(std::move(request), std::move(done)); });
+}
+
+Result<wire::SharedBytes> read_piece(const Connection& connection, uint64_t offset,
+                                     uint64_t length) {
+    if (connection.view) {
+        auto data = wait_for([&](Group::Completion done) {
+            group->read_view(*connection.view, offset, length, std::move(done));
+        });
+        // To a client it is an error of the disk, not of the connection.
+        if (!data && data.error().code == Errc::closed) {
+            return fail(Errc::io, "{}", data.error().context);
+        }
+        return data;
+    }
+    Group::Request request;
+    request.disk = connection.disk;
+    request.offset_bytes = offset;
+    request.length_bytes = length;
+    return execute(std::move(request));
 }
 
 disksync::Fua fua_of(uint32_t flags) {
@@ -116,6 +154,12 @@ int plugin_list_exports(int, int, struct nbdkit_exports* exports) {
     for (const disksync::DiskPaths& disk : config->disks) {
         const std::string name(disk.name.view());
         if (nbdkit_add_export(exports, name.c_str(), nullptr) == -1) return -1;
+        if (!group->has_point()) continue;
+        const std::string view = name + std::string(kViewSuffix);
+        if (nbdkit_add_export(exports, view.c_str(), "the last consistent point, read only") ==
+            -1) {
+            return -1;
+        }
     }
     return 0;
 }
@@ -128,6 +172,8 @@ const char* plugin_default_export(int, int) {
 void* plugin_open(int) {
     const char* given = nbdkit_export_name();
     std::string name = given == nullptr ? "" : given;
+    const bool view = name.ends_with(kViewSuffix);
+    if (view) name.resize(name.size() - kViewSuffix.size());
     if (name.empty() && config->disks.size() == 1) name = config->disks.front().name.view();
     const auto disk = group->find_disk(name);
     if (!disk) {
@@ -136,23 +182,35 @@ void* plugin_open(int) {
         nbdkit_set_error(ENOENT);
         return nullptr;
     }
+    if (view) {
+        const auto opened = group->open_view(*disk);
+        if (opened) return new Connection{*disk, *opened};
+        refuse(opened.error());
+        return nullptr;
+    }
     if (const auto opened = group->open_for_writing(); !opened) {
         refuse(opened.error());
         return nullptr;
     }
-    return new Connection{*disk};
+    return new Connection{*disk, std::nullopt};
 }
 
 void plugin_close(void* handle) {
-    delete static_cast<Connection*>(handle);
+    const std::unique_ptr<Connection> closed(&connection_of(handle));
+    if (closed->view) group->close_view(*closed->view);
 }
 
 int64_t plugin_get_size(void* handle) {
-    return static_cast<int64_t>(group->size_bytes(static_cast<Connection*>(handle)->disk));
+    return static_cast<int64_t>(group->size_bytes(connection_of(handle).disk));
+}
+
+const char* plugin_export_description(void* handle) {
+    return connection_of(handle).view ? "the last consistent point, read only" : nullptr;
 }
 
 int plugin_block_size(void* handle, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
-    *minimum = group->alignment_bytes(static_cast<Connection*>(handle)->disk);
+    const Connection& connection = connection_of(handle);
+    *minimum = group->alignment_bytes(connection.disk);
     *preferred = std::max<uint32_t>(4096, *minimum);
     *maximum = 0xffffffff;
     return 0;
@@ -161,18 +219,19 @@ int plugin_block_size(void* handle, uint32_t* minimum, uint32_t* preferred, uint
 int yes(void*) {
     return 1;
 }
-int fua_native(void*) {
-    return NBDKIT_FUA_NATIVE;
+// nbdkit serves what cannot be written read only, and refuses all that would change it.
+int can_change(void* handle) {
+    return connection_of(handle).view ? 0 : 1;
+}
+int can_fua(void* handle) {
+    return connection_of(handle).view ? NBDKIT_FUA_NONE : NBDKIT_FUA_NATIVE;
 }
 
 int plugin_pread(void* handle, void* buffer, uint32_t count, uint64_t offset, uint32_t) {
     auto* into = static_cast<char*>(buffer);
     for (uint64_t at = 0; at < count; at += Group::kDataBytesMax) {
-        Group::Request request;
-        request.disk = static_cast<Connection*>(handle)->disk;
-        request.offset_bytes = offset + at;
-        request.length_bytes = std::min(Group::kDataBytesMax, count - at);
-        const auto data = execute(std::move(request));
+        const auto data = read_piece(connection_of(handle), offset + at,
+                                     std::min(Group::kDataBytesMax, count - at));
         if (!data) return refuse(data.error());
         std::memcpy(into + at, data->data(), data->size());
     }
@@ -184,7 +243,7 @@ int plugin_pwrite(void* handle, const void* buffer, uint32_t count, uint64_t off
     const auto* from = static_cast<const std::byte*>(buffer);
     for (uint64_t at = 0; at < count; at += Group::kDataBytesMax) {
         Group::Request request;
-        request.disk = static_cast<Connection*>(handle)->disk;
+        request.disk = connection_of(handle).disk;
         request.operation = disksync::StoreOperation::write;
         request.offset_bytes = offset + at;
         request.length_bytes = std::min(Group::kDataBytesMax, count - at);
@@ -200,7 +259,7 @@ int without_data(void* handle, disksync::StoreOperation operation, uint32_t coun
                  uint32_t flags) {
     for (uint64_t at = 0; at < count; at += Group::kZeroBytesMax) {
         Group::Request request;
-        request.disk = static_cast<Connection*>(handle)->disk;
+        request.disk = connection_of(handle).disk;
         request.operation = operation;
         request.offset_bytes = offset + at;
         request.length_bytes = std::min(Group::kZeroBytesMax, count - at);
@@ -221,7 +280,7 @@ int plugin_zero(void* handle, uint32_t count, uint64_t offset, uint32_t flags) {
 
 int plugin_flush(void* handle, uint32_t) {
     Group::Request request;
-    request.disk = static_cast<Connection*>(handle)->disk;
+    request.disk = connection_of(handle).disk;
     request.operation = disksync::StoreOperation::flush;
     const auto done = execute(std::move(request));
     return done ? 0 : refuse(done.error());
@@ -243,13 +302,14 @@ struct nbdkit_plugin make_plugin() {
     made.open = plugin_open;
     made.close = plugin_close;
     made.get_size = plugin_get_size;
+    made.export_description = plugin_export_description;
     made.block_size = plugin_block_size;
-    made.can_write = yes;
-    made.can_flush = yes;
-    made.can_trim = yes;
-    made.can_zero = yes;
+    made.can_write = can_change;
+    made.can_flush = can_change;
+    made.can_trim = can_change;
+    made.can_zero = can_change;
     made.can_multi_conn = yes;
-    made.can_fua = fua_native;
+    made.can_fua = can_fua;
     made.pread = plugin_pread;
     made.pwrite = plugin_pwrite;
     made.trim = plugin_trim;

@@ -100,6 +100,11 @@ Result<> SideFiles::remove_undo(Removal removal) {
 
 Result<> SideFiles::execute(const FileIo& io, Removal removal) {
     const bool undo = io.file == FileIo::File::undo;
+    if (io.read_at) {
+        if (!undo_) return fail(Errc::closed, "undo file {}: has been removed", undo_path_);
+        SharedBytes into = io.data;
+        return undo_->read(*io.read_at, into.writable());
+    }
     if (undo && io.remove) return remove_undo(removal);
     if (undo && !undo_) {
         // What lies there belongs to no record any more.

@@ -1,7 +1,8 @@
 // SideFiles: the metadata file and the undo file of one disk, and the thread that writes them.
 //
-// submit() from one thread; work is done in order, each: all writes, one sync, then the completion,
-// on this thread. INVARIANT: the metadata file is locked as long as this lives.
+// submit() from one thread; work is done in order, each: all writes and one sync, or a read of the
+// undo file, then the completion, on this thread. INVARIANT: the metadata file is locked as long as
+// this lives.
 #pragma once
 
 #include <condition_variable>

@@ -42,6 +42,19 @@ void make_all_right(std::span<std::byte> file) {
     }
 }
 
+// A reader of this block and its neighbour gets every byte from somewhere.
+void look_through(const UndoLog& log, uint64_t block) {
+    uint64_t next = block * kBlockBytes + 100;
+    for (const UndoLog::Piece& piece : log.pieces(next, kBlockBytes)) {
+        FT_CHECK(piece.offset_bytes == next && piece.length_bytes != 0, "a gap at {}", next);
+        next += piece.length_bytes;
+        if (piece.from != UndoLog::Piece::From::log) continue;
+        FT_CHECK(piece.skip_bytes + piece.length_bytes <= piece.place.length_bytes,
+                 "block {}: beyond what is kept of it", piece.block);
+    }
+    FT_CHECK(next == (block + 1) * kBlockBytes + 100, "it ends at {}", next);
+}
+
 void look_at(UndoLog& log, MemoryStorage& storage) {
     FT_CHECK(log.bytes() <= storage.bytes().size(), "{} bytes of {}", log.bytes(),
              storage.bytes().size());
@@ -51,6 +64,7 @@ void look_at(UndoLog& log, MemoryStorage& storage) {
     for (const uint64_t block : blocks) {
         (void)log.read(storage, block);
         fresh = std::max(fresh, block);
+        if (block < (uint64_t{1} << 40)) look_through(log, block);
     }
     // It goes on from there.
     if (++fresh == 0) return;

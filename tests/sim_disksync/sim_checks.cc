@@ -145,6 +145,7 @@ void SimWorld::heal() {
                         sites_[index]->node().idle(), status.changes_in_flight));
     }
     ASSERT_TRUE(settled()) << "not settled\n" << log_;
+    ASSERT_TRUE(viewing_.empty()) << viewing_.size() << " reads of a view hang\n" << log_;
     check_equal();
     if (testing::Test::HasFatalFailure()) return;
     // A verify of everything finds nothing.

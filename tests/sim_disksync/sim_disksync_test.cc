@@ -41,14 +41,18 @@ SimCounts run_seeds(const SimWorld::Faults& faults, uint64_t seeds) {
         all.pulled_ahead += counts.pulled_ahead;
         all.detached += counts.detached;
         all.turns += counts.turns;
+        all.view_checks += counts.view_checks;
+        all.views_passed += counts.views_passed;
+        all.returns += counts.returns;
     }
     std::printf(
         "writes %lu crashes %lu power %lu cuts %lu promotions %lu (connected %lu) split brains %lu "
         "resyncs %lu "
-        "(full %lu) pulled ahead %lu; checks: prefix %lu undo %lu promised %lu\n",
+        "(full %lu) pulled ahead %lu; checks: prefix %lu undo %lu promised %lu views %lu "
+        "(passed %lu) returns %lu\n",
         all.writes, all.crashes, all.power_failures, all.cuts, all.promotions, all.turns,
         all.split_brains, all.resyncs, all.full_resyncs, all.pulled_ahead, all.prefix_checks,
-        all.undo_checks, all.promised_checks);
+        all.undo_checks, all.promised_checks, all.view_checks, all.views_passed, all.returns);
     return all;
 }
 
@@ -60,6 +64,7 @@ TEST(SimDisksync, Quiet) {
 TEST(SimDisksync, CutsOfTheLine) {
     const SimCounts counts = run_seeds({false, false, true, false, false, false}, 60);
     EXPECT_GT(counts.resyncs, 60u / kShare);
+    EXPECT_GT(counts.view_checks, 1000u / kShare);
 }
 
 TEST(SimDisksync, KilledProcesses) {
@@ -77,6 +82,7 @@ TEST(SimDisksync, PowerFailures) {
 TEST(SimDisksync, ThePeerTakesOver) {
     const SimCounts counts = run_seeds({true, true, true, true, false, false}, 200);
     EXPECT_GT(counts.promotions, 200u / kShare);
+    EXPECT_GE(counts.returns, kShare == 1 ? 5u : 1u);
 }
 
 TEST(SimDisksync, SwitchOvers) {

@@ -106,6 +106,7 @@ void SimSite::run_file(FileIo&& io) {
     const Duration second = file_free_[index] - clock_.now();
     const Ticket ticket = io.ticket;
     const bool remove = io.remove;
+    if (io.read_at) return read_file(std::move(io), first);
     clock_.at(first, [this, life, undo, index, io = std::move(io)]() mutable {
         if (life != life_) return;
         env::Storage& file = undo ? *undo_files_[index] : *metadata_files_[index];
@@ -125,6 +126,16 @@ void SimSite::run_file(FileIo&& io) {
         }
         node_->tick(clock_.now(), 0);
         node_->file_done(ticket, {});
+        run_outputs();
+    });
+}
+
+void SimSite::read_file(FileIo&& io, Duration delay) {
+    clock_.at(delay, [this, life = life_, io = std::move(io)]() mutable {
+        if (life != life_) return;
+        const auto read = undo_files_[io.disk]->read(*io.read_at, io.data.writable());
+        node_->tick(clock_.now(), 0);
+        node_->file_done(io.ticket, read);
         run_outputs();
     });
 }

@@ -82,6 +82,7 @@ class SimSite {
     std::vector<Node::DiskConfig> load();
     void run_local(LocalIo&& io);
     void run_file(FileIo&& io);
+    void read_file(FileIo&& io, Duration delay);
     Duration delay(double mean_us);
 
     SimSiteConfig config_;

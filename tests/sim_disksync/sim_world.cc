@@ -49,7 +49,9 @@ void SimWorld::setup() {
         SimSite& site = *sites_.back();
         site.send = [this, index](SyncFrame&& frame) { send(index, std::move(frame)); };
         site.disconnect = [this, index] { close_end(index); };
-        site.answered = [this, index](const NodeAnswer& answer) { vm_answer(index, answer); };
+        site.answered = [this, index](const NodeAnswer& answer) {
+            is_view(answer.id) ? view_answer(answer) : vm_answer(index, answer);
+        };
         site.on_event = [this, index](const NodeEvent& event) { on_event(index, event); };
     }
     say(fmt::format("mode {} disks {} undo {}", to_string(node.mode), config.disks,
@@ -305,6 +307,7 @@ void SimWorld::on_event(size_t site, const NodeEvent& event) {
         if (whole && session_ && !session_->lost_power) replica_of_[site] = session_->number;
         before_resync_[site].erase(event.disk);
     }
+    if (event.key == "undo-done") check_returned(site, event.disk);
     if (event.key == "halted" && event.text.find("split-brain") != std::string::npos) {
         ++counts_.split_brains;
         EXPECT_TRUE(faults_.split_brain || faults_.promote_peer) << "a split brain out of nothing\n"
@@ -319,6 +322,7 @@ void SimWorld::crash(size_t site, SimSite::Crash how) {
     how == SimSite::Crash::kill ? ++counts_.crashes : ++counts_.power_failures;
     say(fmt::format("{} {}", site, how == SimSite::Crash::kill ? "killed" : "loses power"));
     sites_[site]->crash(how);
+    forget_views(site);
     if (line_.up) {
         line_.open[site] = false;
         const size_t other = 1 - site;
@@ -384,7 +388,9 @@ void SimWorld::act() {
             return;
         }
         case 3:
-            if (faults_.promote_peer && !sites_[primary_]->alive()) promote(1 - primary_);
+            if (faults_.promote_peer && !sites_[primary_]->alive()) {
+                if (!promote_at_point(1 - primary_)) promote(1 - primary_);
+            }
             return;
         case 4:
             if (faults_.split_brain && !line_.up && sites_[1 - primary_]->alive())
@@ -415,6 +421,7 @@ void SimWorld::run() {
     connect_later();
     const Instant end = clock_.now() + milliseconds(400);
     Instant next_vm = clock_.now();
+    Instant next_view = clock_.now();
     Instant next_act = clock_.now() + milliseconds(20);
     // A heartbeat of ticks: what depends on time alone goes on.
     const std::function<void()> beat = [&] {
@@ -426,6 +433,10 @@ void SimWorld::run() {
         if (clock_.now() >= next_vm) {
             vm_step();
             next_vm = clock_.now() + microseconds(random_.below(1200));
+        }
+        if (clock_.now() >= next_view) {
+            view_step();
+            next_view = clock_.now() + microseconds(random_.below(1500));
         }
         if (clock_.now() >= next_act) {
             act();

@@ -11,6 +11,7 @@
 //     as long as that connection lasts
 //   - what was answered before a flush that was answered is on the local disk, after any crash
 //   - a resync that breaks off can be undone to exactly the copy that was there before
+//   - whoever reads the last consistent point reads that, at any moment, or nothing
 //   - in the end, with everything healed, the copies are equal, and nothing is marked
 #pragma once
 
@@ -38,7 +39,10 @@ struct SimCounts {
     uint64_t pulled_ahead = 0;
     uint64_t verify_differences = 0;
     uint64_t detached = 0;
-    uint64_t turns = 0;  // promotions that kept the connection
+    uint64_t view_checks = 0;
+    uint64_t views_passed = 0;  // reads of a point that had passed
+    uint64_t returns = 0;       // of disks, to their last point, to go on from there
+    uint64_t turns = 0;         // promotions that kept the connection
 };
 
 class SimWorld {
@@ -87,6 +91,19 @@ class SimWorld {
         std::map<uint64_t, Write> writes;
         std::map<uint64_t, Flush> flushes;
     };
+    // The last consistent point of a site, by a number of its process.
+    struct Point {
+        uint64_t life = 0;
+        uint64_t number = 0;
+        std::vector<SimDisk::Sectors> contents;  // by disk
+    };
+    struct Viewing {
+        size_t site = 0;
+        bool passed = false;  // of a point before the one that there is
+        uint16_t disk = 0;
+        uint64_t first_sector = 0;
+        std::vector<Stamp> expected;
+    };
     struct Line {
         uint64_t life = 0;
         bool up = false;
@@ -111,6 +128,14 @@ class SimWorld {
     bool peer_is_whole(size_t site);
     void promote(size_t site, Node::Force force = Node::Force::no);
     void on_event(size_t site, const NodeEvent& event);
+
+    static bool is_view(uint64_t id);
+    const Point* point_of(size_t site);
+    void view_step();
+    void view_answer(const NodeAnswer& answer);
+    void forget_views(size_t site);
+    bool promote_at_point(size_t site);
+    void check_returned(size_t site, uint16_t disk);
 
     void act();
     void crash(size_t site, SimSite::Crash how);
@@ -152,6 +177,8 @@ class SimWorld {
     std::array<uint64_t, 2> replica_of_{};
     // Of each disk of each site, while a resync of it has not ended: what it was before.
     std::array<std::map<uint16_t, SimDisk::Sectors>, 2> before_resync_;
+    std::array<Point, 2> points_;
+    std::map<uint64_t, Viewing> viewing_;
     std::array<bool, 2> restarting_{};
     std::optional<size_t> loser_;
     uint64_t operator_acted_ = 0;  // on the line's life of that number

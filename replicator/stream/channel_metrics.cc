@@ -77,7 +77,7 @@ ChannelMetrics::ChannelMetrics(Registry& registry) {
     bulk_cap_ = &registry.gauge("antipode_channel_bulk_cap_bytes_per_second",
                                 "The cap on bulk in force; 0: none");
     bulk_level_ = &registry.gauge("antipode_channel_bulk_compression_level",
-                                  "How hard bulk is compressed: zstd's level");
+                                  "How hard bulk is compressed: zstd's level, 0 not at all");
 }
 
 void ChannelMetrics::set(const ChannelStats& stats) {

@@ -61,7 +61,7 @@ struct ChannelStats {
     std::optional<double> line_bytes_per_second;  // when last only the line held bulk back
     std::optional<Duration> bulk_queue_delay;     // that bulk adds to the line, last round
     uint64_t bulk_cap_bytes_per_second = 0;       // 0: none
-    int bulk_compression_level = 0;               // zstd's, as chosen by LevelControl
+    int bulk_compression_level = 0;               // zstd's, as chosen by LevelControl; 0: none
 
     StreamStats& of(wire::MessageClass c) { return streams[wire::index_of(c)]; }
     const StreamStats& of(wire::MessageClass c) const { return streams[wire::index_of(c)]; }

@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "common/wire/checksum.h"
+#include "replicator/stream/level_control.h"
 
 namespace antipode::stream {
 namespace {
@@ -143,7 +144,10 @@ void Session::set_bulk_cap(uint64_t bytes_per_second, Instant now) {
 }
 
 void Session::set_compression_level(MessageClass message_class, int level) {
-    config_.compression[wire::index_of(message_class)].settings.level = level;
+    ClassCompression& compression = config_.compression[wire::index_of(message_class)];
+    compression.paused = level == LevelControl::kNone;
+    if (compression.paused) return;
+    compression.settings.level = level;
     auto& compressor = send_[wire::index_of(message_class)].compressor;
     if (compressor) compressor->set_level(level);
 }

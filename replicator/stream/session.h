@@ -80,6 +80,7 @@ struct ClassCompression {
     enum class Use : uint8_t { off = 1, on };
     Use use = Use::on;
     wire::CompressSettings settings;
+    bool paused = false;  // by LevelControl; the stream goes on afterwards
 };
 
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -158,7 +159,7 @@ class Session {
     void tick(Instant now);
     void set_hello(std::vector<std::byte> hello) { config_.hello = std::move(hello); }
     void set_bulk_cap(uint64_t bytes_per_second, Instant now);
-    void set_compression_level(MessageClass message_class, int level);
+    void set_compression_level(MessageClass message_class, int level);  // LevelControl's
     // This process ends: next_frame() gives a goodbye, and nothing after it.
     void say_goodbye(std::string reason);
 

@@ -221,7 +221,7 @@ OutgoingFrame Session::encode_piece(SendStream& stream, const OutgoingMessage& m
                                     std::span<const std::byte> piece, uint16_t frame_flags) {
     std::span<const std::byte> body = piece;
     const auto& compression = config_.compression[wire::index_of(message.message_class)];
-    if (compression.use == ClassCompression::Use::on &&
+    if (compression.use == ClassCompression::Use::on && !compression.paused &&
         (info_.features & wire::features::kZstd) != 0) {
         const size_t used = compress_piece(stream, piece, compression.settings);
         if (used > 0) {

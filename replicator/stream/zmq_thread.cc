@@ -23,7 +23,7 @@ constexpr Duration kLogInterval = std::chrono::seconds(5);
 constexpr Duration kGoodbyeLinger = std::chrono::milliseconds(200);
 constexpr Duration kFullSocketWait = std::chrono::milliseconds(1);
 constexpr Duration kWaitMax = std::chrono::milliseconds(500);
-constexpr Duration kLevelInterval = std::chrono::milliseconds(500);
+constexpr Duration kLevelInterval = std::chrono::milliseconds(200);
 
 }  // namespace
 
@@ -67,6 +67,7 @@ ZmqThread::ZmqThread(Config config, std::unique_ptr<ZmqLink> link, WakeUp to_thr
     for (size_t i = 0; i < wire::kMessageClassCount; ++i) {
         wake_step_[i] = std::max<uint64_t>(config.session.receive_bytes_max[i] / 8, 1);
     }
+    set_bulk_level(level_control_.level());
     thread_ = std::thread([this] { run(); });
 }
 
@@ -261,11 +262,21 @@ void ZmqThread::tune_compression(Instant now) {
     const auto part = [&](Duration of) {
         return std::chrono::duration<double>(of) / std::chrono::duration<double>(passed);
     };
+    const uint64_t payload = session_.stats().of(MessageClass::resync).payload_bytes_sent +
+                             session_.stats().of(MessageClass::seed).payload_bytes_sent;
+    const double seconds = std::chrono::duration<double>(passed).count();
     const int before = level_control_.level();
-    const int level = level_control_.look(part(bulk_busy_), part(bulk_held_));
+    const int level =
+        level_control_.look({part(bulk_busy_), part(bulk_held_),
+                             static_cast<double>(payload - level_payload_) / seconds});
     level_since_ = now;
+    level_payload_ = payload;
     bulk_busy_ = bulk_held_ = {};
     if (level == before) return;
+    set_bulk_level(level);
+}
+
+void ZmqThread::set_bulk_level(int level) {
     session_.set_compression_level(MessageClass::resync, level);
     session_.set_compression_level(MessageClass::seed, level);
 }

@@ -100,6 +100,7 @@ class ZmqThread {
     void publish(Instant now);
     bool has_refused() const;
     void tune_compression(Instant now);
+    void set_bulk_level(int level);
 
     std::unique_ptr<ZmqLink> link_;
     Session session_;
@@ -140,8 +141,9 @@ class ZmqThread {
     // How hard bulk is compressed: looked at each kLevelInterval.
     LevelControl level_control_;
     Instant level_since_{};
-    Duration bulk_busy_{};  // making bulk frames, since then
-    Duration bulk_held_{};  // in which bulk had to wait for the line
+    uint64_t level_payload_ = 0;  // bulk's, by then
+    Duration bulk_busy_{};        // making bulk frames, since then
+    Duration bulk_held_{};        // in which bulk had to wait for the line
     bool bulk_waits_ = false;
     Instant turn_end_{};
 

@@ -23,6 +23,8 @@ namespace {
 constexpr size_t kMessageBytes = 64 << 10;
 constexpr uint64_t kTurnBytes = uint64_t{192} << 20;
 constexpr int kTurns = 3;
+// Until the window and the level of compression are what this line and these bytes ask for.
+constexpr Duration kWarmUp = std::chrono::milliseconds(2500);
 constexpr uint64_t kSmallMessages = 200'000;
 constexpr Duration kPatience = std::chrono::seconds(60);
 
@@ -175,6 +177,7 @@ class Bench {
         FT_CHECK(pair_.both_up(), "no session");
     }
 
+    void warm_up(const Pieces& pieces);
     Turn throughput(const Pieces& pieces);
     double small_messages();
     void log_entries();
@@ -200,6 +203,21 @@ class Bench {
     uint64_t next_ = 0;
     std::vector<Instant> sent_at_;
 };
+
+void Bench::warm_up(const Pieces& pieces) {
+    const auto& in = pair_.b.handler;
+    const uint64_t before = in.payload_bytes;
+    uint64_t sent = 0;
+    const Instant end = MonotonicClock::now() + kWarmUp;
+    const bool good = run_until(
+        pair_.context,
+        [&] {
+            if (MonotonicClock::now() < end) fill(pieces, sent, UINT64_MAX);
+            return MonotonicClock::now() >= end && in.payload_bytes - before >= sent;
+        },
+        kPatience);
+    FT_CHECK(good, "{} of {} bytes arrived", in.payload_bytes - before, sent);
+}
 
 Turn Bench::throughput(const Pieces& pieces) {
     auto& in = pair_.b.handler;
@@ -454,6 +472,7 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
         plain.add(raw_turn(pieces, false));
         curve.add(raw_turn(pieces, true));
         Bench bench;
+        bench.warm_up(pieces);
         ours.add(bench.throughput(pieces));
         ratio = bench.compression();
         line = bench.stats();
@@ -467,6 +486,7 @@ void throughput(const std::string& name, const Pieces& pieces, std::optional<dou
              fmt::format("ratio={:.3f}", ours.rate() / curve.rate()));
     }
     show("channel_" + name + "_compression", ratio, "x");
+    show("channel_" + name + "_level", line.bulk_compression_level, "");
     show("channel_" + name + "_window", static_cast<double>(line.bulk_window_bytes) / 1e3, "kB",
          fmt::format("queue_delay_us={}",
                      line.bulk_queue_delay.value_or(Duration{}).count() / 1000));

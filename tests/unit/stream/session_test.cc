@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/random.h"
+#include "replicator/stream/level_control.h"
 #include "tests/unit/stream/session_pair.h"
 
 namespace antipode::stream {
@@ -514,7 +515,7 @@ TEST(Session, the_level_can_change_within_a_stream) {
     ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
     Random random(4);
     std::vector<std::string> sent;
-    for (const int level : {1, 3, -5, 6, -1, 1}) {
+    for (const int level : {1, 3, -5, LevelControl::kNone, 6, -1, 1}) {
         pair->ends[kA].session->set_compression_level(MessageClass::seed, level);
         for (int i = 0; i < 3; ++i) {
             sent.push_back(filler(random, 100000));

@@ -102,6 +102,7 @@ void Failover::go_live(Epoch epoch, Target target, const std::string& reason) {
             run_from_ = RunFrom::log;
             if (!consuming_) emit(ConsumeLog{});
             consuming_ = true;
+            vm_ = Vm::following;  // it replays, and whoever halts now has to stop it
             if (bug(Bug::live_before_drained)) drained_ = true;
             break;
         case Vm::none:
@@ -209,6 +210,7 @@ void Failover::halt(Epoch epoch, const std::string& reason) {
             break;
         case Vm::following:
             vm_ = Vm::stopped_follower;
+            consuming_ = false;  // it stands; who goes live from it asks again
             vm_halted_ = false;
             emit(HaltVm{});
             break;

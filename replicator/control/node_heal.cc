@@ -149,6 +149,7 @@ void Node::consume_log() {
     consuming_ = true;
     interrupt_verify("the log is consumed");
     if (!planned) settle_heal();  // a difference that shows up on the way is a reason to refuse
+    disks_->release();            // a halted site that is forced replays what it had not
     engine_->resume();
     feed_backlog();
 }

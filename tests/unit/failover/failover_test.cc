@@ -501,6 +501,34 @@ TEST(Force, WithoutTheTiebreakerItIsToldLater) {
     EXPECT_EQ(b.state(), State::solo);
 }
 
+TEST(Force, AHaltedFollowerReplaysAgainAndIsStoppedWhenItLosesAgain) {
+    Core b(site_b(), site_a());
+    b.to_paired_backup();
+    b.step(PeerSuspected{});
+    b.answer(b.solo(2, site_a()), AnswerKind::denied);
+    b.step(VmHalted{});
+    ASSERT_EQ(b.state(), State::halted);
+    b.step(TiebreakerDown{});
+    for (int time = 1; time <= 2; ++time) {
+        b.step(SessionDown{});
+        b.clear();
+        b.step(Command{CommandKind::force, "web1"});
+        ASSERT_EQ(b.state(), State::going_live) << time;
+        EXPECT_NE(b.last<ConsumeLog>(), nullptr) << time;
+        // The log has not been consumed when the peer's force turns out to be the later one.
+        const Epoch later = wire::forced_epoch(b.core.epoch(), {kSiteA, kSiteB}, kSiteA);
+        b.clear();
+        b.step(SessionUp{});
+        b.hello(State::solo, later.value(), later.value());
+        ASSERT_EQ(b.state(), State::halting) << time;
+        ASSERT_NE(b.last<HaltVm>(), nullptr) << "its replay writes the disk";
+        b.step(VmHalted{});
+        ASSERT_EQ(b.state(), State::halted) << time;
+        b.step(Command{CommandKind::force, "web1"});
+        EXPECT_NE(b.last<CommandRefused>(), nullptr) << "the peer can be reached";
+    }
+}
+
 // The tiebreaker gave this very epoch to an earlier process of the site, which died before it
 // heard.
 TEST(Force, InAnEpochThatADeadProcessHasGoesOnInTheNextBlock) {

@@ -5,6 +5,7 @@
 #include <future>
 #include <thread>
 
+#include "common/base/check.h"
 #include "common/base/log.h"
 
 namespace antipode::control {
@@ -416,28 +417,36 @@ void DiskSet::start_seed(Drive& drive, disksync::StoreRequest&& order) {
     start_waiting_seeds(drive);
 }
 
-// Seeding yields to the guest: it takes at most a few of the store's places. With the drive's mutex
-// held.
+// Seeding yields to the guest: it takes at most a few of the store's places. A store ends what
+// overlaps in any order; so of two for the same bytes the later one waits for the earlier one, or
+// an old chunk would stand where a new one belongs. With the drive's mutex held.
 void DiskSet::start_waiting_seeds(Drive& drive) {
     constexpr size_t kSeedInFlightMax = 16;
-    while (!drive.seed_waiting.empty() && drive.seed_in_flight < kSeedInFlightMax) {
+    while (!drive.seed_waiting.empty() && drive.seeds_in_flight.size() < kSeedInFlightMax) {
+        const disksync::StoreRequest& first = drive.seed_waiting.front();
+        const DiskRange range{first.offset_bytes, first.length_bytes};
+        const auto overlaps = [&range](const DiskRange& other) { return other.overlaps(range); };
+        if (std::ranges::any_of(drive.seeds_in_flight, overlaps)) return;
         disksync::StoreRequest next = std::move(drive.seed_waiting.front());
         drive.seed_waiting.pop_front();
         const auto submitted = drive.store->submit(std::move(next));
         if (!submitted && submitted.error().code == Errc::busy &&
-            drive.in_flight.size() + drive.seed_in_flight > 0) {
+            drive.in_flight.size() + drive.seeds_in_flight.size() > 0) {
             drive.seed_waiting.push_front(std::move(next));  // goes on with the next completion
             return;
         }
-        ++drive.seed_in_flight;
+        drive.seeds_in_flight.push_back(range);
         if (!submitted) next.done(antipode::fail(submitted.error()));  // posts
     }
 }
 
-void DiskSet::seed_done(Drive& drive) {
+void DiskSet::seed_done(Drive& drive, const DiskRange& range) {
     {
         const std::lock_guard lock(drive.mutex);
-        --drive.seed_in_flight;
+        const auto found = std::ranges::find(drive.seeds_in_flight, range);
+        FT_CHECK(found != drive.seeds_in_flight.end(), "a chunk at {} ended that had not begun",
+                 range.offset_bytes);
+        drive.seeds_in_flight.erase(found);
         start_waiting_seeds(drive);
     }
     if (idle_awaited_.load(std::memory_order_acquire)) {
@@ -456,7 +465,7 @@ bool DiskSet::idle() const {
     return std::all_of(drives_.begin(), drives_.end(), [](const auto& drive) {
         const std::lock_guard lock(drive->mutex);
         return drive->in_flight.empty() && drive->waiting.empty() && drive->held.empty() &&
-               drive->seed_in_flight == 0 && drive->seed_waiting.empty();
+               drive->seeds_in_flight.empty() && drive->seed_waiting.empty();
     });
 }
 
@@ -483,9 +492,10 @@ void DiskSet::read_chunk(uint32_t index, uint64_t offset_bytes, uint64_t length_
     order.offset_bytes = offset_bytes;
     order.length_bytes = bytes->size();
     order.buffer = *bytes;
-    order.done = [this, &drive, bytes, done = std::move(done)](Result<> result) {
-        boost::asio::post(core_, [this, &drive, bytes, done, result] {
-            seed_done(drive);
+    const DiskRange range{order.offset_bytes, order.length_bytes};
+    order.done = [this, &drive, range, bytes, done = std::move(done)](Result<> result) {
+        boost::asio::post(core_, [this, &drive, range, bytes, done, result] {
+            seed_done(drive, range);
             if (!result) return done(antipode::fail(result.error()));
             done(std::move(*bytes));
         });
@@ -505,9 +515,10 @@ void DiskSet::write_chunk(uint32_t index, uint64_t offset_bytes, uint64_t length
     order.buffer = *bytes;
     order.epoch =
         std::min(Epoch(epoch_.load(std::memory_order_acquire)), drive.store->highest_epoch());
-    order.done = [this, &drive, bytes, done = std::move(done)](Result<> result) {
-        boost::asio::post(core_, [this, &drive, done, result] {
-            seed_done(drive);
+    const DiskRange range{offset_bytes, length_bytes};
+    order.done = [this, &drive, range, bytes, done = std::move(done)](Result<> result) {
+        boost::asio::post(core_, [this, &drive, range, done, result] {
+            seed_done(drive, range);
             done(result);
         });
     };

@@ -126,7 +126,7 @@ class DiskSet final : public replay::DiskPort {
         bool tracking = false;
         std::set<uint64_t> written;  // chunks of kTrackBytes
         std::deque<disksync::StoreRequest> seed_waiting;
-        size_t seed_in_flight = 0;
+        std::vector<DiskRange> seeds_in_flight;  // no two overlap
         uint64_t next_token = 1;
         uint64_t first_token = 1;  // of the engine attached now
         std::string error;
@@ -142,7 +142,7 @@ class DiskSet final : public replay::DiskPort {
     void track(Drive& drive, const vmm::BlockRequest& request);
     void start_seed(Drive& drive, disksync::StoreRequest&& order);
     void start_waiting_seeds(Drive& drive);
-    void seed_done(Drive& drive);
+    void seed_done(Drive& drive, const DiskRange& range);
     bool idle() const;
     void tell_idle();
     void start(Drive& drive, vmm::BlockRequest&& request);

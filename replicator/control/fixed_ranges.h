@@ -47,6 +47,7 @@ struct DiskRange {
         return offset_bytes < other.offset_bytes + other.length_bytes &&
                other.offset_bytes < offset_bytes + length_bytes;
     }
+    friend bool operator==(const DiskRange&, const DiskRange&) = default;
 };
 
 class FixedRanges {

@@ -133,6 +133,56 @@ TEST_F(DiskCopyTest, WhatTheGuestWritesMeanwhileIsSentInTheNextRound) {
     expect_equal_disks();
 }
 
+// Two rounds of a copy that come together, after a silence of the line: the first of them must not
+// be what stands there in the end.
+TEST_F(DiskCopyTest, ChunksForOnePlaceLandInTheirOrder) {
+    open();
+    for (int round = 0; round < 40; ++round) {
+        std::vector<uint8_t> last(8);
+        for (int i = 0; i < 64; ++i) {
+            const uint64_t place = static_cast<uint64_t>(i) % last.size();
+            last[place] = static_cast<uint8_t>(1 + (round * 64 + i) % 250);
+            ++writing_;
+            backup_.disks->write_chunk(0, place * kChunk, kChunk,
+                                       std::vector<std::byte>(kChunk, std::byte{last[place]}),
+                                       [this](const Result<void>& done) {
+                                           EXPECT_TRUE(done) << done.error().to_string();
+                                           --writing_;
+                                       });
+        }
+        while (writing_ > 0) {
+            core_.restart();
+            core_.run_one_for(20ms);
+        }
+        const std::string bytes = content(backup_.path);
+        for (size_t place = 0; place < last.size(); ++place) {
+            const std::string wanted(kChunk, static_cast<char>(last[place]));
+            ASSERT_TRUE(bytes.compare(place * kChunk, kChunk, wanted) == 0)
+                << "round " << round << " place " << place;
+        }
+    }
+}
+
+// So does what is read for them: an old piece does not follow a new one.
+TEST_F(DiskCopyTest, ReadsOfOnePlaceEndInTheirOrder) {
+    open();
+    std::vector<int> ended;
+    for (int i = 0; i < 200; ++i) {
+        ++writing_;
+        primary_.disks->read_chunk(0, static_cast<uint64_t>(i % 3) * 4096, kChunk,
+                                   [this, &ended, i](const Result<std::vector<std::byte>>& done) {
+                                       EXPECT_TRUE(done);
+                                       ended.push_back(i);
+                                       --writing_;
+                                   });
+    }
+    while (writing_ > 0) {
+        core_.restart();
+        core_.run_one_for(20ms);
+    }
+    EXPECT_TRUE(std::is_sorted(ended.begin(), ended.end()));
+}
+
 TEST_F(DiskCopyTest, AFileGetsEverythingAndIsAskedNothing) {
     put(primary_.path, 5 * kChunk, "data");
     open(DiskCopy::FirstPass::all);

@@ -36,6 +36,7 @@ std::unique_ptr<disksync::GroupConfig> config;
 std::unique_ptr<Group> group;
 
 constexpr std::string_view kViewSuffix = "@consistent";
+constexpr const char* kViewDescription = "the last consistent point, read only";
 
 struct Connection {
     uint16_t disk = 0;
@@ -156,8 +157,7 @@ int plugin_list_exports(int, int, struct nbdkit_exports* exports) {
         if (nbdkit_add_export(exports, name.c_str(), nullptr) == -1) return -1;
         if (!group->has_point()) continue;
         const std::string view = name + std::string(kViewSuffix);
-        if (nbdkit_add_export(exports, view.c_str(), "the last consistent point, read only") ==
-            -1) {
+        if (nbdkit_add_export(exports, view.c_str(), kViewDescription) == -1) {
             return -1;
         }
     }
@@ -205,7 +205,7 @@ int64_t plugin_get_size(void* handle) {
 }
 
 const char* plugin_export_description(void* handle) {
-    return connection_of(handle).view ? "the last consistent point, read only" : nullptr;
+    return connection_of(handle).view ? kViewDescription : nullptr;
 }
 
 int plugin_block_size(void* handle, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {

@@ -17,7 +17,7 @@ uint64_t DiskCopy::chunks_of(uint32_t drive) const {
     return SeedChunk::count_of(disks_.size_bytes(drive));
 }
 
-void DiskCopy::skip_empty_drives(Chunk& at) const {
+void DiskCopy::skip_empty_drives(DriveChunk& at) const {
     while (at.drive < disks_.drive_count() && at.index >= chunks_of(at.drive)) {
         at = {at.drive + 1, 0};
     }
@@ -35,7 +35,7 @@ void DiskCopy::begin() {
 
 void DiskCopy::collect() {
     for (const auto& [drive, index] : disks_.take_written(SeedChunk::kBytes)) {
-        again_.insert(Chunk{drive, index});
+        again_.insert(DriveChunk{drive, index});
     }
 }
 
@@ -92,7 +92,7 @@ void DiskCopy::read(size_t ready_max) {
 }
 
 // The next chunk to read, with what the receiver has there if it was asked.
-bool DiskCopy::take_next(Chunk& chunk, std::optional<ChunkDigest>& theirs, uint64_t& seed) {
+bool DiskCopy::take_next(DriveChunk& chunk, std::optional<ChunkDigest>& theirs, uint64_t& seed) {
     if (first_pass_left_ == 0) {
         if (again_.empty()) return false;
         chunk = *again_.begin();
@@ -117,7 +117,7 @@ bool DiskCopy::take_next(Chunk& chunk, std::optional<ChunkDigest>& theirs, uint6
 }
 
 bool DiskCopy::read_next() {
-    Chunk chunk;
+    DriveChunk chunk;
     std::optional<ChunkDigest> theirs;
     uint64_t seed = 0;
     if (!take_next(chunk, theirs, seed)) return false;
@@ -130,7 +130,7 @@ bool DiskCopy::read_next() {
     return true;
 }
 
-void DiskCopy::chunk_read(Chunk chunk, std::optional<ChunkDigest> theirs, uint64_t seed,
+void DiskCopy::chunk_read(DriveChunk chunk, std::optional<ChunkDigest> theirs, uint64_t seed,
                           Result<std::vector<std::byte>> bytes) {
     --reading_;
     if (failed_) return;

@@ -75,22 +75,17 @@ class DiskCopy {
     Figures figures() const { return figures_; }
 
   private:
-    struct Chunk {
-        uint32_t drive = 0;
-        uint64_t index = 0;
-        friend auto operator<=>(const Chunk&, const Chunk&) = default;
-    };
     struct Answered {
         SeedDigests digests;
         size_t used = 0;
     };
     uint64_t chunks_of(uint32_t drive) const;
-    void skip_empty_drives(Chunk& at) const;
+    void skip_empty_drives(DriveChunk& at) const;
     void ask_ahead();
     size_t reads_max() const;
     bool read_next();
-    bool take_next(Chunk& chunk, std::optional<ChunkDigest>& theirs, uint64_t& seed);
-    void chunk_read(Chunk chunk, std::optional<ChunkDigest> theirs, uint64_t seed,
+    bool take_next(DriveChunk& chunk, std::optional<ChunkDigest>& theirs, uint64_t& seed);
+    void chunk_read(DriveChunk chunk, std::optional<ChunkDigest> theirs, uint64_t seed,
                     Result<std::vector<std::byte>> bytes);
     void fail(const std::string& text);
 
@@ -100,11 +95,11 @@ class DiskCopy {
     Hooks hooks_;
     uint64_t chunk_count_ = 0;
     uint64_t first_pass_left_ = 0;
-    Chunk next_;                     // of the first pass
-    Chunk ask_next_;                 // of the questions
+    DriveChunk next_;                // of the first pass
+    DriveChunk ask_next_;            // of the questions
     std::deque<SeedAsk> asked_;      // not answered yet
     std::deque<Answered> answered_;  // not used up yet
-    std::set<Chunk> again_;          // written since
+    std::set<DriveChunk> again_;     // written since
     std::deque<SeedPiece> ready_;
     size_t reading_ = 0;
     bool failed_ = false;

@@ -56,11 +56,10 @@ void DiskVerifier::look(Room room, Instant now) {
 // The range is fixed and told of in one turn: nothing of the log leaves in between.
 bool DiskVerifier::begin(const VerifyBatch& batch, Instant now) {
     const uint64_t number = batch.number;
-    const DiskRange range{batch.first.index * VerifyAsk::kChunkBytes, plan_.length_bytes(batch)};
-    const auto fixed =
-        disks_.fix(batch.first.drive, range, std::nullopt, [this, alive = alive_, number] {
-            if (*alive) settled(number);
-        });
+    const auto fixed = disks_.fix(batch.first.drive, plan_.range_of(batch), std::nullopt,
+                                  [this, alive = alive_, number] {
+                                      if (*alive) settled(number);
+                                  });
     if (!fixed) {
         plan_.put_off(number, fixed.error().to_string(), now);
         return false;
@@ -81,8 +80,8 @@ void DiskVerifier::settled(uint64_t number) {
     const auto found = out_.find(number);
     if (found == out_.end() || !found->second.fix) return;
     const VerifyBatch& batch = found->second.batch;
-    disks_.read_chunk(batch.first.drive, batch.first.index * VerifyAsk::kChunkBytes,
-                      plan_.length_bytes(batch),
+    const DiskRange range = plan_.range_of(batch);
+    disks_.read_chunk(batch.first.drive, range.offset_bytes, range.length_bytes,
                       [this, alive = alive_, number](Result<std::vector<std::byte>> bytes) {
                           if (*alive) read(number, std::move(bytes));
                       });

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/hex.h"
 #include "common/base/log.h"
 
 namespace antipode::control {
@@ -127,9 +128,8 @@ void Drill::hear() {
             if (body.size() != sizeof digest) return;
             std::memcpy(&digest, body.data(), sizeof digest);
             if (digest.drive >= settings_.status.disks.size()) return;
-            auto& hex = settings_.status.disks[digest.drive].sha256;
-            hex.clear();
-            for (const uint8_t byte : digest.sha256) hex += fmt::format("{:02x}", byte);
+            settings_.status.disks[digest.drive].sha256 =
+                to_hex(std::as_bytes(std::span(digest.sha256)));
             return;
         }
         case DrillWord::input:

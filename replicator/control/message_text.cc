@@ -11,7 +11,6 @@
 #include "replicator/control/seed_frames.h"
 #include "replicator/control/verify_frames.h"
 #include "replicator/replay/log_entry.h"
-#include "replicator/vmm/state_io.h"
 
 namespace antipode::control {
 namespace {
@@ -167,10 +166,9 @@ Text verify_text(Payload payload) {
 }
 
 Text index_text(NodeMessage type, Payload payload) {
-    vmm::StateReader in(payload);
-    const auto index = in.get<uint64_t>();
-    if (!in.ok() || !in.at_end()) return std::nullopt;
-    return fmt::format("{}: index={}", to_string(type), index);
+    const auto index = decode_index(payload);
+    if (!index) return std::nullopt;
+    return fmt::format("{}: index={}", to_string(type), *index);
 }
 
 Text figure_text(NodeMessage type, std::string_view what, Payload payload) {

@@ -23,9 +23,9 @@ Incarnation new_incarnation() {
     return Incarnation(value);
 }
 
-failover::Policy core_policy(PairConfig::Policy policy) {
-    return policy == PairConfig::Policy::automatic ? failover::Policy::automatic
-                                                   : failover::Policy::operator_decides;
+failover::Policy core_policy(SelfHelp self_help) {
+    return self_help == SelfHelp::automatic ? failover::Policy::automatic
+                                            : failover::Policy::operator_decides;
 }
 
 failover::Config core_config(const PairConfig& pair) {

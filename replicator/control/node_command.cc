@@ -110,8 +110,7 @@ std::optional<Result<ActionReply>> Node::act_on_core(Method method, const Action
             reply.allowed = false;
             reply.findings.push_back({Severity::error, std::string(kSwear)});
         }
-        if (order.kind == CommandKind::reclaim &&
-            config_.pair.reclaim == PairConfig::Policy::automatic) {
+        if (order.kind == CommandKind::reclaim && config_.pair.reclaim == SelfHelp::automatic) {
             reply.findings.push_back({Severity::warning,
                                       "pair.reclaim is automatic: this site boots the VM by itself "
                                       "as soon as it may"});

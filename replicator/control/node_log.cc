@@ -20,22 +20,6 @@ constexpr Duration kTurnMax = std::chrono::milliseconds(10);
 constexpr Duration kLastWordsMax = std::chrono::seconds(2);
 constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
-constexpr size_t kIndexBytes = 8;
-
-std::array<std::byte, kIndexBytes> encode_index(LogIndex index) {
-    std::array<std::byte, kIndexBytes> bytes{};
-    for (size_t i = 0; i < kIndexBytes; ++i) {
-        bytes[i] = static_cast<std::byte>(index.value() >> (8 * i));
-    }
-    return bytes;
-}
-
-std::optional<LogIndex> decode_index(std::span<const std::byte> bytes) {
-    if (bytes.size() != kIndexBytes) return std::nullopt;
-    uint64_t value = 0;
-    for (size_t i = 0; i < kIndexBytes; ++i) value |= static_cast<uint64_t>(bytes[i]) << (8 * i);
-    return LogIndex(value);
-}
 
 }  // namespace
 

@@ -4,7 +4,11 @@
 // Pure values.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string_view>
 
 #include "common/base/ids.h"
@@ -85,6 +89,24 @@ constexpr bool is_of_an_epoch(NodeMessage message) {
 // Its sender was in an epoch that is over at the receiver: refused and counted.
 constexpr bool is_stale(NodeMessage message, Epoch said_in, Epoch now) {
     return is_of_an_epoch(message) && said_in < now;
+}
+
+// The whole of a message that names one entry of the log: acknowledge, lag report, resend.
+constexpr size_t kIndexBytes = 8;
+
+inline std::array<std::byte, kIndexBytes> encode_index(LogIndex index) {
+    std::array<std::byte, kIndexBytes> bytes{};
+    for (size_t i = 0; i < kIndexBytes; ++i) {
+        bytes[i] = static_cast<std::byte>(index.value() >> (8 * i));
+    }
+    return bytes;
+}
+
+inline std::optional<LogIndex> decode_index(std::span<const std::byte> bytes) {
+    if (bytes.size() != kIndexBytes) return std::nullopt;
+    uint64_t value = 0;
+    for (size_t i = 0; i < kIndexBytes; ++i) value |= static_cast<uint64_t>(bytes[i]) << (8 * i);
+    return LogIndex(value);
 }
 
 }  // namespace antipode::control

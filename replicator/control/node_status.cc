@@ -46,10 +46,6 @@ State state_word(SiteState state, bool frozen) {
     return State::failed;
 }
 
-SelfHelp self_help(PairConfig::Policy policy) {
-    return policy == PairConfig::Policy::automatic ? SelfHelp::automatic : SelfHelp::wait;
-}
-
 Role role_word(SiteState state) {
     if (wire::runs_vm(state) || state == SiteState::switching_primary) return Role::primary;
     if (state == SiteState::paired_backup || state == SiteState::asking_backup ||
@@ -129,8 +125,8 @@ Status Node::status() const {
     status.role = role_word(state);
     status.epoch = core_.epoch();
     status.incarnation = me_.incarnation;
-    status.rejoin = self_help(config_.pair.rejoin);
-    status.reclaim = self_help(config_.pair.reclaim);
+    status.rejoin = config_.pair.rejoin;
+    status.reclaim = config_.pair.reclaim;
     status.members.push_back(member_word(me_));
     if (core_.partner() != Member{}) status.members.push_back(member_word(core_.partner()));
     const bool paired = state == SiteState::paired_primary || state == SiteState::paired_backup;

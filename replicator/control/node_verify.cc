@@ -2,6 +2,7 @@
 // in it as the backup, and what people are told.
 #include <algorithm>
 
+#include "common/base/hex.h"
 #include "common/base/log.h"
 #include "disksync/disk_metadata.h"
 #include "replicator/control/node.h"
@@ -16,12 +17,6 @@ constexpr uint64_t kLogUnsentMax = 256 << 10;
 constexpr Duration kLagMax = std::chrono::milliseconds(500);
 // Beyond them differences are only counted.
 constexpr uint64_t kEventsMax = 64;
-
-std::string hex(const ChunkDigest& digest) {
-    std::string text;
-    for (const uint8_t each : digest.bytes) text += fmt::format("{:02x}", each);
-    return text;
-}
 
 wire::MessageClass class_of(const VerifyMessage& message) {
     if (std::holds_alternative<VerifyAsk>(message)) return wire::MessageClass::log;
@@ -212,23 +207,23 @@ void Node::end_verify(const std::string& why) {
 void Node::verify_found(const VerifyFound& found) {
     const auto& drives = config_.vm.drives;
     if (found.drive >= drives.size()) return;
-    const uint64_t offset = found.chunk * VerifyAsk::kChunkBytes;
     const uint64_t size = disks_->size_bytes(found.drive);
-    if (offset >= size) return;
+    if (found.chunk >= SeedChunk::count_of(size)) return;
+    const DiskRange range = chunk_range(found.chunk, 1, size);
     const DriveChunk chunk{found.drive, found.chunk};
     VerifyFinding finding;
     finding.disk = drives[found.drive].drive_id;
-    finding.offset_bytes = offset;
-    finding.length_bytes = std::min(VerifyAsk::kChunkBytes, size - offset);
-    finding.primary_digest = hex(found.primary);
-    finding.backup_digest = hex(found.backup);
+    finding.offset_bytes = range.offset_bytes;
+    finding.length_bytes = range.length_bytes;
+    finding.primary_digest = to_hex(std::as_bytes(std::span(found.primary.bytes)));
+    finding.backup_digest = to_hex(std::as_bytes(std::span(found.backup.bytes)));
     finding.found_unix_ms = unix_ms();
-    const auto place =
-        fmt::format("disk {} at byte {}, {} bytes: {}", finding.disk, offset, finding.length_bytes,
-                    found.what == VerifyFound::What::repaired
-                        ? "the backup's are the primary's again, digest " + finding.primary_digest
-                        : fmt::format("digest {} at the primary, {} at the backup",
-                                      finding.primary_digest, finding.backup_digest));
+    const auto place = fmt::format(
+        "disk {} at byte {}, {} bytes: {}", finding.disk, range.offset_bytes, range.length_bytes,
+        found.what == VerifyFound::What::repaired
+            ? "the backup's are the primary's again, digest " + finding.primary_digest
+            : fmt::format("digest {} at the primary, {} at the backup", finding.primary_digest,
+                          finding.backup_digest));
     if (found.what == VerifyFound::What::repaired) {
         verify_repaired_total_.add();
         verify_record_.equal(chunk, 1, unix_ms());

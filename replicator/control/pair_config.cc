@@ -18,14 +18,14 @@ Result<> read_mib(TomlSection& section, const char* key, uint64_t& bytes, uint64
     return {};
 }
 
-Result<> read_policy(TomlSection& section, const char* key, PairConfig::Policy& policy) {
+Result<> read_self_help(TomlSection& section, const char* key, SelfHelp& self_help) {
     std::string word;
     FT_TRY_VOID(section.text(key, word));
     if (!word.empty() && word != "automatic" && word != "wait") {
         return fail(Errc::invalid_argument, "{} is \"{}\", not \"automatic\" or \"wait\"",
                     section.where(key), word);
     }
-    if (word == "wait") policy = PairConfig::Policy::wait;
+    if (word == "wait") self_help = SelfHelp::wait;
     return {};
 }
 
@@ -44,8 +44,8 @@ Result<> read_pair(TomlSection section, PairConfig& config) {
         return fail(Errc::invalid_argument, "{} and peer_site are both {}", section.where("site"),
                     config.site);
     }
-    FT_TRY_VOID(read_policy(section, "rejoin", config.rejoin));
-    FT_TRY_VOID(read_policy(section, "reclaim", config.reclaim));
+    FT_TRY_VOID(read_self_help(section, "rejoin", config.rejoin));
+    FT_TRY_VOID(read_self_help(section, "reclaim", config.reclaim));
     config.first_role =
         role == "primary" ? PairConfig::FirstRole::primary : PairConfig::FirstRole::backup;
     return section.nothing_else();

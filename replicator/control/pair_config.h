@@ -30,19 +30,19 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "replicator/control/control_api.h"
 
 namespace antipode::control {
 
 struct PairConfig {
     enum class FirstRole : uint8_t { primary = 1, backup = 2 };
-    enum class Policy : uint8_t { automatic = 1, wait = 2 };
 
     Name pair;
     Name site;
     Name peer_site;
     FirstRole first_role = FirstRole::primary;
-    Policy rejoin = Policy::automatic;
-    Policy reclaim = Policy::automatic;
+    SelfHelp rejoin = SelfHelp::automatic;
+    SelfHelp reclaim = SelfHelp::automatic;
     std::string state_directory;
 
     std::string channel_listen;

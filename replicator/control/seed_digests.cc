@@ -3,8 +3,6 @@
 #include <cstring>
 #include <xxhash.h>
 
-#include "replicator/vmm/state_io.h"
-
 namespace antipode::control {
 namespace {
 
@@ -18,6 +16,12 @@ ChunkDigest digest_of(std::span<const std::byte> chunk, uint64_t seed) {
     ChunkDigest digest;
     static_assert(sizeof(canonical.digest) == sizeof(digest.bytes));
     std::memcpy(digest.bytes.data(), canonical.digest, sizeof(canonical.digest));
+    return digest;
+}
+
+ChunkDigest get_digest(vmm::StateReader& in) {
+    ChunkDigest digest;
+    for (uint8_t& each : digest.bytes) in.get(each);
     return digest;
 }
 
@@ -45,9 +49,7 @@ Result<SeedDigests> decode_seed_digests(std::span<const std::byte> bytes) {
     in.get(answer.seed);
     const auto count = in.get<uint32_t>();
     if (count == 0 || count > SeedAsk::kChunksMax) in.reject("names no or too many digests");
-    for (uint32_t i = 0; i < count && in.ok(); ++i) {
-        for (uint8_t& each : answer.digests.emplace_back().bytes) in.get(each);
-    }
+    for (uint32_t i = 0; i < count && in.ok(); ++i) answer.digests.push_back(get_digest(in));
     if (!in.ok()) return fail(Errc::protocol, "seed digests: {}", in.problem());
     if (!in.at_end()) return fail(Errc::protocol, "seed digests: bytes behind their end");
     return answer;

@@ -20,6 +20,7 @@
 
 #include "common/base/result.h"
 #include "replicator/control/seed_frames.h"
+#include "replicator/vmm/state_io.h"
 
 namespace antipode::control {
 
@@ -28,6 +29,7 @@ struct ChunkDigest {
     bool operator==(const ChunkDigest&) const = default;
 };
 ChunkDigest digest_of(std::span<const std::byte> chunk, uint64_t seed);
+ChunkDigest get_digest(vmm::StateReader& in);
 
 struct SeedDigests {
     uint64_t attempt = 0;

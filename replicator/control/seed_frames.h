@@ -42,6 +42,12 @@ struct SeedChunk {
     bool operator==(const SeedChunk&) const = default;
 };
 
+struct DriveChunk {
+    uint32_t drive = 0;
+    uint64_t index = 0;  // in units of SeedChunk::kBytes
+    friend auto operator<=>(const DriveChunk&, const DriveChunk&) = default;
+};
+
 // What do you hold in these chunks? Answered in the order of the questions.
 struct SeedAsk {
     static constexpr uint32_t kChunksMax = 1024;

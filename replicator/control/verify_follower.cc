@@ -12,9 +12,8 @@ VerifyFollower::~VerifyFollower() {
     while (!asked_.empty()) drop(asked_.begin()->first);
 }
 
-uint64_t VerifyFollower::length_bytes(const VerifyAsk& ask) const {
-    return std::min(ask.chunk_count * VerifyAsk::kChunkBytes,
-                    disks_.size_bytes(ask.drive) - ask.first_chunk * VerifyAsk::kChunkBytes);
+DiskRange VerifyFollower::range_of(const VerifyAsk& ask) const {
+    return chunk_range(ask.first_chunk, ask.chunk_count, disks_.size_bytes(ask.drive));
 }
 
 void VerifyFollower::receive(VerifyMessage message) {
@@ -31,18 +30,16 @@ void VerifyFollower::receive(VerifyMessage message) {
 void VerifyFollower::begin(const VerifyAsk& ask) {
     if (asked_.contains(ask.number)) return;
     const uint64_t chunks =
-        ask.drive < disks_.drive_count()
-            ? (disks_.size_bytes(ask.drive) + VerifyAsk::kChunkBytes - 1) / VerifyAsk::kChunkBytes
-            : 0;
+        ask.drive < disks_.drive_count() ? SeedChunk::count_of(disks_.size_bytes(ask.drive)) : 0;
     if (ask.first_chunk >= chunks || ask.chunk_count > chunks - ask.first_chunk) {
         return refuse(ask.number, "the primary names a place beyond the end of a disk");
     }
     if (asked_.size() >= kAsksMax) return refuse(ask.number, "the primary asks too much at once");
     const uint64_t number = ask.number;
-    const DiskRange range{ask.first_chunk * VerifyAsk::kChunkBytes, length_bytes(ask)};
-    const auto fixed = disks_.fix(ask.drive, range, ask.point, [this, alive = alive_, number] {
-        if (*alive) settled(number);
-    });
+    const auto fixed =
+        disks_.fix(ask.drive, range_of(ask), ask.point, [this, alive = alive_, number] {
+            if (*alive) settled(number);
+        });
     if (!fixed) return refuse(number, fixed.error().to_string());
     asked_.emplace(number, Asked{ask, fixed->id, Step::waits, {}, {}});
     if (auto early = early_.extract(number)) take_bytes(std::move(early.mapped()));
@@ -55,8 +52,8 @@ void VerifyFollower::settled(uint64_t number) {
     asked.step = Step::settled;
     asked.settled = MonotonicClock::now();
     if (asked.ask.purpose == VerifyPurpose::repair) return write_if_whole(asked);
-    disks_.read_chunk(asked.ask.drive, asked.ask.first_chunk * VerifyAsk::kChunkBytes,
-                      length_bytes(asked.ask),
+    const DiskRange range = range_of(asked.ask);
+    disks_.read_chunk(asked.ask.drive, range.offset_bytes, range.length_bytes,
                       [this, alive = alive_, number](Result<std::vector<std::byte>> bytes) {
                           if (*alive) read(number, bytes);
                       });
@@ -80,7 +77,7 @@ void VerifyFollower::take_bytes(VerifyBytes body) {
     }
     Asked& asked = found->second;
     if (asked.ask.purpose != VerifyPurpose::repair || asked.step == Step::writes) return;
-    if (body.bytes.size() != length_bytes(asked.ask)) {
+    if (body.bytes.size() != range_of(asked.ask).length_bytes) {
         drop(body.number);
         return refuse(body.number, "the primary sends less or more than there is");
     }
@@ -92,10 +89,10 @@ void VerifyFollower::write_if_whole(Asked& asked) {
     if (asked.step != Step::settled || asked.bytes.empty()) return;
     asked.step = Step::writes;
     const VerifyAsk ask = asked.ask;
-    const uint64_t length = asked.bytes.size();
+    const DiskRange range = range_of(ask);
     // The range is let go by the write's own end, also where this is gone by then.
     disks_.write_chunk(
-        ask.drive, ask.first_chunk * VerifyAsk::kChunkBytes, length, std::move(asked.bytes),
+        ask.drive, range.offset_bytes, range.length_bytes, std::move(asked.bytes),
         [this, alive = alive_, &disks = disks_, ask, fix = asked.fix](const Result<void>& done) {
             disks.unfix(ask.drive, fix);
             if (!*alive) return;

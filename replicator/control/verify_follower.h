@@ -52,7 +52,7 @@ class VerifyFollower {
         std::vector<std::byte> bytes;
     };
     void begin(const VerifyAsk& ask);
-    uint64_t length_bytes(const VerifyAsk& ask) const;
+    DiskRange range_of(const VerifyAsk& ask) const;
     void settled(uint64_t number);
     void read(uint64_t number, const Result<std::vector<std::byte>>& bytes);
     void take_bytes(VerifyBytes body);

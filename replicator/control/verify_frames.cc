@@ -1,5 +1,7 @@
 #include "replicator/control/verify_frames.h"
 
+#include <algorithm>
+
 #include "common/base/overloaded.h"
 #include "replicator/vmm/state_io.h"
 
@@ -53,12 +55,6 @@ VerifyAsk get_ask(StateReader& in) {
     return ask;
 }
 
-ChunkDigest get_digest(StateReader& in) {
-    ChunkDigest digest;
-    for (uint8_t& each : digest.bytes) in.get(each);
-    return digest;
-}
-
 VerifyDigests get_digests(StateReader& in) {
     VerifyDigests answer;
     in.get(answer.number);
@@ -96,6 +92,11 @@ VerifyFound get_found(StateReader& in) {
 }
 
 }  // namespace
+
+DiskRange chunk_range(uint64_t first, uint64_t count, uint64_t disk_bytes) {
+    const uint64_t begin = first * SeedChunk::kBytes;
+    return {begin, std::min(count * SeedChunk::kBytes, disk_bytes - begin)};
+}
 
 std::vector<std::byte> encode(const VerifyMessage& message) {
     StateWriter out;

@@ -1,5 +1,5 @@
-// What two sites say to each other to compare their disks while the VM runs (disk_verify.h), and to
-// put right what differs.
+// What two sites say to each other to compare their disks while the VM runs (disk_verifier.h), and
+// to put right what differs.
 //
 //   primary -> backup   VerifyAsk        in the log class: it stands before every entry that lets
 //                                        the backup go on behind the point that it names
@@ -24,12 +24,15 @@
 
 namespace antipode::control {
 
+// What so many chunks are of a disk; the last one may be shorter.
+DiskRange chunk_range(uint64_t first, uint64_t count, uint64_t disk_bytes);
+
 enum class VerifyPurpose : uint8_t { compare = 0, repair = 1 };
 
 // "What have you got there, behind this point?" or "make it what I am about to send". A repair is
 // of one chunk.
 struct VerifyAsk {
-    static constexpr uint64_t kChunkBytes = 64 << 10;
+    static constexpr uint64_t kChunkBytes = SeedChunk::kBytes;
     static constexpr uint32_t kChunksMax = 16;
 
     uint64_t number = 0;  // of this question; every answer has it

@@ -16,27 +16,27 @@ VerifyPlan::VerifyPlan(std::vector<uint64_t> sizes, Repair repair, uint64_t rate
       progress_(now) {
     FT_CHECK(rate_bytes_ > 0, "a verify at no speed");
     for (const uint64_t size : sizes_) figures_.total_bytes += size;
+    skip_walked_drives();
 }
 
-uint64_t VerifyPlan::chunks_of(uint32_t drive) const {
-    return (sizes_[drive] + VerifyAsk::kChunkBytes - 1) / VerifyAsk::kChunkBytes;
+DiskRange VerifyPlan::range_of(const VerifyBatch& batch) const {
+    return chunk_range(batch.first.index, batch.chunk_count, sizes_[batch.first.drive]);
 }
 
-uint64_t VerifyPlan::length_bytes(const VerifyBatch& batch) const {
-    const uint64_t begin = batch.first.index * VerifyAsk::kChunkBytes;
-    return std::min(batch.chunk_count * VerifyAsk::kChunkBytes, sizes_[batch.first.drive] - begin);
+void VerifyPlan::skip_walked_drives() {
+    while (next_.drive < sizes_.size() && next_.index >= SeedChunk::count_of(sizes_[next_.drive])) {
+        next_ = {next_.drive + 1, 0};
+    }
 }
 
 std::optional<VerifyBatch> VerifyPlan::walk() {
-    while (next_.drive < sizes_.size() && next_.index >= chunks_of(next_.drive)) {
-        next_ = {next_.drive + 1, 0};
-    }
     if (next_.drive >= sizes_.size()) return std::nullopt;
     VerifyBatch batch;
     batch.first = next_;
-    batch.chunk_count = static_cast<uint32_t>(
-        std::min<uint64_t>(VerifyAsk::kChunksMax, chunks_of(next_.drive) - next_.index));
+    batch.chunk_count = static_cast<uint32_t>(std::min<uint64_t>(
+        VerifyAsk::kChunksMax, SeedChunk::count_of(sizes_[next_.drive]) - next_.index));
     next_.index += batch.chunk_count;
+    skip_walked_drives();
     return batch;
 }
 
@@ -59,7 +59,7 @@ std::optional<VerifyBatch> VerifyPlan::next(size_t window, Instant now) {
     batch->number = ++last_number_;
     out_.emplace(batch->number, *batch);
     const double seconds =
-        static_cast<double>(length_bytes(*batch)) / static_cast<double>(rate_bytes_);
+        static_cast<double>(range_of(*batch).length_bytes) / static_cast<double>(rate_bytes_);
     // What was not used in time is not made up for.
     due_ = now + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
     return batch;
@@ -107,7 +107,7 @@ VerifyPlan::Outcome VerifyPlan::compared(uint64_t number, const std::vector<bool
             repairs_.erase(repair);
         }
     }
-    if (of_walk) figures_.compared_bytes += length_bytes(batch);
+    if (of_walk) figures_.compared_bytes += range_of(batch).length_bytes;
     return outcome;
 }
 
@@ -142,11 +142,7 @@ void VerifyPlan::yields(Instant now) {
 }
 
 bool VerifyPlan::done() const {
-    if (!out_.empty() || !waiting_.empty()) return false;
-    for (uint32_t drive = next_.drive; drive < sizes_.size(); ++drive) {
-        if ((drive == next_.drive ? next_.index : 0) < chunks_of(drive)) return false;
-    }
-    return true;
+    return out_.empty() && waiting_.empty() && next_.drive >= sizes_.size();
 }
 
 std::optional<std::string> VerifyPlan::failure(Instant now) const {

@@ -6,7 +6,8 @@
 //            kRepairsMax times; it comes before the walk goes on, so that memory is bounded
 //   later:   a batch that could not be done (a heal, a session that broke) waits and is asked again
 //
-// A comparison is exact (disk_verify.h): a difference is one, and is counted when it is first seen.
+// A comparison is exact (disk_verifier.h): a difference is one, and is counted when it is first
+// seen.
 //
 // Pure; time comes in.
 //
@@ -28,12 +29,6 @@
 #include "replicator/control/verify_frames.h"
 
 namespace antipode::control {
-
-struct DriveChunk {
-    uint32_t drive = 0;
-    uint64_t index = 0;  // in units of VerifyAsk::kChunkBytes
-    friend auto operator<=>(const DriveChunk&, const DriveChunk&) = default;
-};
 
 struct VerifyBatch {
     uint64_t number = 0;
@@ -85,15 +80,14 @@ class VerifyPlan {
     bool done() const;
     std::optional<std::string> failure(Instant now) const;
     const Figures& figures() const { return figures_; }
-    uint64_t length_bytes(const VerifyBatch& batch) const;
-    bool knows(uint64_t number) const { return out_.contains(number); }
+    DiskRange range_of(const VerifyBatch& batch) const;
 
   private:
     struct Waiting {
         VerifyBatch batch;
         Instant not_before{};
     };
-    uint64_t chunks_of(uint32_t drive) const;
+    void skip_walked_drives();
     std::optional<VerifyBatch> take(Instant now);
     std::optional<VerifyBatch> walk();
     void ask_again(const DriveChunk& chunk, VerifyPurpose purpose);
@@ -101,7 +95,7 @@ class VerifyPlan {
     const std::vector<uint64_t> sizes_;
     const Repair repair_;
     const uint64_t rate_bytes_;
-    DriveChunk next_;
+    DriveChunk next_;                      // of the walk; behind the last drive: it has ended
     std::deque<Waiting> waiting_;          // before the walk
     std::map<uint64_t, VerifyBatch> out_;  // by number
     std::map<DriveChunk, int> repairs_;    // chunks that are being repaired, and how often so far

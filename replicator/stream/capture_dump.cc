@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/hex.h"
+
 namespace antipode::stream {
 namespace {
 
@@ -15,10 +17,7 @@ const char* arrow(Direction direction) {
 }
 
 std::string hex(std::span<const std::byte> bytes, size_t max) {
-    std::string text;
-    for (const std::byte b : bytes.first(std::min(bytes.size(), max))) {
-        text += fmt::format("{:02x}", std::to_integer<unsigned>(b));
-    }
+    std::string text = to_hex(bytes.first(std::min(bytes.size(), max)));
     if (bytes.size() > max) text += "...";
     return text;
 }

@@ -9,6 +9,7 @@
 #include <openssl/rand.h>
 
 #include "common/base/check.h"
+#include "common/base/hex.h"
 #include "common/base/log.h"
 #include "replicator/stream/key_file.h"
 
@@ -277,10 +278,7 @@ Result<wire::HeartbeatKey> write_new_heartbeat_key(const std::string& path) {
         1) {
         return fail(Errc::io, "heartbeat key {}: OpenSSL gives no random bytes", path);
     }
-    std::string text;
-    for (const std::byte b : key) text += fmt::format("{:02x}", std::to_integer<unsigned>(b));
-    text += '\n';
-    FT_TRY_VOID(write_new_key_file(path, text, "heartbeat key", KeySecrecy::secret));
+    FT_TRY_VOID(write_new_key_file(path, to_hex(key) + '\n', "heartbeat key", KeySecrecy::secret));
     return key;
 }
 

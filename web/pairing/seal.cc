@@ -7,6 +7,7 @@
 #include <openssl/rand.h>
 
 #include "common/base/check.h"
+#include "common/base/hex.h"
 #include "replicator/control/control_api.h"
 #include "web/security/secrets.h"
 
@@ -38,9 +39,7 @@ std::string hmac_sha256(std::string_view key, std::string_view text) {
 }
 
 std::string to_hex(std::string_view bytes) {
-    std::string out;
-    for (const char byte : bytes) out += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-    return out;
+    return antipode::to_hex(std::as_bytes(std::span(bytes)));
 }
 
 std::string from_hex(std::string_view text) {

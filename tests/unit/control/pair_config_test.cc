@@ -66,8 +66,8 @@ TEST(PairConfigTest, Everything) {
     EXPECT_EQ(config.site, Name::literal("site-a"));
     EXPECT_EQ(config.peer_site, Name::literal("site-b"));
     EXPECT_EQ(config.first_role, PairConfig::FirstRole::primary);
-    EXPECT_EQ(config.rejoin, PairConfig::Policy::automatic) << "unless it is said";
-    EXPECT_EQ(config.reclaim, PairConfig::Policy::automatic) << "unless it is said";
+    EXPECT_EQ(config.rejoin, SelfHelp::automatic) << "unless it is said";
+    EXPECT_EQ(config.reclaim, SelfHelp::automatic) << "unless it is said";
     EXPECT_EQ(config.state_directory, "/var/lib/antipode/web1");
     EXPECT_EQ(config.channel_listen, "tcp://10.0.0.1:7100");
     EXPECT_EQ(config.channel_peer, "tcp://10.0.0.2:7100");
@@ -147,8 +147,8 @@ TEST(PairConfigTest, TheBackup) {
 TEST(PairConfigTest, RejoiningAndReclaimingByItselfOrByAnOperator) {
     for (const auto& [key, policy] :
          {std::pair("rejoin", &PairConfig::rejoin), std::pair("reclaim", &PairConfig::reclaim)}) {
-        for (const auto& [word, wanted] : {std::pair("automatic", PairConfig::Policy::automatic),
-                                           std::pair("wait", PairConfig::Policy::wait)}) {
+        for (const auto& [word, wanted] :
+             {std::pair("automatic", SelfHelp::automatic), std::pair("wait", SelfHelp::wait)}) {
             const auto config = parse_pair_config(
                 with("role =", fmt::format("{} = \"{}\"\nrole =", key, word)), "pair.toml");
             ASSERT_TRUE(config) << config.error().to_string();

@@ -422,6 +422,10 @@ void Failover::use_epoch(Epoch epoch, const Member& partner) {
     epoch_ = epoch;
     known_epoch_ = std::max(known_epoch_, epoch);
     partner_ = partner;
+    if (forcing_ > Epoch(0) && forcing_ < epoch_) {  // nobody can grant it any more
+        forcing_ = Epoch(0);
+        refuse(CommandKind::force, "a later epoch has come before the force was decided");
+    }
     if (used_.epoch == epoch_ && used_.partner == partner_) return;
     used_ = UseEpoch{epoch_, partner_};
     emit(used_);

@@ -33,18 +33,19 @@
 
 #include "common/base/metrics.h"
 #include "replicator/checkpoint/assembler.h"
-#include "replicator/checkpoint/interval_controller.h"
-#include "replicator/checkpoint/page_table.h"
 #include "replicator/checkpoint/vcpu_group.h"
 #include "replicator/replay/engine_inbox.h"
+#include "replicator/replay/interval_controller.h"
+#include "replicator/replay/page_table.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/replay/wakeup.h"
+#include "replicator/replay/write_queue.h"
 #include "replicator/vmm/smp_state.h"
 
 namespace antipode::checkpoint {
 
 struct CheckpointOptions {
-    IntervalSettings interval;
+    replay::IntervalSettings interval;
     // Checkpoints that are logged and not acknowledged; more are not taken.
     size_t in_flight_max = 8;
     uint64_t in_flight_bytes_max = uint64_t{64} << 20;
@@ -127,10 +128,6 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
         uint64_t bytes;
         Instant taken;
     };
-    struct FailedWrite {
-        Instant again;
-        vmm::BlockRequest request;
-    };
     // A checkpoint, copied aside.
     struct Copy {
         uint64_t page_count = 0;            // written since the last one
@@ -211,10 +208,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     Step apply_checkpoint(Checkpoint&& whole);
     void put_pages(const Checkpoint& whole);
     void find_writes();
-    void start_writes();
-    bool conflicts(const vmm::BlockRequest& request) const;
     void take_own_completions();
-    bool writes_pending() const;
     Step become_live();
     Step start_following();
 
@@ -241,8 +235,8 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     bool restored_ = false;        // state_ is where it begins
     uint64_t snapshot_given_ = 0;
     Instant last_taken_{};
-    IntervalController interval_;
-    PageTable table_;
+    replay::IntervalController interval_;
+    replay::PageTable table_;
     PartEncoder encoder_;
     Copy copy_;
     PagesPart pages_part_;     // not full yet
@@ -261,13 +255,9 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     std::deque<Unacknowledged> unacknowledged_;
     uint64_t unacknowledged_bytes_ = 0;
     uint64_t with_disk_ = 0;  // recording: submitted, not completed to the guest
-    // Replaying: the writes of the checkpoints, executed here. Without data while they are with the
-    // disk.
+    // Replaying: the writes of the checkpoints, executed here.
     std::set<RequestKey> known_writes_;  // in flight in the last checkpoint
-    std::deque<vmm::BlockRequest> write_queue_;
-    uint64_t write_queue_bytes_ = 0;
-    std::map<RequestKey, vmm::BlockRequest> executing_;
-    std::deque<FailedWrite> failed_writes_;
+    replay::WriteQueue writes_;
     std::deque<replay::BlockCompletion> completions_;
 
     // Under machine_mutex_, as are the machine and writes to guest memory.

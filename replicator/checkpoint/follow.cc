@@ -10,13 +10,7 @@ namespace {
 
 // Writes that wait for this site's disk; beyond it the log waits.
 constexpr uint64_t kWriteQueueBytesMax = 64 << 20;
-constexpr Duration kRetryWrite = std::chrono::milliseconds(100);
 constexpr Duration kLogWait = std::chrono::milliseconds(2);
-
-bool overlap(const vmm::BlockRequest& a, const vmm::BlockRequest& b) {
-    return a.offset_bytes < b.offset_bytes + b.length_bytes &&
-           b.offset_bytes < a.offset_bytes + a.length_bytes;
-}
 
 }  // namespace
 
@@ -44,13 +38,13 @@ void CheckpointEngine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
 
 CheckpointEngine::Step CheckpointEngine::follow_log() {
     take_own_completions();
-    start_writes();
+    writes_.start(MonotonicClock::now());
     const bool copies = snapshot_wanted();
-    if (copies && !writes_pending()) return stand_for_snapshot();
-    if (!copies && write_queue_bytes_ < kWriteQueueBytesMax) {
+    if (copies && !writes_.pending()) return stand_for_snapshot();
+    if (!copies && writes_.waiting_bytes() < kWriteQueueBytesMax) {
         if (auto next = inbox_.entries.pop()) return apply(std::move(*next));
     }
-    if (log_closed_.load() && inbox_.entries.empty() && !writes_pending()) {
+    if (log_closed_.load() && inbox_.entries.empty() && !writes_.pending()) {
         if (!drained_reported_) {
             if (assembler_.discard()) {
                 logger("checkpoint").info("half a checkpoint after {} is dropped", number_);
@@ -66,15 +60,13 @@ CheckpointEngine::Step CheckpointEngine::follow_log() {
 }
 
 void CheckpointEngine::wait_for_log() {
-    std::optional<Instant> until;
-    if (!failed_writes_.empty()) until = failed_writes_.front().again;
     const auto may_apply = [this] {
-        return write_queue_bytes_ < kWriteQueueBytesMax && !snapshot_wanted();
+        return writes_.waiting_bytes() < kWriteQueueBytesMax && !snapshot_wanted();
     };
-    wakeup_.wait(until, [&] {
+    wakeup_.wait(writes_.next_retry(), [&] {
         return inbox_.any() || command_waits() || (may_apply() && !inbox_.entries.empty()) ||
-               (snapshot_wanted() && !writes_pending()) ||
-               (log_closed_.load() && !writes_pending() &&
+               (snapshot_wanted() && !writes_.pending()) ||
+               (log_closed_.load() && !writes_.pending() &&
                 (!drained_reported_ || live_wanted_.load()));
     });
 }
@@ -156,65 +148,26 @@ void CheckpointEngine::find_writes() {
         const RequestKey key(request.device, request.number);
         now.insert(key);
         if (known_writes_.contains(key)) continue;
-        write_queue_bytes_ += request.data.size();
-        write_queue_.push_back(std::move(request));
+        writes_.add(std::move(request));
     }
     known_writes_ = std::move(now);
-}
-
-// In order, and none beside one that it must come after: at the primary that one had ended before
-// the guest asked for this.
-bool CheckpointEngine::conflicts(const vmm::BlockRequest& request) const {
-    return std::ranges::any_of(executing_, [&](const auto& each) {
-        const auto& other = each.second;
-        return other.device == request.device &&
-               (request.operation == vmm::BlockOperation::flush || overlap(other, request));
-    });
-}
-
-void CheckpointEngine::start_writes() {
-    const Instant now = MonotonicClock::now();
-    while (!failed_writes_.empty() && failed_writes_.front().again <= now) {
-        disk_.submit(std::move(failed_writes_.front().request));
-        failed_writes_.pop_front();
-    }
-    while (!write_queue_.empty() && !conflicts(write_queue_.front())) {
-        auto request = std::move(write_queue_.front());
-        write_queue_.pop_front();
-        write_queue_bytes_ -= request.data.size();
-        vmm::BlockRequest known{request.device,       request.number,       request.operation,
-                                request.offset_bytes, request.length_bytes, {}};
-        const RequestKey key(request.device, request.number);
-        const bool added = executing_.emplace(key, std::move(known)).second;
-        FT_CHECK(added, "drive {} request {} twice", key.first, key.second);
-        disk_.submit(std::move(request));
-    }
 }
 
 // A write that fails here did not fail there, or would have been the guest's to see: again, until
 // it is done.
 void CheckpointEngine::take_own_completions() {
     take_inbox();
+    const Instant now = MonotonicClock::now();
     for (; !completions_.empty(); completions_.pop_front()) {
         auto& done = completions_.front();
-        const auto found = executing_.find(RequestKey(done.drive, done.number));
-        if (found == executing_.end()) continue;  // a read, from when this site was the primary
-        if (done.status == vmm::BlockStatus::ok) {
-            executing_.erase(found);
-            continue;
+        const auto text = fmt::format("drive {}: request {} fails here", done.drive, done.number);
+        // What is none of these is a read, from when this site was the primary.
+        if (writes_.ended(std::move(done), now) == replay::WriteQueue::End::failed) {
+            owner_.replay_disk_error(text);
         }
-        owner_.replay_disk_error(
-            fmt::format("drive {}: request {} fails here", done.drive, done.number));
-        vmm::BlockRequest again = found->second;
-        again.data = std::move(done.data);
-        failed_writes_.push_back({MonotonicClock::now() + kRetryWrite, std::move(again)});
     }
     console_.clear();
     controls_.clear();
-}
-
-bool CheckpointEngine::writes_pending() const {
-    return !write_queue_.empty() || !executing_.empty();
 }
 
 // The last whole checkpoint becomes the VM.
@@ -265,13 +218,12 @@ CheckpointEngine::Step CheckpointEngine::start_following() {
     drained_reported_ = false;
     waiting_frames_.clear();
     known_writes_.clear();
-    executing_.clear();
+    writes_.forget();
     for (auto& request : machine_.reissue_block_requests()) {
         if (request.operation == vmm::BlockOperation::read) continue;
         const RequestKey key(request.device, request.number);
         known_writes_.insert(key);
-        request.data.clear();
-        executing_.emplace(key, std::move(request));
+        writes_.expect(std::move(request));
     }
     machine_.route_lines({});
     return Step::go_on;

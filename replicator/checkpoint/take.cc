@@ -26,7 +26,7 @@ bool CheckpointEngine::may_take() const {
 }
 
 Instant CheckpointEngine::due() const {
-    using Waiting = IntervalController::Waiting;
+    using Waiting = replay::IntervalController::Waiting;
     const bool waits = something_waits_.load();
     return interval_.due(last_taken_, waits ? Waiting::something : Waiting::nothing);
 }

@@ -45,6 +45,7 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
       disk_(disk),
       owner_(owner),
       history_(vm_->memory.page_count()),
+      writes_(disk),
       inbox_(wakeup_, options.frames_pending_max, options.log_entries_pending_max, metrics),
       exits_total_(metrics.counter("antipode_exits_total", "Counted guest exits")),
       injections_total_(metrics.counter("antipode_interrupts_total", "Interrupts injected")),
@@ -61,6 +62,8 @@ Engine::Engine(std::unique_ptr<vmm::VirtualMachine> vm, EngineOptions options, L
           metrics.counter("antipode_delta_pages_skipped_total",
                           "Pages written before a delta that the backup had already")),
       resets_total_(metrics.counter("antipode_resets_total", "Times the VM was reset")),
+      stretches_total_(
+          metrics.counter("antipode_stretches_total", "Times the log began to go by deltas")),
       heals_total_(
           metrics.counter("antipode_heals_total", "Times a backup that differed was made equal")),
       healed_pages_total_(metrics.counter("antipode_healed_pages_total", "Pages put right")) {}
@@ -205,7 +208,9 @@ Engine::Step Engine::step() {
 Engine::Step Engine::run_guest() {
     if (mode_ == Mode::recording) {
         throttle();
-        if (std::exchange(delta_turn_exit_, exit_) != exit_ && delta_forced()) {
+        if (stretch_) {
+            stretch_->changed = true;
+        } else if (std::exchange(delta_turn_exit_, exit_) != exit_ && delta_forced()) {
             return record_delta_here(Delta::always);
         }
     }
@@ -266,6 +271,7 @@ Engine::Step Engine::handle_exit(const vmm::Exit& exit) {
 
 // The guest will not run again. In replay that may be a divergence: then the log goes on.
 Engine::Step Engine::guest_ended(StopReason reason, const std::string& text) {
+    if (stretch_ && reason != StopReason::failed && announce_end() == Step::stop) return Step::stop;
     if (mode_ == Mode::recording || options_.healing == EngineOptions::Healing::off) {
         return finish(reason, text);
     }
@@ -296,6 +302,7 @@ Engine::Step Engine::inject() {
 void Engine::submit_block_requests() {
     for (auto& request : machine_.take_block_requests()) {
         note_block_request(request);
+        if (stretch_) collect_write(request);
         if (mode_ == Mode::replaying) {
             vmm::BlockRequest copy{request.device,       request.number,       request.operation,
                                    request.offset_bytes, request.length_bytes, {}};
@@ -308,7 +315,7 @@ void Engine::submit_block_requests() {
 uint64_t Engine::read(vmm::InputKind kind) {
     if (mode_ == Mode::replaying) return replay_input(kind);
     const uint64_t value = sample(kind);
-    append(InputRead{kind, value});
+    append_event(InputRead{kind, value});
     return value;
 }
 

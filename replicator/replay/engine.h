@@ -11,6 +11,8 @@
 // Replaying: the same, with the events from the log; the guest is never entered beyond the exit
 // that the primary is known to have reached. Injection is a function of the machine and the vCPU,
 // and is not logged.
+// In a stretch by deltas (stretch.h) the recorder logs whole deltas in place of events, and the
+// replaying side does not enter the guest.
 //
 // Threads: the constructor's thread owns the object; the public verbs may be called from any thread
 // unless said otherwise; ports are called on the vCPU thread.
@@ -49,6 +51,7 @@
 #include "replicator/replay/timer_schedule.h"
 #include "replicator/replay/vm_engine.h"
 #include "replicator/replay/wakeup.h"
+#include "replicator/replay/write_queue.h"
 #include "replicator/vmm/builder.h"
 #include "replicator/vmm/kick_timer.h"
 
@@ -74,6 +77,7 @@ struct EngineOptions {
     // A replaying VM that differs: off = it goes on differing, or stops where it cannot follow.
     enum class Healing : uint8_t { off, on };
     Healing healing = Healing::off;
+    StretchOptions stretch;
 };
 
 // For tests: sees the VM at each counted exit, after events were applied and before injection.
@@ -142,6 +146,11 @@ class Engine final : public VmEngine, private vmm::InputSource {
     void heal(std::unique_ptr<HealAnswer> answer, LogIndex position) override;
     // There will be no heal, now or later in this log: go on as well as can be.
     void abandon_heal() override;
+    // Stretches by deltas (stretch.h).
+    void want_deltas(std::optional<DeltasReason> reason) override;
+    std::optional<StretchStatus> stretch_status() const override;
+    void acknowledged(ExitNumber delta) override;
+    void set_round_trip(Duration round_trip) override { round_trip_ns_ = round_trip.count(); }
     // Stops the vCPU for good and joins the thread. Not from the vCPU thread.
     void stop() override;
     void wake() override { wakeup_.wake(); }
@@ -188,6 +197,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
         std::string text;
         bool asked = false;
         uint64_t skipped = 0;
+        std::optional<DeltasReason> stretch;  // in which what was skipped ends
         uint64_t position = 0;
         std::unique_ptr<HealAnswer> answer;
     };
@@ -202,8 +212,10 @@ class Engine final : public VmEngine, private vmm::InputSource {
         return (stand_wanted_.load() || heal_asked_.load()) && mode_ == Mode::recording;
     }
     Step stand();
+    Result<void> come_to_rest();
     Result<std::unique_ptr<VmState>> capture();
     void forget_comparisons();
+    Result<void> load_state(const VmState& state);
     Result<void> take_state(const VmState& state, LogIndex position);
     Result<std::unique_ptr<VmState>> capture_state();
     void start_following();
@@ -227,8 +239,9 @@ class Engine final : public VmEngine, private vmm::InputSource {
     void record_outputs();
     void append(LogEntry::Body body, OutputNumber number = {}, vmm::Output output = {});
     uint64_t sample(vmm::InputKind kind);
-    enum class Digest : uint8_t { when_due, now };
-    void record_digest(Instant now, Digest wanted = Digest::when_due);
+    void append_event(LogEntry::Body body);
+    void record_digest_if_due(Instant now);
+    bool record_digest(Instant now);
     void drain_completions();
     bool events_wait(Instant now) const;
     void throttle();
@@ -237,6 +250,33 @@ class Engine final : public VmEngine, private vmm::InputSource {
     enum class Delta : uint8_t { if_it_delivers, always };
     Step record_delta_here(Delta when);
     Step record_delta();
+    uint64_t log_pages(const std::vector<uint64_t>& numbers,
+                       const std::function<bool(uint64_t)>& is_new);
+    Step wait_in_halt(Instant now);
+
+    // engine_stretch.cc: recording.
+    bool stretch_change_wanted() const;
+    Step change_stretch();
+    Step begin_stretch(DeltasReason reason);
+    Step end_stretch();
+    bool may_take_delta(Instant now);
+    std::optional<Instant> delta_due();
+    Step take_delta();
+    Result<void> log_delta();
+    Step stretch_kick(bool busy);
+    void collect_write(const vmm::BlockRequest& request);
+    Step announce_end();
+
+    // engine_follow.cc: replaying a stretch.
+    Step begin_following(DeltasReason reason);
+    Step follow_entry(const LogEntry& entry);
+    Step follow_state(const StretchState& piece);
+    Step follow_delta(const VmState& state);
+    void queue_writes(std::vector<StretchWrite> writes);
+    Step end_following(ExitNumber exit, const StretchEnd& end);
+    Step execute_writes();
+    void settle_requests();
+    void note_skipped(const LogEntry& entry);
 
     // engine_control.cc
     bool snapshot_wanted() const {
@@ -249,7 +289,8 @@ class Engine final : public VmEngine, private vmm::InputSource {
     }
     // At an exit that leaves nothing to complete: a HLT, or where this VM was restored.
     bool snapshot_here() const {
-        return (in_halt_ || between_exits_) && at_exit_ && !held_ && !healing_ && snapshot_wanted();
+        if (!at_exit_ || held_ || healing_ || !snapshot_wanted()) return false;
+        return following_ ? !writes_.pending() : in_halt_ || between_exits_;
     }
     Step take_snapshot();
     Step take_snapshot_here();
@@ -267,9 +308,11 @@ class Engine final : public VmEngine, private vmm::InputSource {
     Step apply_block_done(const BlockDone& done);
     Step apply_output(ExitNumber exit, const OutputMark& mark);
     Step apply_digest(ExitNumber exit, const DigestMark& mark);
+    Step one_output_too_many();
     Step collect_delta(const DeltaPages& part);
     Step apply_delta(const DeltaState& state);
     void replay_outputs();
+    void keep_output(ReplayedOutput made);
     void wait_for_log();
     uint64_t replay_input(vmm::InputKind kind);
     Step become_live();
@@ -335,8 +378,9 @@ class Engine final : public VmEngine, private vmm::InputSource {
     std::vector<DeltaPages::Page> delta_pages_;  // replaying: of a delta that is not complete yet
     std::deque<VmControl::Kind> controls_pending_;  // recording: not applied yet
     bool held_ = false;                             // paused by an operator
-    std::string input_error_;                       // set by read() when the log does not fit
-    std::array<uint64_t, 4> last_inputs_{};         // replaying: by kind, what was read last
+    bool cut_off_ = false;  // recording: an entry found no room before the end; none comes after it
+    std::string input_error_;                // set by read() when the log does not fit
+    std::array<uint64_t, 4> last_inputs_{};  // replaying: by kind, what was read last
 
     // Comparing and healing: the vCPU thread's own.
     uint64_t digest_number_ = 0;         // digests logged, or met in the log
@@ -357,6 +401,15 @@ class Engine final : public VmEngine, private vmm::InputSource {
     StopReason ended_reason_ = StopReason::failed;
     std::string ended_text_;
     bool finished_early_ = false;
+
+    // Stretches by deltas: the vCPU thread's own.
+    std::unique_ptr<RecordedStretch> stretch_;
+    std::optional<FollowedStretch> following_;
+    WriteQueue writes_;                  // replaying: of whole deltas
+    uint64_t stretch_write_number_ = 0;  // of the last of them
+    bool digest_equal_ = false;          // replaying: the last digest was, or a heal since
+    bool stretch_interrupted_ = false;   // recording: as the log has it
+    uint64_t acknowledged_handled_ = 0;
 
     // Between threads.
     Wakeup wakeup_;
@@ -390,6 +443,13 @@ class Engine final : public VmEngine, private vmm::InputSource {
     std::atomic<bool> paused_seen_{false};
     std::atomic<int64_t> halted_ns_{0};
     std::atomic<uint64_t> turns_{0};
+    std::atomic<uint8_t> deltas_wanted_{0};  // a DeltasReason; 0: none
+    std::atomic<uint64_t> acknowledged_{0};
+    std::atomic<int64_t> round_trip_ns_{0};
+    mutable std::mutex stretch_mutex_;
+    StretchStatus stretch_status_;
+    std::atomic<uint64_t> deliveries_by_kick_{0};
+    std::atomic<uint64_t> kick_delta_bytes_{0};
 
     Counter& exits_total_;
     Counter& injections_total_;
@@ -400,6 +460,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     Counter& delta_pages_total_;
     Counter& delta_pages_skipped_total_;
     Counter& resets_total_;
+    Counter& stretches_total_;
     Counter& heals_total_;
     Counter& healed_pages_total_;
 

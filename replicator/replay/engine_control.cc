@@ -15,6 +15,7 @@ bool Engine::control(VmControl::Kind kind) {
 
 // Logged first: an act that ends the VM must be known to the other side as well.
 Engine::Step Engine::record_control() {
+    if (stretch_ && end_stretch() == Step::stop) return Step::stop;
     const auto kind = controls_pending_.front();
     controls_pending_.pop_front();
     if (kind == VmControl::Kind::line_break && !machine_.console_break()) {
@@ -126,6 +127,12 @@ void Engine::snapshot_taken(uint64_t number) {
 Engine::Step Engine::take_snapshot() {
     const uint64_t number = snapshot_wanted_.load();
     if (number == 0) return Step::go_on;  // given up meanwhile
+    if (stretch_) {
+        // What the guest has made by here is in the log then, and with the outputs that are held.
+        if (const auto logged = log_delta(); !logged) {
+            return finish(StopReason::failed, logged.error().to_string());
+        }
+    }
     auto state = capture_state();
     if (!state) return finish(StopReason::failed, state.error().to_string());
     (*state)->between_exits = !at_exit_ || between_exits_;

@@ -75,6 +75,7 @@ void Engine::abandon_heal() {
 
 // Nothing more of the log is applied until the heal is there or has been given up.
 Engine::Step Engine::begin_heal(Trouble trouble, const std::string& text) {
+    digest_equal_ = false;
     if (options_.healing == EngineOptions::Healing::off) {
         return trouble == Trouble::differs ? Step::go_on : diverged(text);
     }
@@ -140,6 +141,7 @@ Engine::Step Engine::heal_step() {
     };
     if (healing_->answer) {
         while (fetch_entry()) {
+            note_skipped(next_entry_->entry);
             applied_index_ = next_entry_->index.value();
             next_entry_.reset();
             ++healing_->skipped;
@@ -222,6 +224,7 @@ Engine::Step Engine::apply_heal() {
     if (const auto dropped = drop_access(); !dropped) return diverged(dropped.error().to_string());
     for (const auto& page : answer->pages) put_page(page);
     const LogIndex position(healing_->position);
+    const auto stretch = healing_->stretch;
     healing_.reset();
     own_outputs_.clear();
     delta_pages_.clear();
@@ -242,6 +245,8 @@ Engine::Step Engine::apply_heal() {
                                     own->memory == answer->digest.memory ? "" : " memory"));
     }
     accept_verified();
+    digest_equal_ = true;
+    if (stretch && begin_following(*stretch) == Step::stop) return Step::stop;
     heals_total_.add();
     healed_pages_total_.add(result->page_count);
     owner_.healed(std::move(result));
@@ -294,6 +299,7 @@ Engine::Step Engine::stand_for_heal() {
         heal_asked_ = false;
     }
     if (!request) return Step::go_on;
+    if (stretch_ && take_delta() == Step::stop) return Step::stop;
     auto answer = std::make_unique<HealAnswer>();
     answer->attempt = request->attempt;
     const auto made = make_answer(*request, *answer);

@@ -19,6 +19,7 @@ constexpr Duration kDigestIntervalMax = std::chrono::seconds(30);
 }  // namespace
 
 void Engine::append(LogEntry::Body body, OutputNumber number, vmm::Output output) {
+    if (cut_off_) return;
     Recorded step{LogEntry{ExitNumber(exit_), std::move(body)}, number, std::move(output),
                   MonotonicClock::now()};
     if (log_.record(std::move(step))) return;
@@ -30,6 +31,12 @@ void Engine::append(LogEntry::Body body, OutputNumber number, vmm::Output output
             return pushed || stop_wanted_.load();
         });
     }
+    cut_off_ = !pushed;
+}
+
+// What a backup that executes has to be told. In a stretch nobody does.
+void Engine::append_event(LogEntry::Body body) {
+    if (!stretch_) append(std::move(body));
 }
 
 uint64_t Engine::sample(vmm::InputKind kind) {
@@ -74,6 +81,11 @@ void Engine::throttle() {
 void Engine::record_outputs() {
     if (!machine_.has_outputs()) return;
     for (auto& output : machine_.take_outputs()) {
+        if (stretch_) {
+            stretch_->held_bytes += output.bytes.size();
+            stretch_->outputs.push_back(std::move(output));
+            continue;
+        }
         const uint32_t checksum = output_checksum(output.bytes);
         append(OutputMark{checksum}, OutputNumber(++output_number_), std::move(output));
     }
@@ -85,6 +97,11 @@ void Engine::drain_completions() {
     for (auto& block : items.blocks) {
         if (mode_ == Mode::recording) {
             completions_.push_back(std::move(block));
+        } else if (following_) {
+            const auto text =
+                fmt::format("drive {}: a write fails here and not at the primary", block.drive);
+            const auto end = writes_.ended(std::move(block), MonotonicClock::now());
+            if (end == WriteQueue::End::failed) owner_.replay_disk_error(text);
         } else {
             const RequestKey key(block.drive, block.number);
             own_completions_.insert_or_assign(key, std::move(block));
@@ -105,7 +122,7 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
     if (!completions_.empty()) {
         const BlockCompletion done = std::move(completions_.front());
         completions_.pop_front();
-        append(BlockDone{done.drive, done.number, done.status});
+        append_event(BlockDone{done.drive, done.number, done.status});
         delta_filter_.forget();
         machine_.complete_block(done.drive, done.number, done.status, done.data);
         submit_block_requests();
@@ -118,15 +135,17 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
         }
         machine_.receive_frame(frame->interface, frame->bytes);
         delta_filter_.forget();
-        append(FrameReceived{frame->interface, std::move(frame->bytes)});
+        append_event(FrameReceived{frame->interface, std::move(frame->bytes)});
         return Step::go_on;
     }
     if (!console_pending_.empty()) {
         auto text = std::move(console_pending_.front());
         console_pending_.pop_front();
         const size_t taken = machine_.console_input(text);
-        if (taken > 0)
-            append(ConsoleInput{{text.begin(), text.begin() + static_cast<ptrdiff_t>(taken)}});
+        if (taken > 0) {
+            append_event(
+                ConsoleInput{{text.begin(), text.begin() + static_cast<ptrdiff_t>(taken)}});
+        }
         if (taken < text.size()) {
             text.erase(text.begin(), text.begin() + static_cast<ptrdiff_t>(taken));
             console_pending_.push_front(std::move(text));
@@ -135,7 +154,7 @@ Engine::Step Engine::record_one_event(Instant now, bool& applied) {
         return Step::go_on;
     }
     if (timer_.due(now) && !machine_.timer_pending()) {
-        append(TimerTick{});
+        append_event(TimerTick{});
         clock_pacer_.tick(guest_clock_ns(now));
         machine_.timer_tick();
         timer_.delivered(now);
@@ -153,21 +172,33 @@ Engine::Step Engine::record_events() {
     for (bool applied = true; applied;) {
         const bool tick = completions_.empty() && inbox_.frames.empty() && console_pending_.empty();
         if (record_one_event(now, applied) == Step::stop) return Step::stop;
+        if (stretch_ && applied) stretch_->changed = true;
         if (tick) break;  // at most one tick an exit
     }
     if (held_) return wait_while_held();
-    if (in_halt_ && !machine_.interrupt_pending()) {
-        // The exit is not over: more events may be applied to it.
-        wakeup_.wait(timer_.next(),
-                     [this] { return inbox_.any() || !inbox_.frames.empty() || command_waits(); });
-        halted_ns_.fetch_add((MonotonicClock::now() - now).count(), std::memory_order_relaxed);
-        slice_begin_.reset();  // an idle guest has its share
-        return Step::go_on;
-    }
+    if (stretch_change_wanted()) return change_stretch();
+    if (const auto due = delta_due(); due && *due <= now) return take_delta();
+    if (in_halt_ && !machine_.interrupt_pending()) return wait_in_halt(now);
     if (stand_wanted()) return Step::go_on;  // obey_commands stands at this exit
-    record_digest(now);
-    passed_.store(exit_, std::memory_order_release);
+    if (!stretch_) {
+        record_digest_if_due(now);
+        passed_.store(exit_, std::memory_order_release);
+    }
     return inject();
+}
+
+// The exit is not over: more events may be applied to it.
+Engine::Step Engine::wait_in_halt(Instant now) {
+    auto until = timer_.next();
+    if (const auto due = delta_due(); due && (!until || *due < *until)) until = due;
+    wakeup_.wait(until, [this] {
+        return inbox_.any() || !inbox_.frames.empty() || command_waits() ||
+               stretch_change_wanted() ||
+               (stretch_ && acknowledged_.load() != acknowledged_handled_);
+    });
+    halted_ns_.fetch_add((MonotonicClock::now() - now).count(), std::memory_order_relaxed);
+    slice_begin_.reset();  // an idle guest has its share
+    return Step::go_on;
 }
 
 bool Engine::events_wait(Instant now) const {
@@ -184,9 +215,10 @@ Engine::Step Engine::record_kick() {
     exit_at_kick_ = exit_;
     if (stop_wanted_.load() || pause_wanted_.load()) return Step::go_on;
     drain_completions();
+    if (stretch_) return stretch_kick(busy);
     if (delta_forced()) return record_delta_here(Delta::always);
     // What stands the VM or acts on it must come through, whatever the guest does.
-    const bool forced = stand_wanted() || !controls_pending_.empty();
+    const bool forced = stand_wanted() || !controls_pending_.empty() || stretch_change_wanted();
     if (!forced) {
         if (!busy || options_.kick_deadline <= Duration::zero()) return Step::go_on;
         if (!events_wait(MonotonicClock::now())) return Step::go_on;
@@ -215,29 +247,45 @@ Engine::Step Engine::record_delta() {
     if (!changed) return finish(StopReason::failed, changed.error().to_string());
     const auto cpu = vmm::capture_cpu(vcpu_);
     if (!cpu) return finish(StopReason::failed, cpu.error().to_string());
-    DeltaPages part;
-    size_t sent = 0;
     delta_filter_.begin(exit_);
-    for (const uint64_t number : *changed) {
-        if (!delta_filter_.differs(number, MemoryDigest::hash_page(vm_->memory, number))) continue;
-        ++sent;
-        part.pages.push_back(page_of(number, vm_->memory.page(number)));
-        if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
-    }
-    if (!part.pages.empty()) append(std::move(part));
-    append(DeltaState{vmm::saved(*cpu)});
+    const uint64_t pages = log_pages(*changed, [this](uint64_t number) {
+        return delta_filter_.differs(number, MemoryDigest::hash_page(vm_->memory, number));
+    });
+    auto state = vmm::saved(*cpu);
+    kick_delta_bytes_.fetch_add(pages * vmm::layout::kPageBytes + state.size(),
+                                std::memory_order_relaxed);
+    append(DeltaState{std::move(state)});
     deltas_total_.add();
-    delta_pages_total_.add(sent);
-    delta_pages_skipped_total_.add(changed->size() - sent);
+    deliveries_by_kick_.fetch_add(1, std::memory_order_relaxed);
     at_exit_ = true;
     in_halt_ = false;
     return Step::go_on;
 }
 
-void Engine::record_digest(Instant now, Digest wanted) {
+// Of these the ones that the backup does not have. Returns how many.
+uint64_t Engine::log_pages(const std::vector<uint64_t>& numbers,
+                           const std::function<bool(uint64_t)>& is_new) {
+    DeltaPages part;
+    uint64_t sent = 0;
+    for (const uint64_t number : numbers) {
+        if (!is_new(number)) continue;
+        ++sent;
+        part.pages.push_back(page_of(number, vm_->memory.page(number)));
+        if (part.pages.size() == DeltaPages::kPagesMax) append(std::exchange(part, {}));
+    }
+    if (!part.pages.empty()) append(std::move(part));
+    delta_pages_total_.add(sent);
+    delta_pages_skipped_total_.add(numbers.size() - sent);
+    return sent;
+}
+
+void Engine::record_digest_if_due(Instant now) {
     const bool by_time = options_.digest_interval > Duration::zero() && now >= next_digest_time_;
     const bool by_exit = options_.digest_exits > 0 && exit_ >= next_digest_exit_;
-    if (!by_time && !by_exit && wanted == Digest::when_due) return;
+    if (by_time || by_exit) (void)record_digest(now);
+}
+
+bool Engine::record_digest(Instant now) {
     next_digest_exit_ = exit_ + options_.digest_exits;
     const auto mark = digest();
     const auto changed = memory_digest_.take_marked(vm_->vm, vm_->memory);
@@ -248,12 +296,13 @@ void Engine::record_digest(Instant now, Digest wanted) {
     if (!mark || !changed) {
         logger("replay").error("digest at exit {}: {}", exit_,
                                (!mark ? mark.error() : changed.error()).to_string());
-        return;
+        return false;
     }
     append(*mark);
     trace_.add_point(ExitNumber(exit_), last_registers_);
     history_.close(++digest_number_, *changed, std::exchange(interval_chunks_, {}));
     block_hash_ = 0;
+    return true;
 }
 
 }  // namespace antipode::replay

@@ -34,6 +34,7 @@ void Engine::go_live(uint64_t guest_clock_ns, uint64_t seen_ns) {
         MonotonicClock::now().time_since_epoch().count() - static_cast<int64_t>(guest_clock_ns);
     // Exits are counted anew; whoever asks from here on must not see those of the time before.
     passed_.store(0, std::memory_order_release);
+    acknowledged_ = 0;
     live_wanted_ = true;
     wake();
 }
@@ -68,6 +69,7 @@ Engine::Step Engine::diverged(const std::string& text) {
 Engine::Step Engine::replay_events() {
     for (;;) {
         if (healing_) return heal_step();
+        if (following_ && writes_.pending()) return execute_writes();
         if (!fetch_entry()) break;
         if (command_waits()) return Step::go_on;
         if (skip_log_) {
@@ -77,7 +79,7 @@ Engine::Step Engine::replay_events() {
             continue;
         }
         const uint64_t exit = next_entry_->entry.exit.value();
-        if (exit > exit_) {
+        if (exit > exit_ && !following_) {
             if (ended_) {
                 ended_ = false;
                 return begin_heal(Trouble::ended, "the guest has ended here: " + ended_text_);
@@ -87,10 +89,7 @@ Engine::Step Engine::replay_events() {
                                   "the primary left HLT and nothing has woken this VM");
             }
             if (!own_outputs_.empty()) {
-                const std::string text = "an output that the primary did not make";
-                owner_.digest_checked(ExitNumber(exit_), text);
-                own_outputs_.clear();
-                if (begin_heal(Trouble::differs, text) == Step::stop) return Step::stop;
+                if (one_output_too_many() == Step::stop) return Step::stop;
                 continue;
             }
             return inject();
@@ -101,7 +100,7 @@ Engine::Step Engine::replay_events() {
         }
         const IndexedEntry next = std::move(*next_entry_);
         next_entry_.reset();
-        if (apply(next) == Step::stop) return Step::stop;
+        if ((following_ ? follow_entry(next.entry) : apply(next)) == Step::stop) return Step::stop;
         applied_index_ = next.index.value();
         applied_seen_.store(applied_index_, std::memory_order_relaxed);
     }
@@ -110,6 +109,13 @@ Engine::Step Engine::replay_events() {
     if (live_wanted_.load() && log_closed_.load()) return become_live();
     wait_for_log();
     return Step::go_on;
+}
+
+Engine::Step Engine::one_output_too_many() {
+    const std::string text = "an output that the primary did not make";
+    owner_.digest_checked(ExitNumber(exit_), text);
+    own_outputs_.clear();
+    return begin_heal(Trouble::differs, text);
 }
 
 Engine::Step Engine::apply(const IndexedEntry& next) {
@@ -136,6 +142,15 @@ Engine::Step Engine::apply(const IndexedEntry& next) {
         return collect_delta(*pages);
     } else if (const auto* state = std::get_if<DeltaState>(&body)) {
         return apply_delta(*state);
+    } else if (const auto* begin = std::get_if<StretchBegin>(&body)) {
+        return begin_following(begin->reason);
+    } else if (const auto* end = std::get_if<StretchEnd>(&body);
+               end != nullptr && end->then == StretchEnd::Then::lockstep) {
+        // An interrupted one is not gone on with.
+        const std::lock_guard lock(stretch_mutex_);
+        stretch_status_.meant.reset();
+    } else if (is_of_stretch(next.entry)) {
+        return begin_heal(Trouble::stuck, "an entry of a stretch outside of one");
     } else if (std::holds_alternative<InputRead>(body)) {
         return begin_heal(Trouble::stuck, "the primary read a clock here, this VM did not");
     }
@@ -169,7 +184,8 @@ Engine::Step Engine::apply_digest(ExitNumber exit, const DigestMark& mark) {
     owner_.digest_checked(exit, text);
     if (text.empty()) {
         accept_verified();
-        return Step::go_on;
+        digest_equal_ = own_outputs_.empty();
+        return own_outputs_.empty() ? Step::go_on : one_output_too_many();
     }
     if (own->disk == mark.disk && disk_verified_number_ + 1 == digest_number_) {
         disk_verified_number_ = digest_number_;
@@ -257,14 +273,18 @@ void Engine::replay_outputs() {
     if (!machine_.has_outputs()) return;
     for (auto& output : machine_.take_outputs()) {
         own_outputs_.push_back(output_checksum(output.bytes));
-        ReplayedOutput made{OutputNumber(++output_number_), std::move(output)};
-        bool pushed = log_.replayed(std::move(made));
-        while (!pushed && !stop_wanted_.load()) {
-            wakeup_.wait(std::nullopt, [&] {
-                pushed = log_.replayed(std::move(made));
-                return pushed || stop_wanted_.load();
-            });
-        }
+        keep_output({OutputNumber(++output_number_), std::move(output)});
+    }
+}
+
+// For whoever lets it go when the primary is known to have, or is not there any more.
+void Engine::keep_output(ReplayedOutput made) {
+    bool pushed = log_.replayed(std::move(made));
+    while (!pushed && !stop_wanted_.load()) {
+        wakeup_.wait(std::nullopt, [&] {
+            pushed = log_.replayed(std::move(made));
+            return pushed || stop_wanted_.load();
+        });
     }
 }
 
@@ -311,6 +331,16 @@ uint64_t Engine::replay_input(vmm::InputKind kind) {
 Engine::Step Engine::become_live() {
     FT_CHECK(mode_ == Mode::replaying, "went live twice");
     mode_ = Mode::recording;
+    if (following_) {
+        following_.reset();
+        settle_requests();
+    }
+    stretch_interrupted_ = false;
+    {
+        const std::lock_guard lock(stretch_mutex_);
+        stretch_status_.now.reset();
+        stretch_status_.meant.reset();
+    }
     for (auto& [key, completion] : own_completions_) {
         completions_.push_back(std::move(completion));
     }

@@ -12,6 +12,7 @@ namespace antipode::replay {
 // The VM stays at this exit: events wait, the guest is not entered. The log says that it got here,
 // so a backup can be brought to exactly this point.
 Engine::Step Engine::stand() {
+    if (stretch_ && end_stretch() == Step::stop) return Step::stop;
     std::unique_ptr<VmState> state;
     if (capture_wanted_.exchange(false)) {
         auto captured = capture();
@@ -19,7 +20,7 @@ Engine::Step Engine::stand() {
         state = std::move(*captured);
     } else {
         // Whoever takes over from here is to know that it is equal.
-        record_digest(MonotonicClock::now(), Digest::now);
+        (void)record_digest(MonotonicClock::now());
     }
     append(Passed{});
     passed_.store(exit_, std::memory_order_release);
@@ -37,17 +38,21 @@ Engine::Step Engine::stand() {
     return Step::go_on;
 }
 
-Result<std::unique_ptr<VmState>> Engine::capture() {
-    // The exit's access is completed first: a state in the middle of one cannot be restored. That
-    // can end in a further exit (REP INS), which is then the one we stand at.
+// The exit's access is completed: a state in the middle of one cannot be restored. That can end in
+// a further exit (REP INS), which is then the one we stand at.
+Result<void> Engine::come_to_rest() {
     for (;;) {
         const vmm::Exit exit = vcpu_.complete_access();
-        if (exit.kind == vmm::Exit::Kind::kicked) break;
+        if (exit.kind == vmm::Exit::Kind::kicked) return {};
         if (!exit.is_counted()) return fail(Errc::io, "completing an access: {}", exit.detail);
         if (handle_exit(exit) == Step::stop) {
             return fail(Errc::closed, "the guest ended at the exit to stand at");
         }
     }
+}
+
+Result<std::unique_ptr<VmState>> Engine::capture() {
+    FT_TRY_VOID(come_to_rest());
     block_hash_ = 0;  // whoever follows from here begins with none
     return capture_state();
 }
@@ -74,7 +79,7 @@ Result<void> Engine::restore(const VmState& state, LogIndex position) {
 }
 
 // Memory is in place. `reissue_` holds what is to be submitted to the disks.
-Result<void> Engine::take_state(const VmState& state, LogIndex position) {
+Result<void> Engine::load_state(const VmState& state) {
     vmm::StateReader machine_bytes(state.machine);
     FT_TRY_VOID(machine_.load(machine_bytes));
     vmm::StateReader cpu_bytes(state.cpu);
@@ -83,19 +88,25 @@ Result<void> Engine::take_state(const VmState& state, LogIndex position) {
     exit_ = state.exit.value();
     exit_seen_.store(exit_, std::memory_order_relaxed);
     output_number_ = state.output.value();
-    digest_number_ = state.digest_number;
-    verified_number_ = digest_number_;
-    disk_verified_number_ = digest_number_;
     block_hash_ = state.disk_hash;
-    applied_index_ = position.value();
-    applied_seen_.store(applied_index_, std::memory_order_relaxed);
-    remember_reissued();
-    reissue_ = machine_.reissue_block_requests();
     in_halt_ = state.in_halt;
     between_exits_ = state.between_exits;
     held_ = state.held;
     held_seen_ = held_;
     at_exit_ = true;
+    return {};
+}
+
+// The same, where this VM begins or is put right.
+Result<void> Engine::take_state(const VmState& state, LogIndex position) {
+    FT_TRY_VOID(load_state(state));
+    digest_number_ = state.digest_number;
+    verified_number_ = digest_number_;
+    disk_verified_number_ = digest_number_;
+    applied_index_ = position.value();
+    applied_seen_.store(applied_index_, std::memory_order_relaxed);
+    remember_reissued();
+    reissue_ = machine_.reissue_block_requests();
     return {};
 }
 
@@ -114,6 +125,8 @@ void Engine::forget_comparisons() {
 // What was the primary becomes the backup of the site that has consumed its log: both stand at the
 // same exit, and both count exits from here.
 void Engine::start_following() {
+    FT_CHECK(!stretch_, "a recorder stands in a stretch");
+    stretch_interrupted_ = false;
     mode_ = Mode::replaying;
     exit_ = 0;
     exit_seen_.store(0, std::memory_order_relaxed);

@@ -1,5 +1,6 @@
 #include "replicator/replay/log_entry.h"
 
+#include <algorithm>
 #include <array>
 #include <xxhash.h>
 
@@ -25,9 +26,11 @@ enum class Kind : uint8_t {
     vm_control = 11,
     pm_timer_far = 12,
     checkpoint_part = 13,
+    stretch = 14,
 };
+// The byte behind the header of a stretch's entry.
+enum class Part : uint8_t { begin = 1, end, output, write, state };
 
-constexpr uint8_t kVersion = 1;
 constexpr uint64_t kSmallDelta = 15;
 constexpr size_t kVarintBytesMax = 10;
 constexpr size_t kConsoleBytesMax = 4096;
@@ -122,7 +125,31 @@ class Reader {
 struct Context {
     uint64_t exit = 0;
     uint64_t pm_timer = 0;
+    uint8_t version = kLogVersionPlain;
+    bool has_stretch = false;
 };
+
+// What both directions hold a disk write to; nullptr: it is one.
+const char* broken_rule(const StretchWrite& write) {
+    using vmm::BlockOperation;
+    const bool has_bytes = write.operation == BlockOperation::write;
+    if (write.drive >= kDevicesMax) return "drive number is too high";
+    if (write.operation < BlockOperation::write || write.operation > BlockOperation::write_zeroes) {
+        return "disk operation is not known";
+    }
+    if (write.length_bytes > UINT64_MAX - write.offset_bytes) return "disk range overflows";
+    if (write.operation == BlockOperation::flush) {
+        if (write.offset_bytes != 0 || write.length_bytes != 0) return "a flush has a range";
+    } else if (write.length_bytes == 0) {
+        return "disk range is empty";
+    }
+    if (has_bytes && write.length_bytes > StretchWrite::kBytesMax) {
+        return "data is longer than allowed";
+    }
+    if (write.bytes.size() != (has_bytes ? write.length_bytes : 0))
+        return "data is not its range's";
+    return nullptr;
+}
 
 void write_header(Writer& out, Kind kind, uint64_t delta) {
     const uint64_t small = delta < kSmallDelta ? delta : kSmallDelta;
@@ -217,6 +244,42 @@ struct BodyWriter {
         write_header(out, Kind::checkpoint_part, delta);
         out.data(body.bytes);
     }
+    void operator()(const StretchBegin& body) const {
+        write_part(Part::begin);
+        out.byte(static_cast<uint8_t>(body.reason));
+    }
+    void operator()(const StretchEnd& body) const {
+        write_part(Part::end);
+        out.byte(static_cast<uint8_t>(body.then));
+    }
+    void operator()(const StretchOutput& body) const {
+        FT_CHECK(body.device < kDevicesMax, "device {}", body.device);
+        FT_CHECK(body.bytes.size() <= StretchOutput::kBytesMax, "{} bytes", body.bytes.size());
+        write_part(Part::output);
+        out.byte(static_cast<uint8_t>(body.kind));
+        out.varint(body.device);
+        out.data(body.bytes);
+    }
+    void operator()(const StretchWrite& body) const {
+        const char* rule = broken_rule(body);
+        FT_CHECK(rule == nullptr, "stretch write: {}", rule);
+        write_part(Part::write);
+        out.byte(static_cast<uint8_t>(body.drive << 4 | static_cast<uint8_t>(body.operation)));
+        out.varint(body.offset_bytes);
+        out.varint(body.length_bytes);
+        out.raw(body.bytes);
+    }
+    void operator()(const StretchState& body) const {
+        FT_CHECK(!body.bytes.empty(), "a piece of a state without bytes");
+        FT_CHECK(body.bytes.size() <= StretchState::kBytesMax, "{} bytes", body.bytes.size());
+        write_part(Part::state);
+        out.byte(static_cast<uint8_t>(body.piece));
+        out.data(body.bytes);
+    }
+    void write_part(Part part) const {
+        write_header(out, Kind::stretch, delta);
+        out.byte(static_cast<uint8_t>(part));
+    }
 };
 
 Result<LogEntry::Body> read_input(Reader& in, Context& context) {
@@ -280,6 +343,73 @@ Result<LogEntry::Body> read_delta_pages(Reader& in) {
     return LogEntry::Body(std::move(body));
 }
 
+Result<LogEntry::Body> read_stretch_output(Reader& in) {
+    StretchOutput body;
+    FT_TRY(const uint8_t kind, in.byte());
+    if (kind < 1 || kind > static_cast<uint8_t>(vmm::Output::Kind::frame)) {
+        return in.broken("output kind is not known");
+    }
+    body.kind = static_cast<vmm::Output::Kind>(kind);
+    FT_TRY(const uint64_t device, in.varint());
+    if (device >= kDevicesMax) return in.broken("interface number is too high");
+    body.device = static_cast<uint32_t>(device);
+    FT_TRY(body.bytes, in.data(StretchOutput::kBytesMax));
+    return LogEntry::Body(std::move(body));
+}
+
+Result<LogEntry::Body> read_stretch_write(Reader& in) {
+    StretchWrite body;
+    FT_TRY(const uint8_t packed, in.byte());
+    body.drive = packed >> 4;
+    body.operation = static_cast<vmm::BlockOperation>(packed & 0x0f);
+    FT_TRY(body.offset_bytes, in.varint());
+    FT_TRY(body.length_bytes, in.varint());
+    if (body.operation == vmm::BlockOperation::write) {
+        if (body.length_bytes > StretchWrite::kBytesMax) {
+            return in.broken("data is longer than allowed");
+        }
+        FT_TRY(body.bytes, in.raw(body.length_bytes));
+    }
+    if (const char* rule = broken_rule(body)) return in.broken(rule);
+    return LogEntry::Body(std::move(body));
+}
+
+Result<LogEntry::Body> read_stretch(Reader& in, Context& context) {
+    context.has_stretch = true;
+    FT_TRY(const uint8_t part, in.byte());
+    switch (static_cast<Part>(part)) {
+        case Part::begin: {
+            FT_TRY(const uint8_t reason, in.byte());
+            if (reason < 1 || reason > static_cast<uint8_t>(DeltasReason::backup_slow)) {
+                return in.broken("reason of a stretch is not known");
+            }
+            return LogEntry::Body(StretchBegin{static_cast<DeltasReason>(reason)});
+        }
+        case Part::end: {
+            FT_TRY(const uint8_t then, in.byte());
+            if (then < 1 || then > static_cast<uint8_t>(StretchEnd::Then::resumed)) {
+                return in.broken("end of a stretch is not known");
+            }
+            return LogEntry::Body(StretchEnd{static_cast<StretchEnd::Then>(then)});
+        }
+        case Part::output:
+            return read_stretch_output(in);
+        case Part::write:
+            return read_stretch_write(in);
+        case Part::state: {
+            FT_TRY(const uint8_t piece, in.byte());
+            if (piece < 1 || piece > static_cast<uint8_t>(StretchState::Piece::last)) {
+                return in.broken("piece of a state is not known");
+            }
+            StretchState body{static_cast<StretchState::Piece>(piece), {}};
+            FT_TRY(body.bytes, in.data(StretchState::kBytesMax));
+            if (body.bytes.empty()) return in.broken("piece of a state has no bytes");
+            return LogEntry::Body(std::move(body));
+        }
+    }
+    return in.broken("part of a stretch is not known");
+}
+
 Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
     switch (kind) {
         case Kind::input_read:
@@ -337,6 +467,9 @@ Result<LogEntry::Body> read_body(Reader& in, Kind kind, Context& context) {
             FT_TRY(body.bytes, in.data(CheckpointPart::kBytesMax));
             return LogEntry::Body(std::move(body));
         }
+        case Kind::stretch:
+            if (context.version < kLogVersionStretches) break;
+            return read_stretch(in, context);
     }
     return in.broken("entry kind is not known");
 }
@@ -366,7 +499,8 @@ std::vector<std::byte> write_batch(const LogBatch& batch, After after) {
     Writer out;
     Context context;
     context.exit = batch.entries.front().exit.value();
-    out.byte(kVersion);
+    out.byte(std::ranges::any_of(batch.entries, is_of_stretch) ? kLogVersionStretches
+                                                               : kLogVersionPlain);
     out.varint(batch.first.value());
     out.varint(batch.released.value());
     out.varint(batch.guest_clock_ns);
@@ -386,6 +520,14 @@ std::vector<std::byte> write_batch(const LogBatch& batch, After after) {
 }
 
 }  // namespace
+
+bool is_of_stretch(const LogEntry& entry) {
+    return std::holds_alternative<StretchBegin>(entry.body) ||
+           std::holds_alternative<StretchEnd>(entry.body) ||
+           std::holds_alternative<StretchOutput>(entry.body) ||
+           std::holds_alternative<StretchWrite>(entry.body) ||
+           std::holds_alternative<StretchState>(entry.body);
+}
 
 DeltaPages::Page page_of(uint64_t number, std::span<const std::byte> bytes) {
     DeltaPages::Page page{number, {}};
@@ -420,6 +562,15 @@ size_t encoded_bytes_max(const LogEntry& entry) {
     if (const auto* part = std::get_if<CheckpointPart>(&entry.body)) {
         return kFixedMax + part->bytes.size();
     }
+    if (const auto* output = std::get_if<StretchOutput>(&entry.body)) {
+        return kFixedMax + output->bytes.size();
+    }
+    if (const auto* write = std::get_if<StretchWrite>(&entry.body)) {
+        return kFixedMax + write->bytes.size();
+    }
+    if (const auto* piece = std::get_if<StretchState>(&entry.body)) {
+        return kFixedMax + piece->bytes.size();
+    }
     return kFixedMax;
 }
 
@@ -429,12 +580,13 @@ Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes) {
                     LogBatch::kBytesMax);
     }
     Reader in(bytes);
-    FT_TRY(const uint8_t version, in.byte());
-    if (version != kVersion) {
-        return fail(Errc::version, "log batch: version is {}, expected {}", version, kVersion);
+    Context context;
+    FT_TRY(context.version, in.byte());
+    if (context.version < kLogVersionPlain || context.version > kLogVersionStretches) {
+        return fail(Errc::version, "log batch: version is {}, expected {} or {}", context.version,
+                    kLogVersionPlain, kLogVersionStretches);
     }
     LogBatch batch;
-    Context context;
     FT_TRY(const uint64_t first, in.varint());
     FT_TRY(const uint64_t released, in.varint());
     FT_TRY(batch.guest_clock_ns, in.varint());
@@ -453,6 +605,9 @@ Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes) {
         batch.entries.push_back(std::move(entry));
     }
     if (!in.at_end()) return in.broken("bytes behind the last entry");
+    if (context.version == kLogVersionStretches && !context.has_stretch) {
+        return in.broken("version 2 without an entry of a stretch");
+    }
     return batch;
 }
 
@@ -495,12 +650,32 @@ struct Describer {
     std::string operator()(const CheckpointPart& body) const {
         return fmt::format(" bytes={}", body.bytes.size());
     }
+    std::string operator()(const StretchBegin& body) const {
+        return fmt::format(" reason={}", to_string(body.reason));
+    }
+    std::string operator()(const StretchEnd& body) const {
+        return body.then == StretchEnd::Then::lockstep ? " then=lockstep" : " then=resumed";
+    }
+    std::string operator()(const StretchOutput& body) const {
+        return fmt::format(" kind={} device={} bytes={}", static_cast<int>(body.kind), body.device,
+                           body.bytes.size());
+    }
+    std::string operator()(const StretchWrite& body) const {
+        return fmt::format(" drive={} operation={} offset={} bytes={}", body.drive,
+                           static_cast<int>(body.operation), body.offset_bytes, body.length_bytes);
+    }
+    std::string operator()(const StretchState& body) const {
+        return fmt::format(" bytes={}{}", body.bytes.size(),
+                           body.piece == StretchState::Piece::last ? " last" : "");
+    }
 };
 
 // By the alternative's place in LogEntry::Body.
 constexpr std::array<std::string_view, std::variant_size_v<LogEntry::Body>> kKindNames{
-    "input-read", "output", "timer-tick",  "block-done",  "frame-received", "console-input",
-    "digest",     "passed", "delta-pages", "delta-state", "control",        "checkpoint-part"};
+    "input-read",    "output",          "timer-tick",    "block-done",  "frame-received",
+    "console-input", "digest",          "passed",        "delta-pages", "delta-state",
+    "control",       "checkpoint-part", "stretch-begin", "stretch-end", "stretch-output",
+    "stretch-write", "stretch-state"};
 
 }  // namespace
 
@@ -518,6 +693,20 @@ const char* to_string(VmControl::Kind kind) {
             return "nmi";
         case VmControl::Kind::line_break:
             return "line-break";
+    }
+    return "unknown";
+}
+
+const char* to_string(DeltasReason reason) {
+    switch (reason) {
+        case DeltasReason::heals:
+            return "heals";
+        case DeltasReason::heal_given_up:
+            return "heal-given-up";
+        case DeltasReason::busy:
+            return "busy";
+        case DeltasReason::backup_slow:
+            return "backup-slow";
     }
     return "unknown";
 }

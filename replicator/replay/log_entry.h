@@ -94,6 +94,56 @@ struct CheckpointPart {
     std::vector<std::byte> bytes;
     bool operator==(const CheckpointPart&) const = default;
 };
+// A stretch by deltas (docs/PROTOCOL-log.md): from its begin to its end the primary logs whole
+// deltas, and the backup, which does not execute, becomes what the primary was at each.
+//
+// Why it is wanted. Never renumber: it is on the wire.
+enum class DeltasReason : uint8_t {
+    heals = 1,      // the backup was put right again and again
+    heal_given_up,  // what differed was too much to be put right, or the backup was lost over it
+    busy,           // the guest does not exit, so that most events cost a delta anyway
+    backup_slow,    // the backup cannot keep up
+};
+const char* to_string(DeltasReason reason);
+struct StretchBegin {
+    DeltasReason reason = DeltasReason::heals;
+    bool operator==(const StretchBegin&) const = default;
+};
+struct StretchEnd {
+    enum class Then : uint8_t {
+        lockstep = 1,  // it is over
+        resumed,       // something is done at this exit for which both must execute; it goes on
+    };
+    Then then = Then::lockstep;
+    bool operator==(const StretchEnd&) const = default;
+};
+// What belongs to a delta comes before its state, pages as DeltaPages; only the last piece of the
+// state makes it whole.
+struct StretchOutput {
+    static constexpr size_t kBytesMax = 64 << 10;
+    vmm::Output::Kind kind = vmm::Output::Kind::console;
+    uint32_t device = 0;
+    std::vector<std::byte> bytes;
+    bool operator==(const StretchOutput&) const = default;
+};
+// A change of a disk, in the order in which the primary asked for them.
+struct StretchWrite {
+    static constexpr size_t kBytesMax = 256 << 10;
+    uint32_t drive = 0;
+    vmm::BlockOperation operation = vmm::BlockOperation::write;  // never a read
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+    std::vector<std::byte> bytes;  // of a write
+    bool operator==(const StretchWrite&) const = default;
+};
+// A piece of a VmState (state_codec.h).
+struct StretchState {
+    static constexpr size_t kBytesMax = 256 << 10;
+    enum class Piece : uint8_t { not_last = 1, last };
+    Piece piece = Piece::last;
+    std::vector<std::byte> bytes;
+    bool operator==(const StretchState&) const = default;
+};
 // Nothing but the exit number: the primary has got this far.
 struct Passed {
     bool operator==(const Passed&) const = default;
@@ -117,7 +167,8 @@ const char* to_string(VmControl::Kind kind);
 struct LogEntry {
     using Body =
         std::variant<InputRead, OutputMark, TimerTick, BlockDone, FrameReceived, ConsoleInput,
-                     DigestMark, Passed, DeltaPages, DeltaState, VmControl, CheckpointPart>;
+                     DigestMark, Passed, DeltaPages, DeltaState, VmControl, CheckpointPart,
+                     StretchBegin, StretchEnd, StretchOutput, StretchWrite, StretchState>;
     ExitNumber exit;
     Body body;
     bool operator==(const LogEntry&) const = default;
@@ -135,6 +186,10 @@ struct LogBatch {
     bool operator==(const LogBatch&) const = default;
 };
 
+// Versions of the format. Stretches are of the second; a batch without is written as the first.
+constexpr uint8_t kLogVersionPlain = 1;
+constexpr uint8_t kLogVersionStretches = 2;
+
 std::vector<std::byte> encode(const LogBatch& batch);
 // What each entry of the batch takes in encode()'s result; the rest is the batch's header.
 std::vector<uint32_t> entry_bytes(const LogBatch& batch);
@@ -143,6 +198,7 @@ size_t encoded_bytes_max(const LogEntry& entry);
 // Refuses anything that encode() would not have made; the error names offset and rule.
 Result<LogBatch> decode_log_batch(std::span<const std::byte> bytes);
 
+bool is_of_stretch(const LogEntry& entry);
 // "exit 17 frame-received interface=0 bytes=98"
 std::string describe(const LogEntry& entry);
 // "frame-received"

@@ -21,6 +21,7 @@
 #include "replicator/replay/heal.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/replay/ports.h"
+#include "replicator/replay/stretch.h"
 #include "replicator/vmm/builder.h"
 
 namespace antipode::replay {
@@ -99,9 +100,13 @@ class VmEngine {
     // start_recording() and go_live(), and at any change.
     enum class Protection : uint8_t { off, on };
     virtual void protect(Protection) {}
-    // Recording: the backup has acknowledged the checkpoint of this number, and all before it.
+    // Recording: the backup has acknowledged the checkpoint of this number, or the delta of a
+    // stretch at this exit, and all before it.
     virtual void acknowledged(ExitNumber) {}
     virtual std::optional<CheckpointStatus> checkpoint_status() const { return std::nullopt; }
+    // Recording, lockstep alone: from the next exit on the log goes by deltas, or by events again.
+    virtual void want_deltas(std::optional<DeltasReason>) {}
+    virtual std::optional<StretchStatus> stretch_status() const { return std::nullopt; }
 
     // Stops the VM for good and joins its threads. Not from one of them.
     virtual void stop() = 0;

@@ -89,6 +89,7 @@ class Machine {
     bool timer_pending() const { return pic_.line_requested(layout::kIrqPit); }
     bool can_receive_frame(uint32_t interface);
     size_t drive_count() const { return drives_.size(); }
+    uint64_t drive_bytes(size_t index) const { return drives_[index]->capacity_bytes(); }
     size_t interface_count() const { return interfaces_.size(); }
     const VirtioNet& interface(size_t index) const { return *interfaces_[index]; }
     bool block_in_flight() const;

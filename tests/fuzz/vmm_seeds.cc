@@ -44,6 +44,11 @@ void log_batches(const std::filesystem::path& directory) {
         {"pages", DeltaPages{{{7, {}}, {8, std::vector<std::byte>(4096, std::byte{1})}}}},
         {"state", DeltaState{bytes}},
         {"checkpoint", CheckpointPart{bytes}},
+        {"stretch-begin", StretchBegin{DeltasReason::busy}},
+        {"stretch-end", StretchEnd{StretchEnd::Then::resumed}},
+        {"stretch-output", StretchOutput{vmm::Output::Kind::frame, 1, bytes}},
+        {"stretch-write", StretchWrite{2, vmm::BlockOperation::write, 4096, bytes.size(), bytes}},
+        {"stretch-state", StretchState{StretchState::Piece::last, bytes}},
     };
     LogBatch all{LogIndex(1000), OutputNumber(17), 123456789, {}};
     uint64_t exit = 1'000'000;

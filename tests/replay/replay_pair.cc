@@ -137,6 +137,7 @@ Result<std::unique_ptr<Engine>> ReplayPair::make_engine(Side& owner,
     engine_options.digest_exits = options_.digest_exits;
     engine_options.healing = options_.healing;
     engine_options.delta_every = options_.delta_every;
+    engine_options.stretch.interval.longest = options_.stretch_interval;
     FT_TRY(auto vm, vmm::build_vm(kvm, options_.config, sizes));
     disk = std::make_unique<MemoryDisk>(options_.disk_bytes, seed);
     auto engine =
@@ -315,6 +316,11 @@ bool ReplayPair::send(std::vector<LogEntry> entries, LogIndex first) {
     while (!fed_.empty() && fed_.front().first <= backup_engine->applied()) fed_.pop_front();
     for (auto& entry : decoded->entries) {
         if (!feed_backup(LogIndex(index), entry)) return false;
+        const auto* piece = std::get_if<StretchState>(&entry.body);
+        if (piece != nullptr && piece->piece == StretchState::Piece::last) {
+            primary_engine->acknowledged(entry.exit);
+        }
+        if (std::holds_alternative<OutputMark>(entry.body)) ++outputs_sent;
         fed_.emplace_back(LogIndex(index), std::move(entry));
         ++index;
     }
@@ -382,7 +388,8 @@ void ReplayPair::pump() {
         {
             const std::lock_guard lock(primary.mutex);
             size_t bytes = 0;
-            while (!primary.log.empty() && entries.size() < LogBatch::kEntriesMax - 1) {
+            while (!line_held_ && !primary.log.empty() &&
+                   entries.size() < LogBatch::kEntriesMax - 1) {
                 if (primary.heal_answer && taken_count_ == primary.answered_at) break;
                 bytes += encoded_bytes_max(primary.log.front().entry);
                 if (bytes > LogBatch::kBytesMax / 2) break;
@@ -390,11 +397,11 @@ void ReplayPair::pump() {
                 primary.log.pop_front();
                 ++taken_count_;
             }
-            emptied = primary.log.empty();
+            emptied = !line_held_ && primary.log.empty();
         }
         primary_engine->wake();
         const uint64_t last = entries.empty() ? passed_sent : entries.back().exit.value();
-        if (emptied && passed > last) {
+        if (emptied && passed > last && !truncated_) {
             entries.push_back({ExitNumber(passed), Passed{}});
             passed_sent = passed;
         } else if (!entries.empty()) {
@@ -416,6 +423,20 @@ void ReplayPair::pump() {
 
 void ReplayPair::cut_primary() {
     primary_engine->stop();
+    pump_stop_ = true;
+    if (pump_.joinable()) pump_.join();
+}
+
+void ReplayPair::cut_primary_at(double part) {
+    line_held_ = true;
+    primary_engine->stop();
+    {
+        const std::scoped_lock lock(pump_mutex_, primary.mutex);
+        truncated_ = true;
+        auto& log = primary.log;
+        log.resize(static_cast<size_t>(static_cast<double>(log.size()) * part));
+    }
+    line_held_ = false;
     pump_stop_ = true;
     if (pump_.joinable()) pump_.join();
 }

@@ -78,6 +78,7 @@ struct PairOptions {
     uint64_t delta_every = 0;  // EngineOptions::delta_every
     uint64_t disk_seed = 1;
     EngineOptions::Healing healing = EngineOptions::Healing::off;
+    Duration stretch_interval = std::chrono::milliseconds(20);  // the longest
 };
 
 class ReplayPair {
@@ -89,6 +90,10 @@ class ReplayPair {
     // Stops the primary as if it had died: what it logged so far reaches the backup, then the log
     // ends.
     void cut_primary();
+    // The same, but only `part` (0 to 1) of the entries that wait for the line reach the backup.
+    void cut_primary_at(double part);
+    // While it is held nothing reaches the backup.
+    void hold_line(bool held) { line_held_ = held; }
     // Captures the primary at an exit while it runs, and puts a new backup in place that begins
     // there.
     Result<void> seed_new_backup();
@@ -111,6 +116,7 @@ class ReplayPair {
     std::unique_ptr<Engine> backup_engine;
     std::atomic<uint64_t> log_bytes{0};
     std::atomic<uint64_t> log_entries{0};
+    std::atomic<uint64_t> outputs_sent{0};  // whose marks have reached the backup
     std::string pump_error;
     std::string metrics_text() const { return metrics_.prometheus_text(); }
 
@@ -130,7 +136,9 @@ class ReplayPair {
     std::mutex pump_mutex_;  // held while a round of the log is on its way to the backup
     std::thread pump_;
     std::atomic<bool> pump_stop_{false};
-    uint64_t taken_count_ = 0;                       // of the primary's entries
+    std::atomic<bool> line_held_{false};
+    bool truncated_ = false;    // under pump_mutex_: what passed() says is not in the log
+    uint64_t taken_count_ = 0;  // of the primary's entries
     std::deque<std::pair<LogIndex, LogEntry>> fed_;  // not applied yet, for the next backup
     std::vector<std::vector<std::byte>> chunks_;     // of the answer under way
     uint64_t moves_ = 2;

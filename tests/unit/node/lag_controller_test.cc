@@ -4,7 +4,7 @@
 #include <deque>
 #include <gtest/gtest.h>
 
-#include "replicator/checkpoint/interval_controller.h"
+#include "replicator/replay/interval_controller.h"
 
 namespace antipode::control {
 namespace {
@@ -87,9 +87,9 @@ Course run_checkpoints(const Line& on) {
         double taken;
         double acknowledged;
     };
-    const checkpoint::IntervalController interval(checkpoint::IntervalSettings{});
+    const replay::IntervalController interval(replay::IntervalSettings{});
     const double longest =
-        std::chrono::duration<double>(checkpoint::IntervalSettings{}.longest).count();
+        std::chrono::duration<double>(replay::IntervalSettings{}.longest).count();
     LagController controller(LagController::kShareMinCheckpoint);
     Course course;
     std::deque<Checkpoint> on_the_way;

@@ -44,10 +44,10 @@ LogBatch batch_of(LogEntry::Body body) {
 }
 
 // The bytes of an entry at exit 5, in a batch in which everything else is smallest.
-std::string entry_hex(LogEntry::Body body) {
+std::string entry_hex(LogEntry::Body body, uint8_t version = 1) {
     const auto bytes = encode(batch_of(std::move(body)));
     const std::string text = to_hex(bytes);
-    constexpr std::string_view kHead = "01 01 00 00 05 01 ";
+    const std::string kHead = fmt::format("{:02x} 01 00 00 05 01 ", version);
     EXPECT_EQ(text.substr(0, kHead.size()), kHead);
     return text.substr(kHead.size());
 }
@@ -84,6 +84,14 @@ std::vector<LogEntry::Body> one_of_each() {
         CheckpointPart{std::vector<std::byte>(200, std::byte{3})},
         VmControl{VmControl::Kind::pause},
         VmControl{VmControl::Kind::line_break},
+        StretchBegin{DeltasReason::backup_slow},
+        StretchEnd{StretchEnd::Then::resumed},
+        StretchOutput{vmm::Output::Kind::frame, 7, std::vector<std::byte>(60, std::byte{4})},
+        StretchWrite{7, vmm::BlockOperation::write, 1 << 30, 512,
+                     std::vector<std::byte>(512, std::byte{5})},
+        StretchWrite{0, vmm::BlockOperation::discard, 4096, uint64_t{1} << 40, {}},
+        StretchWrite{1, vmm::BlockOperation::flush, 0, 0, {}},
+        StretchState{StretchState::Piece::not_last, bytes_of({1, 2})},
     };
 }
 
@@ -123,6 +131,16 @@ TEST(LogEntryTest, GoldenBytes) {
     EXPECT_EQ(entry_hex(DeltaState{bytes_of({9, 8, 7})}), "0a 03 09 08 07");
     EXPECT_EQ(entry_hex(VmControl{VmControl::Kind::reset}), "0b 03");
     EXPECT_EQ(entry_hex(CheckpointPart{bytes_of({1, 2, 3})}), "0d 03 01 02 03");
+    EXPECT_EQ(entry_hex(StretchBegin{DeltasReason::heals}, 2), "0e 01 01");
+    EXPECT_EQ(entry_hex(StretchEnd{StretchEnd::Then::lockstep}, 2), "0e 02 01");
+    EXPECT_EQ(entry_hex(StretchOutput{vmm::Output::Kind::frame, 1, bytes_of({9})}, 2),
+              "0e 03 02 01 01 09");
+    EXPECT_EQ(entry_hex(StretchWrite{1, vmm::BlockOperation::write, 300, 2, bytes_of({8, 9})}, 2),
+              "0e 04 12 ac 02 02 08 09");
+    EXPECT_EQ(entry_hex(StretchWrite{0, vmm::BlockOperation::flush, 0, 0, {}}, 2),
+              "0e 04 03 00 00");
+    EXPECT_EQ(entry_hex(StretchState{StretchState::Piece::last, bytes_of({7})}, 2),
+              "0e 05 02 01 07");
     const std::vector<std::byte> page(4096, std::byte{0xee});
     const auto with_page = encode(batch_of(DeltaPages{{{5, page}}}));
     EXPECT_EQ(to_hex(std::span(with_page).first(9)), "01 01 00 00 05 01 09 01 0b");
@@ -205,20 +223,21 @@ TEST(LogEntryTest, StepsOfEveryLength) {
     EXPECT_EQ(*again, batch);
 }
 
-// Random batches, from small values and from the edges of their ranges.
-TEST(LogEntryTest, DecodeUndoesEncode) {
-    Random random(7);
-    const auto number = [&] {
+// From small values and from the edges of their ranges.
+struct RandomEntries {
+    Random random{7};
+
+    uint64_t number() {
         const uint64_t value = random.next() >> random.below(64);
         return random.chance(0.1) ? UINT64_MAX : value;
-    };
-    const auto data = [&](size_t most) {
+    }
+    std::vector<std::byte> data(size_t most) {
         std::vector<std::byte> bytes(random.below(random.chance(0.1) ? most + 1 : 32));
         for (auto& each : bytes) each = static_cast<std::byte>(random.next());
         return bytes;
-    };
-    const auto body = [&]() -> LogEntry::Body {
-        switch (random.below(11)) {
+    }
+    LogEntry::Body body() {
+        switch (random.below(14)) {
             case 0:
                 return InputRead{vmm::InputKind::pm_timer, number() & 0xffffff};
             case 1:
@@ -251,18 +270,38 @@ TEST(LogEntryTest, DecodeUndoesEncode) {
             }
             case 9:
                 return CheckpointPart{data(4096)};
+            case 10:
+                return StretchOutput{vmm::Output::Kind::console,
+                                     static_cast<uint32_t>(random.below(8)), data(4096)};
+            case 11: {
+                auto bytes = data(4096);
+                bytes.push_back(std::byte{1});
+                return StretchWrite{static_cast<uint32_t>(random.below(8)),
+                                    vmm::BlockOperation::write, number() >> 1, bytes.size(), bytes};
+            }
+            case 12: {
+                auto bytes = data(4096);
+                bytes.push_back(std::byte{1});
+                return StretchState{StretchState::Piece::last, std::move(bytes)};
+            }
             default:
                 return DeltaState{data(DeltaState::kCpuBytesMax)};
         }
-    };
+    }
+};
+
+TEST(LogEntryTest, DecodeUndoesEncode) {
+    RandomEntries make;
+    Random& random = make.random;
     for (int round = 0; round < 3000; ++round) {
-        LogBatch batch{LogIndex(1 + (number() >> 1)), OutputNumber(number()), number(), {}};
-        uint64_t exit = number() >> 1;
+        LogBatch batch{
+            LogIndex(1 + (make.number() >> 1)), OutputNumber(make.number()), make.number(), {}};
+        uint64_t exit = make.number() >> 1;
         size_t bound = 64;
         for (uint64_t count = random.between(1, 12); count > 0; --count) {
-            batch.entries.push_back({ExitNumber(exit), body()});
+            batch.entries.push_back({ExitNumber(exit), make.body()});
             bound += encoded_bytes_max(batch.entries.back());
-            exit += number() >> 8;
+            exit += make.number() >> 8;
         }
         const auto bytes = encode(batch);
         ASSERT_LE(bytes.size(), bound);
@@ -307,16 +346,41 @@ TEST(LogEntryTest, RandomBytesAreRefusedOrCanonical) {
     for (int round = 0; round < 200'000; ++round) {
         std::vector<std::byte> bytes(random.below(40));
         for (auto& each : bytes) each = static_cast<std::byte>(random.next() >> random.below(56));
-        if (!bytes.empty()) bytes[0] = std::byte{1};
+        if (!bytes.empty()) bytes[0] = static_cast<std::byte>(random.between(1, 2));
         (void)problem(bytes);
     }
 }
 
+TEST(LogEntryTest, StretchesThatAreRefused) {
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 01 01"), "");
+    EXPECT_EQ(problem("01 01 00 00 05 01 0e 01 01"), "byte 7: entry kind is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 03"), "byte 7: version 2 without an entry of a stretch");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 00"), "byte 8: part of a stretch is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 06"), "byte 8: part of a stretch is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 01 05"), "byte 9: reason of a stretch is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 02 03"), "byte 9: end of a stretch is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 03 03 00 00"), "byte 9: output kind is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 03 01 08 00"), "byte 10: interface number is too high");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 03 01 00 81 80 04"),
+              "byte 13: data is longer than allowed");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 82 00 01 07"), "byte 12: drive number is too high");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 01 00 01"), "byte 11: disk operation is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 06 00 01"), "byte 11: disk operation is not known");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 02 00 00"), "byte 11: disk range is empty");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 03 00 01"), "byte 11: a flush has a range");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 04 ff ff ff ff ff ff ff ff ff 01 01"),
+              "byte 20: disk range overflows");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 04 02 00 81 80 10"),
+              "byte 13: data is longer than allowed");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 05 02 00"), "byte 10: piece of a state has no bytes");
+    EXPECT_EQ(problem("02 01 00 00 05 01 0e 05 03 01 07"), "byte 9: piece of a state is not known");
+}
+
 TEST(LogEntryTest, HeadersThatAreRefused) {
     EXPECT_EQ(problem("01 01 00 00 05 01 03"), "");
-    EXPECT_EQ(problem("00 01 00 00 05 01 03"), "version is 0, expected 1");
-    EXPECT_EQ(problem("02 01 00 00 05 01 03"), "version is 2, expected 1");
-    EXPECT_EQ(decode_log_batch(hex("02")).error().code, Errc::version);
+    EXPECT_EQ(problem("00 01 00 00 05 01 03"), "version is 0, expected 1 or 2");
+    EXPECT_EQ(problem("03 01 00 00 05 01 03"), "version is 3, expected 1 or 2");
+    EXPECT_EQ(decode_log_batch(hex("03")).error().code, Errc::version);
     EXPECT_EQ(decode_log_batch(hex("01")).error().code, Errc::protocol);
     EXPECT_EQ(problem("01 00 00 00 05 01 03"), "byte 6: first index is out of range");
     EXPECT_EQ(problem("01 ff ff ff ff ff ff ff ff ff 01 00 00 05 01 03"),

@@ -1,16 +1,15 @@
-#include "replicator/checkpoint/page_table.h"
+#include "replicator/replay/page_table.h"
 
 #include <gtest/gtest.h>
+#include <vector>
 
-#include "tests/unit/checkpoint/parts.h"
-
-namespace antipode::checkpoint {
+namespace antipode::replay {
 namespace {
 
 TEST(PageTableTest, SendsWhatTheBackupDoesNotHave) {
     PageTable table(4);
-    const auto first = full_page(0, 1).bytes;
-    const auto second = full_page(0, 2).bytes;
+    const auto first = std::vector<std::byte>(4096, std::byte{1});
+    const auto second = std::vector<std::byte>(4096, std::byte{2});
     EXPECT_TRUE(table.changed(3, first));
     EXPECT_FALSE(table.changed(3, first));
     EXPECT_TRUE(table.changed(2, first));
@@ -29,4 +28,4 @@ TEST(PageTableTest, APageThatIsNotKnownIsSentEvenIfZero) {
 }
 
 }  // namespace
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

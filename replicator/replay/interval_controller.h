@@ -20,7 +20,7 @@
 
 #include "common/base/clock.h"
 
-namespace antipode::checkpoint {
+namespace antipode::replay {
 
 struct IntervalSettings {
     Duration shortest = std::chrono::milliseconds(2);
@@ -56,4 +56,4 @@ class IntervalController {
 
 const char* to_string(IntervalController::Bound bound);
 
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

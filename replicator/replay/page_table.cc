@@ -1,11 +1,11 @@
-#include "replicator/checkpoint/page_table.h"
+#include "replicator/replay/page_table.h"
 
 #include <algorithm>
 #include <xxhash.h>
 
 #include "common/base/check.h"
 
-namespace antipode::checkpoint {
+namespace antipode::replay {
 
 bool PageTable::changed(uint64_t page, std::span<const std::byte> bytes) {
     FT_CHECK(page < hashes_.size(), "page {} of {}", page, hashes_.size());
@@ -21,4 +21,4 @@ void PageTable::forget() {
     std::fill(hashes_.begin(), hashes_.end(), Hash{});
 }
 
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

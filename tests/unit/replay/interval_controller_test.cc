@@ -1,8 +1,8 @@
-#include "replicator/checkpoint/interval_controller.h"
+#include "replicator/replay/interval_controller.h"
 
 #include <gtest/gtest.h>
 
-namespace antipode::checkpoint {
+namespace antipode::replay {
 namespace {
 
 using namespace std::chrono_literals;
@@ -76,4 +76,4 @@ TEST(IntervalControllerTest, NobodyWaitingMeansNoHurry) {
 }
 
 }  // namespace
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

@@ -1,10 +1,10 @@
-#include "replicator/checkpoint/interval_controller.h"
+#include "replicator/replay/interval_controller.h"
 
 #include <algorithm>
 
 #include "common/base/check.h"
 
-namespace antipode::checkpoint {
+namespace antipode::replay {
 namespace {
 
 constexpr int64_t kShrinkPart = 8;  // a step down is this part of what is too much
@@ -67,4 +67,4 @@ const char* to_string(IntervalController::Bound bound) {
     return "unknown";
 }
 
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

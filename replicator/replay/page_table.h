@@ -15,7 +15,7 @@
 #include <span>
 #include <vector>
 
-namespace antipode::checkpoint {
+namespace antipode::replay {
 
 class PageTable {
   public:
@@ -35,4 +35,4 @@ class PageTable {
     std::vector<Hash> hashes_;  // zero: not known
 };
 
-}  // namespace antipode::checkpoint
+}  // namespace antipode::replay

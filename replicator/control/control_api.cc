@@ -186,6 +186,18 @@ void fields(V& v, typename V::template Of<CheckpointFigures>& figures) {
 }
 
 template <typename V>
+void fields(V& v, typename V::template Of<AutoFigures>& figures) {
+    v("by_deltas", figures.by_deltas);
+    v("reason", figures.reason);
+    v("since_unix_ms", figures.since_unix_ms);
+    v("lockstep_after_seconds", figures.lockstep_after_seconds);
+    v("deltas", figures.deltas);
+    v("last_bytes", figures.last_bytes);
+    v("last_pages", figures.last_pages);
+    v("last_pause_seconds", figures.last_pause_seconds);
+}
+
+template <typename V>
 void fields(V& v, typename V::template Of<DiskStatus>& disk) {
     v("id", disk.id);
     v("path", disk.path);
@@ -347,6 +359,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("execution", status.execution);
     v("digest", status.digest);
     v("checkpoint", status.checkpoint);
+    v("auto", status.automatic);
     v("disks", status.disks);
     v("verify", status.verify);
     v("tiebreaker", status.tiebreaker);

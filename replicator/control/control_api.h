@@ -76,7 +76,7 @@ enum class DiskState {
 enum class SelfHelp { automatic = 1, wait };
 enum class RecordMode { none = 1, paired, solo };  // the tiebreaker's record of the pair
 enum class OperationState { running = 1, succeeded, failed, cancelled };
-enum class ReplayMode { lockstep = 1, checkpoint };
+enum class ReplayMode { lockstep = 1, checkpoint, automatic };
 // A drill: a copy of the backup's VM, run live beside it in a network of its own.
 enum class DrillState {
     starting = 1,  // waits for an exit of the backup's VM at which to be copied
@@ -135,6 +135,7 @@ enum class EventCode {
     verify_finished,
     disk_mismatch,  // the two sites' disks were found to differ
     disk_repaired,
+    mode_changed,  // a VM of mode `auto` goes by deltas from now on, or by events again
 };
 
 enum class Method {
@@ -407,6 +408,18 @@ struct CheckpointFigures {
     std::optional<double> last_pause_seconds;  // how long the guest stood for it
 };
 
+// How a VM of mode `auto` is protected now.
+struct AutoFigures {
+    bool by_deltas = false;                        // else by events, as in lockstep
+    std::string reason;                            // of deltas, for people; empty in lockstep
+    std::optional<int64_t> since_unix_ms;          // as this site knows it
+    std::optional<double> lockstep_after_seconds;  // where it runs: of deltas, before lockstep
+    uint64_t deltas = 0;                           // in this life of the process
+    uint64_t last_bytes = 0;
+    uint64_t last_pages = 0;
+    std::optional<double> last_pause_seconds;  // how long the guest stood for it, where it runs
+};
+
 // A place where the disks of the two sites were found to differ.
 struct VerifyFinding {
     std::string disk;
@@ -463,6 +476,7 @@ struct Status {
     ExecutionStatus execution;
     DigestStatus digest;
     std::optional<CheckpointFigures> checkpoint;
+    std::optional<AutoFigures> automatic;
     std::vector<DiskStatus> disks;
     std::optional<VerifyStatus> verify;
     TiebreakerStatus tiebreaker;

@@ -78,6 +78,7 @@ constexpr auto kOperationStates = std::to_array<Entry<OperationState>>({
 constexpr auto kReplayModes = std::to_array<Entry<ReplayMode>>({
     {ReplayMode::lockstep, "lockstep"},
     {ReplayMode::checkpoint, "checkpoint"},
+    {ReplayMode::automatic, "auto"},
 });
 constexpr auto kDrillStates = std::to_array<Entry<DrillState>>({
     {DrillState::starting, "starting"},
@@ -164,6 +165,7 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::verify_finished, "verify_finished", Severity::info},
     {EventCode::disk_mismatch, "disk_mismatch", Severity::error},
     {EventCode::disk_repaired, "disk_repaired", Severity::warning},
+    {EventCode::mode_changed, "mode_changed", Severity::warning},
 });
 
 constexpr auto kMethods = std::to_array<MethodInfo>({

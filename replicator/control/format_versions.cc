@@ -54,9 +54,13 @@ std::string words(const FormatRange& range) {
 FormatVersions own_formats() {
     const replay::LogBatch batch{
         LogIndex(1), OutputNumber(), 0, {{ExitNumber(1), replay::Passed{}}}};
+    const replay::LogBatch stretch{
+        LogIndex(1), OutputNumber(), 0, {{ExitNumber(1), replay::StretchBegin{}}}};
     const checkpoint::Part part{1, checkpoint::MachinePart{{std::byte{0}}}};
     FormatVersions formats;
-    formats["log"] = written(replay::encode(batch));
+    // A batch is written as the oldest version that has its entries.
+    formats["log"] = {written(replay::encode(batch)).oldest,
+                      written(replay::encode(stretch)).newest};
     formats["peer"] = written(wire::encode(wire::PeerMessage()));
     formats["seed"] = written(encode(SeedPiece(SeedChunk{1, 0, 0, SeedChunk::kBytes, {}})));
     formats["seed-digests"] = written(encode(SeedDigests{1, 0, 0, 1, {ChunkDigest()}}));
@@ -73,6 +77,17 @@ bool speaks(const FormatVersions& peer, std::string_view format) {
     return ours != own.end() && theirs != peer.end() &&
            wire::common_version(ours->second.oldest, ours->second.newest, theirs->second.oldest,
                                 theirs->second.newest) != 0;
+}
+
+std::optional<std::string> stretch_trouble(const FormatsOfSite& peer) {
+    const auto log = peer.formats.find("log");
+    if (log != peer.formats.end() && log->second.newest >= replay::kLogVersionStretches) {
+        return std::nullopt;
+    }
+    return fmt::format(
+        "machine-config.mode is auto, which needs version {} of the log format, and {} (software "
+        "{}) does not speak it: bring it to this site's release, or use \"mode\": \"lockstep\"",
+        replay::kLogVersionStretches, peer.site, peer.software);
 }
 
 std::string to_lines(const FormatVersions& formats) {

@@ -53,6 +53,8 @@ struct FormatsOfSite {
     std::string_view software;
     const FormatVersions& formats;
 };
+// Why a VM of mode `auto` cannot have this peer, for people; nullopt if it can.
+std::optional<std::string> stretch_trouble(const FormatsOfSite& peer);
 // Why the two do not understand each other, for people; nullopt if they do.
 std::optional<std::string> format_trouble(const FormatsOfSite& own, const FormatsOfSite& peer);
 

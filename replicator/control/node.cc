@@ -110,6 +110,7 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       degrade_timer_(context),
       switch_timer_(context),
       last_words_timer_(context),
+      mode_policy_(config_.pair.lockstep_after),
       log_bytes_total_(metrics_.counter("antipode_log_bytes_total",
                                         "Encoded log batches handed to the channel, bytes")),
       log_repeated_bytes_total_(

@@ -44,6 +44,7 @@
 #include "replicator/control/lag_controller.h"
 #include "replicator/control/lag_meter.h"
 #include "replicator/control/log_outbox.h"
+#include "replicator/control/mode_policy.h"
 #include "replicator/control/net_port.h"
 #include "replicator/control/node_message.h"
 #include "replicator/control/output_gate.h"
@@ -234,6 +235,15 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void receive_verify(Epoch epoch, std::span<const std::byte> payload);
     void fill_verify(Status& status) const;
 
+    // node_mode.cc: mode `auto`.
+    bool is_automatic() const { return config_.vm.mode == vmm::ProtectionMode::automatic; }
+    void mode_step();
+    void adopt_mode();
+    void tell_mode(const replay::StretchStatus& stretch);
+    void stretch_begins(LogIndex entry);
+    void stretch_followed(LogIndex applied);
+    void fill_mode(Status& status) const;
+
     // node_stall.cc: a site that stood still asks before it acts.
     void look_for_stall(Instant now);
     void ask_whether_epoch_stands(Instant now);
@@ -377,7 +387,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     FlushPolicy flush_policy_;
     bool channel_full_ = false;
     LogIndex last_produced_;
-    // Checkpoint mode: the last entries of checkpoints that are not acknowledged.
+    // The last entries of checkpoints, or of deltas of a stretch, that are not acknowledged.
     std::deque<std::pair<LogIndex, ExitNumber>> checkpoint_ends_;
     Instant next_resend_request_{};
     uint64_t log_handed_bytes_ = 0;  // to the channel, as class log
@@ -458,8 +468,16 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     bool hand_over_refused_ = false;  // the log is not consumed before the primary is lost
     bool diverged_ = false;           // from when a difference was noticed until it is healed
     std::deque<Instant> heal_times_;
+    uint64_t heals_ = 0;           // in all
+    uint64_t heals_given_up_ = 0;  // primary: what differed was too much, or its backup was lost
     uint64_t healed_pages_ = 0;
     uint64_t report_count_ = 0;
+
+    // Mode `auto`.
+    ModePolicy mode_policy_;
+    std::optional<LogIndex> stretch_begin_;  // primary: the backup is not known to be past it
+    std::optional<replay::DeltasReason> mode_told_;
+    int64_t mode_since_unix_ms_ = 0;
 
     // For people.
     wire::SiteState halts_from_ = wire::SiteState::starting;  // where the last halt began

@@ -106,6 +106,7 @@ void Node::on_healed(VcpuBridge::Healed healed) {
 
 void Node::count_heal(uint64_t page_count, const std::string& text) {
     diverged_ = false;
+    ++heals_;
     healed_pages_ += page_count;
     const Instant now = MonotonicClock::now();
     heal_times_.push_back(now);
@@ -206,6 +207,7 @@ void Node::receive_heal(Epoch epoch, std::span<const std::byte> payload) {
 
 void Node::on_heal_answered(VcpuBridge::HealAnswered answered) {
     if (!recording_ || !peer_ || *peer_ != partner_) return engine_->heal_answer_taken();
+    if (!answered.answer->refused.empty()) ++heals_given_up_;
     flush_log();
     HealSender::Hooks hooks;
     hooks.send = [this](std::span<const std::byte> bytes) {

@@ -21,6 +21,15 @@ constexpr Duration kLastWordsMax = std::chrono::seconds(2);
 constexpr Duration kResendAfter = std::chrono::seconds(1);
 constexpr Duration kResendRequestInterval = std::chrono::milliseconds(20);
 
+// The last entry of a checkpoint, or of a delta of a stretch: all of it is there then.
+bool ends_delta(const replay::LogEntry& entry) {
+    if (const auto* piece = std::get_if<replay::StretchState>(&entry.body)) {
+        return piece->piece == replay::StretchState::Piece::last;
+    }
+    const auto* part = std::get_if<replay::CheckpointPart>(&entry.body);
+    return part != nullptr && checkpoint::is_end(part->bytes);
+}
+
 }  // namespace
 
 void Node::wait_for_vcpu() {
@@ -113,18 +122,19 @@ bool Node::take_item(VcpuBridge::Item item) {
 
 void Node::on_recorded(replay::Recorded step) {
     log_entries_total_.add();
-    const auto* part = std::get_if<replay::CheckpointPart>(&step.entry.body);
-    const bool ends = part != nullptr && checkpoint::is_end(part->bytes);
+    const bool ends = ends_delta(step.entry);
+    const bool begins = std::holds_alternative<replay::StretchBegin>(step.entry.body);
     const ExitNumber exit = step.entry.exit;
     flush_policy_.added(step.entry, MonotonicClock::now(),
                         engine_ ? engine_->halted() : Duration{});
     const LogIndex index = outbox_.add(std::move(step.entry));
     if (ends) checkpoint_ends_.emplace_back(index, exit);
+    if (begins) stretch_begins(index);
     if (step.output_number == OutputNumber()) return;
     gate_.hold({step.output_number, index, std::move(step.output), step.time});
 }
 
-// The backup has whole checkpoints: what was held for them may go on.
+// The backup has whole checkpoints, or deltas: what was held for them may go on.
 void Node::tell_acknowledged() {
     if (!recording_ || !engine_ || *peer_ != partner_) return;
     std::optional<ExitNumber> newest;
@@ -502,7 +512,11 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
             return;
         }
         case Message::lag_report:
-            if (const auto index = decode_index(payload)) return lag_.applied(*index);
+            if (const auto index = decode_index(payload)) {
+                lag_.applied(*index);
+                if (epoch == epoch_ && *peer_ == partner_) stretch_followed(*index);
+                return;
+            }
             break;
         case Message::resend:
             if (epoch == epoch_ && recording_ && *peer_ == partner_) resend_all();

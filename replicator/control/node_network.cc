@@ -119,6 +119,7 @@ std::string Node::shape() const {
     if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
         text += fmt::format("mode checkpoint, {} vCPUs\n", config_.vm.vcpu_count);
     }
+    if (is_automatic()) text += "mode auto\n";
     const auto sizes = disks_->sizes();
     for (size_t i = 0; i < sizes.size(); ++i) {
         const auto& drive = config_.vm.drives[i];
@@ -141,6 +142,9 @@ bool Node::understood(std::span<const std::byte> hello) {
     const std::string_view peer_site = config_.pair.peer_site.view();
     auto trouble = format_trouble({site, ANTIPODE_VERSION, own_formats()},
                                   {peer_site, channel_->session().software, greeting.formats});
+    if (!trouble && is_automatic()) {
+        trouble = stretch_trouble({peer_site, channel_->session().software, greeting.formats});
+    }
     if (!trouble) trouble = shape_trouble(greeting.shape);
     peer_formats_ = greeting.formats;
     if (!trouble) return true;

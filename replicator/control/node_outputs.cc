@@ -137,6 +137,9 @@ std::unique_ptr<replay::VmEngine> Node::new_engine() {
     options.digest_interval = config_.pair.digest_interval;
     options.reset = replay::EngineOptions::Reset::reboots;
     options.healing = replay::EngineOptions::Healing::on;
+    options.stretch.interval.longest = config_.pair.checkpoint_output_delay;
+    options.stretch.interval.bandwidth_bytes_per_second = config_.pair.checkpoint_bandwidth;
+    options.stretch.in_flight_bytes_max = config_.pair.log_buffer_bytes;
     return std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_, bridge_,
                                             metrics_);
 }
@@ -154,6 +157,7 @@ void Node::run_vm(const failover::RunVm& order) {
         built_.reset();  // its memory may have parts of a seed that came to nothing
     }
     recording_ = true;
+    if (order.from == RunFrom::image || order.from == RunFrom::disk) adopt_mode();
     disks_->release();
     switch (order.from) {
         case RunFrom::image:
@@ -169,6 +173,7 @@ void Node::run_vm(const failover::RunVm& order) {
             const Duration clock =
                 clock_offset_ ? *clock_offset_ + now.time_since_epoch() : Duration::zero();
             protect();
+            adopt_mode();
             disks_->restart_exits();
             engine_->resume();
             engine_->go_live(static_cast<uint64_t>(std::max<int64_t>(0, clock.count())),
@@ -184,6 +189,8 @@ void Node::run_vm(const failover::RunVm& order) {
     if (order.from != RunFrom::memory) {
         outbox_.restart_after(engine_->applied());
         checkpoint_ends_.clear();
+        stretch_begin_.reset();
+        gate_.hold_behind(std::nullopt);
     }
     last_produced_ = outbox_.last();
     lag_.reset();
@@ -209,6 +216,7 @@ void Node::follow_vm(const failover::FollowVm& order) {
             // What is held was made before the hand-over: the new primary has made it too, and
             // releases it.
             disks_->restart_exits();
+            engine_->want_deltas(std::nullopt);
             engine_->follow();
             switch_ended(OperationState::succeeded, fmt::format("epoch {}", order.epoch));
             return;
@@ -266,6 +274,7 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     flush_log();
     if (order.epoch != epoch_) end_verify(fmt::format("epoch {} begins", order.epoch));
     epoch_ = order.epoch;
+    if (partner_ != order.partner && recording_ && diverged_) ++heals_given_up_;
     if (partner_ != order.partner && !(heal_in_ && heal_in_->committed())) forget_heal();
     partner_ = order.partner;
     disks_->set_epoch(order.epoch);
@@ -275,7 +284,11 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     if (partner_ != Member{}) return;
     outbox_.drop_all();
     checkpoint_ends_.clear();
-    if (engine_) engine_->protect(replay::VmEngine::Protection::off);
+    stretch_begin_.reset();
+    gate_.hold_behind(std::nullopt);
+    if (!engine_) return;
+    engine_->protect(replay::VmEngine::Protection::off);
+    engine_->want_deltas(std::nullopt);
 }
 
 }  // namespace antipode::control

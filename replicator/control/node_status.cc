@@ -146,6 +146,7 @@ Status Node::status() const {
     fill_link(status);
     fill_tiebreaker(status);
     fill_execution(status);
+    fill_mode(status);
     fill_disks(status);
     fill_verify(status);
     if (drill_) status.drill = drill_->status();
@@ -235,6 +236,8 @@ void Node::fill_execution(Status& status) const {
     status.vm.vcpu_count = config_.vm.vcpu_count;
     if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
         status.vm.mode = ReplayMode::checkpoint;
+    } else if (is_automatic()) {
+        status.vm.mode = ReplayMode::automatic;
     }
     status.output.held = gate_.held_count();
     status.output.released = gate_.released().value();
@@ -337,6 +340,7 @@ void Node::every_second() {
     apply_bulk_schedule();
     exits_rate_ = rate(engine_ ? engine_->exit_number().value() : 0, last_exits_);
     ask_again_if_stalled();
+    mode_step();
     const Status now = status();
     watch_figures(now);
     follow_wishes();

@@ -63,6 +63,11 @@ Result<void> Node::may_verify() const {
                     "a VM in checkpoint mode: its sites do not write their disks at the same "
                     "points of its execution");
     }
+    if (const auto stretch = engine_->stretch_status(); stretch && stretch->now) {
+        return fail(Errc::busy,
+                    "the VM goes by deltas for now: its sites do not write their disks at the same "
+                    "points of its execution");
+    }
     if (!peer_) return fail(Errc::busy, "{} cannot be reached", config_.pair.peer_site);
     if (!speaks(peer_formats_, kVerifyFormat)) {
         return fail(Errc::unsupported,

@@ -24,6 +24,7 @@ std::vector<HeldOutput> OutputGate::take() {
     while (!held_.empty()) {
         HeldOutput& next = held_.front();
         if (mode_ == Mode::gated && next.needs > acknowledged_) break;
+        if (mode_ == Mode::gated && hold_behind_ && next.needs > *hold_behind_) break;
         FT_CHECK(next.number > released_, "output {} twice", next.number);
         released_ = next.number;
         held_bytes_ -= next.output.bytes.size();

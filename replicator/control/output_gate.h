@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -39,6 +40,9 @@ class OutputGate {
     Mode mode() const { return mode_; }
     void hold(HeldOutput output);
     void acknowledge(LogIndex index);
+    // Gated: what depends on more than this entry waits, whatever is acknowledged; nothing: no
+    // more.
+    void hold_behind(std::optional<LogIndex> entry) { hold_behind_ = entry; }
     // What may leave now, in order.
     std::vector<HeldOutput> take();
 
@@ -59,6 +63,7 @@ class OutputGate {
   private:
     Mode mode_ = Mode::frozen;
     LogIndex acknowledged_;
+    std::optional<LogIndex> hold_behind_;
     OutputNumber released_;
     std::deque<HeldOutput> held_;
     uint64_t held_bytes_ = 0;

@@ -127,6 +127,11 @@ Result<> read_checkpoint(TomlSection section, PairConfig& config) {
     return section.nothing_else();
 }
 
+Result<> read_auto(TomlSection section, PairConfig& config) {
+    FT_TRY_VOID(section.seconds("lockstep_after_s", config.lockstep_after, 1, 86'400));
+    return section.nothing_else();
+}
+
 Result<> read_drill(TomlSection section, PairConfig& config) {
     FT_TRY_VOID(section.texts("taps", config.drill_taps));
     return section.nothing_else();
@@ -146,6 +151,7 @@ Result<PairConfig> from_table(const toml::table& file, const std::string& origin
         Section{"control", Need::required, read_control},
         Section{"replay", Need::optional, read_replay},
         Section{"checkpoint", Need::optional, read_checkpoint},
+        Section{"auto", Need::optional, read_auto},
         Section{"drill", Need::optional, read_drill},
     };
     PairConfig config;

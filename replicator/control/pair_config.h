@@ -76,6 +76,9 @@ struct PairConfig {
 
     Duration checkpoint_output_delay = std::chrono::milliseconds(100);
     uint64_t checkpoint_bandwidth = 0;  // bytes a second
+
+    // A VM of mode `auto` that goes by deltas tries lockstep again after this.
+    std::chrono::milliseconds lockstep_after = std::chrono::minutes(10);
 };
 
 // `origin` is the file's name, for messages and for relative paths.

@@ -126,11 +126,7 @@ Result<TscPolicy> parse_tsc(const std::string& text, const std::string& origin) 
 Result<ProtectionMode> parse_mode(const std::string& text, const std::string& origin) {
     if (text == "lockstep") return ProtectionMode::lockstep;
     if (text == "checkpoint") return ProtectionMode::checkpoint;
-    if (text == "auto") {
-        return fail(Errc::invalid_argument,
-                    "{}: machine-config.mode: auto is not there yet; use lockstep or checkpoint",
-                    origin);
-    }
+    if (text == "auto") return ProtectionMode::automatic;
     return fail(Errc::invalid_argument,
                 "{}: machine-config.mode is \"{}\", not lockstep, checkpoint or auto", origin,
                 text);
@@ -146,17 +142,17 @@ Result<void> parse_machine(const json::object& object, const std::string& origin
     FT_TRY(config.tsc, parse_tsc(tsc, origin));
     FT_TRY(const auto mode, reader.text("mode", "lockstep"));
     FT_TRY(config.mode, parse_mode(mode, origin));
-    if (config.vcpu_count > 1 && config.mode == ProtectionMode::lockstep) {
+    if (config.vcpu_count > 1 && config.mode != ProtectionMode::checkpoint) {
         return fail(Errc::invalid_argument,
-                    "{}: machine-config.vcpu_count is {}, and lockstep can have 1: "
+                    "{}: machine-config.vcpu_count is {}, and {} can have 1: "
                     "use \"mode\": \"checkpoint\"",
-                    origin, config.vcpu_count);
+                    origin, config.vcpu_count, mode);
     }
-    if (config.tsc == TscPolicy::live && config.mode == ProtectionMode::lockstep) {
+    if (config.tsc == TscPolicy::live && config.mode != ProtectionMode::checkpoint) {
         return fail(Errc::invalid_argument,
-                    "{}: machine-config.tsc is live, which lockstep cannot replay: use \"hidden\", "
+                    "{}: machine-config.tsc is live, which {} cannot replay: use \"hidden\", "
                     "or \"mode\": \"checkpoint\"",
-                    origin);
+                    origin, mode);
     }
     return reader.no_other_keys();
 }

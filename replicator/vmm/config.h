@@ -45,6 +45,7 @@ enum class TscPolicy : uint8_t {
 enum class ProtectionMode : uint8_t {
     lockstep,    // its execution is recorded and replayed
     checkpoint,  // its state is copied again and again (docs/PROTOCOL-checkpoint.md)
+    automatic,   // lockstep, and by deltas where that does not do (docs/adr/0008-automatic-mode.md)
 };
 
 struct VmConfig {

@@ -53,6 +53,10 @@ export interface Status {
     taken: number; acknowledged: number; interval_seconds: number | null; bound: string; last_bytes: number;
     last_pages: number; last_pause_seconds: number | null;
   } | null;
+  auto: {
+    by_deltas: boolean; reason: string; since_unix_ms: number | null; lockstep_after_seconds: number | null;
+    deltas: number; last_bytes: number; last_pages: number; last_pause_seconds: number | null;
+  } | null;
   disks: Disk[];
   tiebreaker: {
     reachable: boolean; address: string; text: string; last_answer_seconds: number | null;

@@ -61,6 +61,13 @@ def udp_echo():
                  memory_mib=16, disk_bytes=64 * MEBIBYTE, network=True, transports=("udp",), ready="udp_echo: ready")
 
 
+def udp_restless():
+    """The echo service that reads the time-stamp counter at every turn, until it is sent `calm`: lockstep cannot follow it."""
+    return Guest("udp_restless", bare_metal_image("udp_restless"),
+                 "antipode.ip={address} antipode.port=7 antipode.clock_hz=50",
+                 memory_mib=16, disk_bytes=64 * MEBIBYTE, network=True, transports=("udp",), ready="udp_echo: ready", mode="auto")
+
+
 def smp_echo():
     """The echo service with a second vCPU that counts, which lockstep cannot have."""
     return Guest("udp_echo", bare_metal_image("udp_echo"),

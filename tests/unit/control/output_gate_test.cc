@@ -58,6 +58,21 @@ TEST_F(OutputGateTest, GatedLetsOutWhatIsAcknowledged) {
     EXPECT_EQ(gate_.held_bytes(), 0u);
 }
 
+TEST_F(OutputGateTest, WhatIsBehindAnEntryWaitsWhateverIsAcknowledged) {
+    gate_.set_mode(Mode::gated);
+    for (const uint64_t each : {1, 2, 3}) gate_.hold(output(each, 10 * each));
+    gate_.hold_behind(LogIndex(20));
+    gate_.acknowledge(LogIndex(100));
+    EXPECT_EQ(take(), (Numbers{1, 2}));
+    gate_.hold_behind(std::nullopt);
+    EXPECT_EQ(take(), Numbers{3});
+    gate_.hold(output(4, 40));
+    gate_.hold_behind(LogIndex(20));
+    EXPECT_EQ(take(), Numbers{});
+    gate_.set_mode(Mode::open);
+    EXPECT_EQ(take(), Numbers{4}) << "alone, nobody is waited for";
+}
+
 TEST_F(OutputGateTest, AnOlderAcknowledgementTakesNothingBack) {
     gate_.set_mode(Mode::gated);
     gate_.acknowledge(LogIndex(9));

@@ -85,12 +85,14 @@ TEST(PairConfigTest, Everything) {
     EXPECT_EQ(config.log_buffer_bytes, uint64_t{64} << 20);
     EXPECT_EQ(config.checkpoint_output_delay, std::chrono::milliseconds(100));
     EXPECT_EQ(config.checkpoint_bandwidth, 0u);
+    EXPECT_EQ(config.lockstep_after, std::chrono::minutes(10));
 }
 
 TEST(PairConfigTest, WhatIsOptional) {
     auto text = with("key = \"heartbeat.key\"", "key = \"heartbeat.key\"\ninterval_ms = 50");
     text += "[replay]\ndigest_interval_ms = 0\nlog_buffer_mib = 128\n";
     text += "[checkpoint]\noutput_delay_ms = 20\nbandwidth_mib = 3\n";
+    text += "[auto]\nlockstep_after_s = 90\n";
     const auto config = parse_pair_config(text, "pair.toml");
     ASSERT_TRUE(config) << config.error().to_string();
     EXPECT_EQ(config->heartbeat_interval, std::chrono::milliseconds(50));
@@ -98,6 +100,7 @@ TEST(PairConfigTest, WhatIsOptional) {
     EXPECT_EQ(config->log_buffer_bytes, uint64_t{128} << 20);
     EXPECT_EQ(config->checkpoint_output_delay, std::chrono::milliseconds(20));
     EXPECT_EQ(config->checkpoint_bandwidth, uint64_t{3} << 20);
+    EXPECT_EQ(config->lockstep_after, std::chrono::seconds(90));
 }
 
 TEST(PairConfigTest, WhatTheLineMayCarry) {
@@ -227,6 +230,8 @@ TEST(PairConfigTest, WhatHasTheWrongType) {
                   "18: heartbeat.interval_ms is not a whole number from 5 to 1000")
             << bad;
     }
+    EXPECT_EQ(problem(std::string(kFull) + "[auto]\nlockstep_after_s = 0\n"),
+              "28: auto.lockstep_after_s is not a number from 1 to 86400");
     EXPECT_EQ(problem(std::string(kFull) + "[checkpoint]\noutput_delay_ms = 1\n"),
               "28: checkpoint.output_delay_ms is not a whole number from 2 to 10000");
     EXPECT_EQ(problem(std::string(kFull) + "[replay]\nlog_buffer_mib = 3\n"),

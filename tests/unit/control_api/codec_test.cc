@@ -57,6 +57,7 @@ Status full_status() {
     status.execution = {123456789, 1000, 0.25, LogIndex(77), LogIndex(76)};
     status.digest = {100, 1, 2, 99};
     status.checkpoint = CheckpointFigures{9, 8, 0.02, "pause", 7000, 6, 0.001};
+    status.automatic = AutoFigures{true, "why", 1'750'000'000'000, 600, 5, 4000, 3, 0.002};
     status.disks = {
         {"root", "/dev/x", 1 << 20, Epoch(8), DiskState::syncing, 0.5, 4096, 1, 2, "why"}};
     TiebreakerRecord record{RecordMode::solo, Epoch(8), "site-a", status.members};

@@ -16,7 +16,7 @@ std::string trouble(const FormatVersions& own, const FormatVersions& peer) {
 // What is on the line today. A number that changes here needs a reader for the former version.
 TEST(FormatVersions, of_this_software) {
     EXPECT_EQ(to_lines(own_formats()),
-              "format checkpoint 1..1\nformat heal 2..2\nformat log 1..1\nformat peer 1..1\nformat "
+              "format checkpoint 1..1\nformat heal 2..2\nformat log 1..2\nformat peer 1..1\nformat "
               "seed 2..2\nformat seed-digests 1..1\nformat verify 1..1\n");
 }
 
@@ -54,6 +54,20 @@ TEST(FormatVersions, a_site_that_cannot_compare_disks_is_understood_all_the_same
     former[std::string(kVerifyFormat)] = {2, 2};
     EXPECT_EQ(trouble(own_formats(), former), "");
     EXPECT_FALSE(speaks(former, kVerifyFormat));
+}
+
+// A VM of another mode does not need stretches of a peer.
+TEST(FormatVersions, mode_auto_needs_a_peer_that_knows_stretches) {
+    const FormatVersions former{{"log", {1, 1}}};
+    EXPECT_EQ(trouble({{"log", {1, 2}}}, former), "");
+    const auto refused = stretch_trouble({"south", "0.9", former});
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(*refused,
+              "machine-config.mode is auto, which needs version 2 of the log format, and south "
+              "(software 0.9) does not speak it: bring it to this site's release, or use \"mode\": "
+              "\"lockstep\"");
+    EXPECT_TRUE(stretch_trouble({"south", "0.9", {}}));
+    EXPECT_FALSE(stretch_trouble({"south", "1.0", own_formats()}));
 }
 
 TEST(FormatVersions, the_refusal_says_who_is_too_old) {

@@ -166,8 +166,17 @@ TEST(VmConfigTest, WhatHasTheWrongType) {
               "\"checkpoint\"");
     EXPECT_EQ(problem(vm(kMachine + R"(, "mode": "fast")")),
               "machine-config.mode is \"fast\", not lockstep, checkpoint or auto");
-    EXPECT_EQ(problem(vm(kMachine + R"(, "mode": "auto")")),
-              "machine-config.mode: auto is not there yet; use lockstep or checkpoint");
+    EXPECT_EQ(problem(vm(R"("vcpu_count": 2, "mem_size_mib": 64, "mode": "auto")")),
+              "machine-config.vcpu_count is 2, and auto can have 1: use \"mode\": \"checkpoint\"");
+    EXPECT_EQ(problem(vm(kMachine + R"(, "tsc": "live", "mode": "auto")")),
+              "machine-config.tsc is live, which auto cannot replay: use \"hidden\", or "
+              "\"mode\": \"checkpoint\"");
+}
+
+TEST(VmConfigTest, AutomaticMode) {
+    const auto config = parse_vm_config(vm(kMachine + R"(, "mode": "auto")"), "x");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->mode, ProtectionMode::automatic);
 }
 
 TEST(VmConfigTest, SeveralVcpusInCheckpointMode) {

@@ -55,8 +55,9 @@ std::string_view to_string(Event event) {
         "enrol_again",
         "tick",
         "stray",
+        "turn_to",
     };
-    static_assert(kNames.back() == "stray");
+    static_assert(kNames.back() == "turn_to");
     return kNames[static_cast<size_t>(event)];
 }
 
@@ -90,6 +91,7 @@ EventGroup event_group(Event event) {
         case Event::session_down:
         case Event::peer_suspected:
         case Event::peer_trusted:
+        case Event::turn_to:
             return EventGroup::link;
         case Event::epoch_heard:
             return EventGroup::epoch;

@@ -6,7 +6,7 @@ import shutil
 
 from . import netns, paths, process
 
-SITE_NAME = {"a": "site-a", "b": "site-b"}
+SITE_NAME = {"a": "site-a", "b": "site-b", "c": "site-c"}
 
 
 class Credentials:

@@ -48,8 +48,8 @@ struct Decision {
 Decision decide(const std::optional<wire::Record>& record, const wire::Request& request,
                 const Context& context);
 
-// Whether a force of `me` has to wait while `site` is connected: the other site of a pair of two; of
-// three, the one of the other member, for nobody else can run the VM, or any if there is none.
+// Whether a force of `me` has to wait while `site` is connected: the other site of a pair of two;
+// of three, the one of the other member, for nobody else can run the VM, or any if there is none.
 bool forbids_force(const wire::Record& record, const Name& me, const Name& site);
 
 // The broken rule, for a record that was read from a store; nullptr if it is sound.

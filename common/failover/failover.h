@@ -57,8 +57,9 @@ struct Config {
     Name pair;
     Name site;
     Name peer_site;  // with three sites: the one that is the peer at the start
-    // All three sites of a pair that has so many, as in its record: the two of the first start, sorted,
-    // then the third, which cannot create the pair. Empty: site and peer_site are all there are.
+    // All three sites of a pair that has so many, as in its record: the two of the first start,
+    // sorted, then the third, which cannot create the pair. Empty: site and peer_site are all there
+    // are.
     wire::Sites sites;
     wire::FirstRole first_role = wire::FirstRole::primary;
     Policy rejoin = Policy::automatic;   // a halted site becomes a backup by itself

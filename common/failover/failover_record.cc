@@ -87,18 +87,19 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     }
 }
 
-// A site that has its place, and with it its quarter of the forced epochs, from another list than the
-// record's could be forced into another one's epoch.
+// A site that has its place, and with it its quarter of the forced epochs, from another list than
+// the record's could be forced into another one's epoch.
 void Failover::check_sites(const Record& record) {
     const wire::Sites& ours = config_.sites;
     const bool third_differs = !record.sites[2].empty() && record.sites[2] != ours[2];
     if (record.sites[0] == ours[0] && record.sites[1] == ours[1] && !third_differs) {
         return clear(AlarmCode::configuration);
     }
-    raise(AlarmCode::configuration,
-          fmt::format("the pair's record has the sites {}, {}{}{}, the settings here have {}, {}{}{}",
-                      record.sites[0], record.sites[1], record.sites[2].empty() ? "" : ", third ",
-                      record.sites[2], ours[0], ours[1], ours[2].empty() ? "" : ", third ", ours[2]));
+    raise(
+        AlarmCode::configuration,
+        fmt::format("the pair's record has the sites {}, {}{}{}, the settings here have {}, {}{}{}",
+                    record.sites[0], record.sites[1], record.sites[2].empty() ? "" : ", third ",
+                    record.sites[2], ours[0], ours[1], ours[2].empty() ? "" : ", third ", ours[2]));
 }
 
 void Failover::on_granted(const Record& record) {
@@ -354,8 +355,8 @@ bool Failover::newest_here() const {
     return config_.first_role == wire::FirstRole::primary;
 }
 
-// Only who had a part in how the record ended knows what came of it; a third site may be stopped for
-// days, hold an old copy and say so in good faith.
+// Only who had a part in how the record ended knows what came of it; a third site may be stopped
+// for days, hold an old copy and say so in good faith.
 bool Failover::may_vouch(const Name& site) const {
     return wire::are_last_sites(*record_, me_.site, site) || bug(Bug::third_site_vouches);
 }

@@ -58,12 +58,15 @@ std::optional<Name> SiteChoice::next(const Failover& core, Instant now) {
     return chosen;
 }
 
-// The site from which the record can go on: the holder's, or, seen from there, the one that knows with
-// it how the record ended. Empty if this site alone can.
+// The site from which the record can go on: the holder's, or, seen from there, the one that knows
+// with it how the record ended. Empty if this site alone can.
 Name SiteChoice::named_by(const wire::Record& record) const {
     if (record.mode == wire::PairMode::none) return {};
     if (record.holder.site != self_) return record.holder.site;
-    if (record.mode == wire::PairMode::solo) return record.former;
+    if (record.mode == wire::PairMode::solo) {
+        if (!record.sites[2].empty()) return record.former;
+        return record.sites[record.sites[0] == self_ ? 1 : 0];
+    }
     const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
     return second.site;
 }

@@ -1,14 +1,14 @@
 // SiteChoice: to which of a pair's other sites a site turns, where there are two of them.
 //
-// The core has one peer (Failover::peer_site()). Where no promise binds it to that one (may_turn()),
-// the shell asks at intervals whether it is the right one:
-//   - a site that runs nothing turns to the site that the record names, since it is there that it can
-//     join, or become a witness; without a record, to one after the other;
-//   - a site that runs the VM alone stays with a peer that answers and joins; after `answer_limit`, or
-//     after kAttemptsMax copies that led nowhere, it turns to the next one.
-// So the two find each other: only the VM's site looks around, and the others wait where it will look.
-// That the core may turn at all is its own business (docs/adr/0009-spare-sites.md); a choice that is
-// wrong costs time and nothing else.
+// The core has one peer (Failover::peer_site()). Where no promise binds it to that one
+// (may_turn()), the shell asks at intervals whether it is the right one:
+//   - a site that runs nothing turns to the site that the record names, since it is there that it
+//     can join, or become a witness; without a record, to one after the other;
+//   - a site that runs the VM alone stays with a peer that answers and joins; after `answer_limit`,
+//     or after kAttemptsMax copies that led nowhere, it turns to the next one.
+// So the two find each other: only the VM's site looks around, and the others wait where it will
+// look. That the core may turn at all is its own business (docs/adr/0009-spare-sites.md); a choice
+// that is wrong costs time and nothing else.
 //
 // Threads: one, the owner's. Pure: time is handed in.
 #pragma once

@@ -16,7 +16,8 @@ bool names_site(const Sites& sites, const Name& site) {
 }
 
 bool are_last_sites(const Record& record, const Name& one, const Name& other) {
-    if (one.empty() || other.empty() || one == other) return false;
+    const bool named = names_site(record.sites, one) && names_site(record.sites, other);
+    if (!named || one == other) return false;
     if (record.sites[2].empty()) return true;  // there are no others
     const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
     const Name& last = record.mode == PairMode::solo ? record.former : second.site;

@@ -29,9 +29,9 @@ namespace antipode::wire {
 // yet.
 using StoreIdentity = Strong<uint64_t, struct StoreIdentityTag>;
 
-// A pair's sites: the two of its first start, sorted by name, and a third one (a spare) or nobody. The
-// third one stands last whatever its name, so that it changes no other site's place, nor its quarter
-// of the forced epochs.
+// A pair's sites: the two of its first start, sorted by name, and a third one (a spare) or nobody.
+// The third one stands last whatever its name, so that it changes no other site's place, nor its
+// quarter of the forced epochs.
 using Sites = std::array<Name, 3>;
 
 enum class PairMode : uint8_t {
@@ -48,8 +48,8 @@ struct Record {
     Member holder;
     std::array<Member, 2> members;
     Sites sites;
-    // Of three sites, solo: the other site of the newest epoch that had two members. The newest copy
-    // of the VM is at the holder's site or there. Else empty.
+    // Of three sites, solo: the other site of the newest epoch that had two members. The newest
+    // copy of the VM is at the holder's site or there. Else empty.
     Name former;
     friend bool operator==(const Record&, const Record&) = default;
 };
@@ -107,8 +107,8 @@ struct Answer {
 
 bool is_member(const Record& record, const Member& member);
 bool names_site(const Sites& sites, const Name& site);
-// Nobody knows more of how `record` ended than the sites of its dead members; of a lone holder, whose
-// grant may have died with it, those of the epoch before. Are these two of them?
+// Nobody knows more of how `record` ended than the sites of its dead members; of a lone holder,
+// whose grant may have died with it, those of the epoch before. Are these two of them?
 bool are_last_sites(const Record& record, const Name& one, const Name& other);
 // The epoch of an operator's force from `epoch`: above every grant that the tiebreaker can have
 // made without us, and never the one that the other site would choose. A force begins a new block

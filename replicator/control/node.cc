@@ -266,6 +266,32 @@ void Node::detect_faults() {
     });
 }
 
+// Another site of the pair is the peer from here on: the line to the one before is closed, one to
+// it is opened with its keys, and nothing is known of it yet.
+void Node::consider_turning(Instant now) {
+    const auto chosen = site_choice_.next(core_, now);
+    if (!chosen) return;
+    const Name before = peer_site();
+    on_session_down(fmt::format("this site turns to {}", *chosen));
+    channel_.reset();
+    heartbeat_.reset();
+    detector_ = failover::FaultDetector(detector_config(config_.pair), now);
+    suspected_ = false;
+    heartbeat_from_.reset();
+    feed(failover::TurnTo{*chosen});
+    auto opened = open_channel();
+    if (opened) opened = open_heartbeat();
+    if (!opened) {
+        failure_ = opened.error();
+        return end_soon(1, opened.error().to_string());
+    }
+    heartbeat_->set_epoch(epoch_);
+    bulk_cap_.reset();
+    apply_bulk_schedule();
+    logger("control").info("turns from {} to {}", before, *chosen);
+    event(EventCode::state_changed, fmt::format("turns from {} to {}", before, *chosen));
+}
+
 std::vector<Watchdog::Part> Node::watched_parts() {
     const auto vcpu_turns = [this]() -> std::optional<uint64_t> {
         if (!engine_ || engine_stopped_) return std::nullopt;

@@ -353,6 +353,7 @@ void Simulation::heal_everything() {
         site->settings.kill_at_change = 0;
         site->clock_drift(1);
         site->continue_now();
+        if (sites_.size() > 2) site->come_back();
         site->input(Command{CommandKind::protect, {}});
     }
     lost_at_ = world_.now();

@@ -1,5 +1,5 @@
-// One seed: two sites or three, a tiebreaker, clients, operators, faults for a while, then quiet, in which
-// protection must come back.
+// One seed: two sites or three, a tiebreaker, clients, operators, faults for a while, then quiet,
+// in which protection must come back.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@
 
 namespace antipode::sim {
 
-// Protection must be back this long after the last fault, at the latest; where two of three sites are
-// lost for ever, the VM.
+// Protection must be back this long after the last fault, at the latest; where two of three sites
+// are lost for ever, the VM.
 constexpr Duration kRecoveryLimit = 40s;
 
 struct SimulationResult {
@@ -106,7 +106,8 @@ class Simulation {
     uint64_t faults_ = 0;
     uint64_t cut_number_ = 0;
     bool operator_helped_ = false;
-    // Of three sites: how many are dead for ever, and since when the pair has to do without the last.
+    // Of three sites: how many are dead for ever, and since when the pair has to do without the
+    // last.
     size_t lost_count_ = 0;
     Instant lost_at_{};
 };

@@ -120,6 +120,11 @@ void Site::keep_down(Duration duration) {
     if (process_) die();
 }
 
+void Site::come_back() {
+    down_until_ = std::min(down_until_, world_.now());
+    start();
+}
+
 void Site::clock_drift(double rate) {
     clock_offset_ = local_now() - Instant{} -
                     Duration(static_cast<Duration::rep>(
@@ -271,8 +276,8 @@ Site* Site::named(const Name& name) const {
     return found->get();
 }
 
-// As the product's shell does: the line to the one is closed, one to the other opened, and of that one
-// nothing is known yet.
+// As the product's shell does: the line to the one is closed, one to the other opened, and of that
+// one nothing is known yet.
 void Site::consider_turning() {
     Process& process = *process_;
     const std::optional<Name> chosen = process.choice.next(process.core, local_now());

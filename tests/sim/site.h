@@ -60,6 +60,7 @@ class Site {
         wake();
     }
     void keep_down(Duration duration);  // dead, and not started again before
+    void come_back();                   // after that
     void clock_drift(double rate);
     void clock_jump(Duration by) { clock_offset_ += by; }
     bool disk_full = false;

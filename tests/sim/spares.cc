@@ -1,5 +1,5 @@
-// What only three sites can do: lines that are cut while others work, sites that stay away for long or
-// for ever, and backups that are moved.
+// What only three sites can do: lines that are cut while others work, sites that stay away for long
+// or for ever, and backups that are moved.
 #include "tests/sim/simulation.h"
 
 namespace antipode::sim {

@@ -178,7 +178,7 @@ TEST(PairConfigTest, AThirdSiteThatCannotBe) {
     std::string twice = kNextSite;
     twice.replace(0, std::string("[next_site]").size(), "[[next_site]]");
     EXPECT_EQ(problem(full + twice + twice),
-              "29: next_site is given more than once: a pair has three sites at most");
+              "27: next_site is given more than once: a pair has three sites at most");
     EXPECT_EQ(problem(with("\"primary\"", "\"spare\"")),
               " pair.role is \"spare\", so next_site has to name the other of the two sites beside "
               "pair.peer_site");
@@ -297,7 +297,7 @@ TEST(PairConfigTest, WhatHasTheWrongType) {
 
 TEST(PairConfigTest, NamesAndRoles) {
     EXPECT_EQ(problem(with("\"primary\"", "\"leader\"")),
-              " pair.role is \"leader\", not \"primary\" or \"backup\"");
+              " pair.role is \"leader\", not \"primary\", \"backup\" or \"spare\"");
     EXPECT_EQ(problem(with("\"site-b\"", "\"site-a\"")),
               " pair.site and peer_site are both site-a");
     for (const char* setting : {"web1\"", "site-a\"", "site-b\""}) {

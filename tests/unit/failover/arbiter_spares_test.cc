@@ -102,7 +102,8 @@ TEST_F(ArbiterSpares, OnlyTheSitesOfTheDeadMembersVouch) {
     EXPECT_EQ(record_->former, kA);
 }
 
-// The grant may have died with its process: then the newest copy is its site's, or its last partner's.
+// The grant may have died with its process: then the newest copy is its site's, or its last
+// partner's.
 TEST_F(ArbiterSpares, OfALoneHolderItsLastPartnersSiteVouches) {
     a_with_c();
     send(ask(RequestKind::acquire, 3, a(1)));

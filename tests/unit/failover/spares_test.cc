@@ -130,8 +130,16 @@ TEST(Spares, AThirdSiteIsNoWitnessOfTheOthersDeath) {
     EXPECT_NE(b.asked(RequestKind::reclaim), nullptr);
 }
 
-// A was granted 6 and died before it was live in it. Its last partner was C, so that B, with a copy that
-// is newer than A's but older than C's, must not pass for the newest.
+TEST(Spares, ASiteThatTheRecordDoesNotNameIsNoWitness) {
+    OfThree b(site_b(2), site_c(2));
+    b.start(ran(1, DurableRole::backup));
+    b.hello(State::starting, 2);
+    b.answer(b.solo(2, site_a(1)));
+    EXPECT_EQ(b.asked(RequestKind::reclaim), nullptr);
+}
+
+// A was granted 6 and died before it was live in it. Its last partner was C, so that B, with a copy
+// that is newer than A's but older than C's, must not pass for the newest.
 TEST(Spares, OfALoneHolderOnlyItsLastPartnerAndItselfKnow) {
     OfThree b(site_b(2), site_a(2));
     b.start(ran(4, DurableRole::primary));
@@ -154,9 +162,10 @@ TEST(Spares, AListOfSitesThatIsNotTheRecordsIsSaidAndIsNotForced) {
     EXPECT_EQ(a.core.alarms().count(AlarmCode::configuration), 0u);
     other.sites[2] = Name::literal("site-d");
     a.answer(other);
-    EXPECT_EQ(a.core.alarms().at(AlarmCode::configuration),
-              "the pair's record has the sites site-a, site-b, third site-d, the settings here have "
-              "site-a, site-b, third another-site");
+    EXPECT_EQ(
+        a.core.alarms().at(AlarmCode::configuration),
+        "the pair's record has the sites site-a, site-b, third site-d, the settings here have "
+        "site-a, site-b, third another-site");
     a.step(EpochHeard{site_b(), Epoch(9)});
     a.clear();
     a.step(Command{CommandKind::force, "web1"});
@@ -205,6 +214,22 @@ TEST(SiteChoice, AnIdleSiteGoesWhereTheRecordSaysTheVmIs) {
     EXPECT_EQ(choice.next(b.core, b.now), kSiteC);
     b.turn_to(site_c());
     EXPECT_EQ(choice.next(b.core, b.now + 1h), std::nullopt);
+}
+
+// A won and died before it ran. Its next process cannot go on alone: it has to be where its last
+// partner looks for it.
+TEST(SiteChoice, TheHoldersNextProcessGoesToItsLastPartner) {
+    OfThree a(site_a(2), site_b());
+    a.start(ran(2, DurableRole::backup));
+    SiteChoice choice(a.core.config(), 60s);
+    a.answer(a.with_spare(a.solo(7, site_a()), kSiteC));
+    EXPECT_EQ(choice.next(a.core, a.now), kSiteC);
+
+    OfThree before(site_a(2), site_b());  // a third site was never taken
+    before.start(ran(2, DurableRole::backup));
+    before.turn_to(site_c());
+    before.answer(before.solo(7, site_a()));
+    EXPECT_EQ(choice.next(before.core, before.now), kSiteB);
 }
 
 TEST(SiteChoice, WithoutARecordAnIdleSiteGoesRound) {

@@ -392,6 +392,8 @@ void Failover::on_persisted(uint64_t number) {
 
 void Failover::enter(State next, std::string reason) {
     if (next == state_) return;
+    // Who seeds us is gone: a copy that is whole after all would put its VM in place of another.
+    if (state_ == State::rejoining && next != State::paired_backup) emit(AbortSeed{attempt_});
     emit(StateChanged{state_, next, epoch_, reason});
     state_ = next;
     reason_ = std::move(reason);

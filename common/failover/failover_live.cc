@@ -67,7 +67,11 @@ void Failover::on_local(Event event, const Input& input) {
             return;
         }
         case Event::memory_lost:
-            if (vm_ == Vm::stopped_primary || vm_ == Vm::stopped_follower) vm_ = Vm::none;
+            // What a seed that was given up had brought goes the same way.
+            if (vm_ == Vm::stopped_primary || vm_ == Vm::stopped_follower ||
+                (state_ == State::rejoining && !loaded_)) {
+                vm_ = Vm::none;
+            }
             return;
         case Event::guest_stopped:
             return on_guest_stopped(std::get<GuestStopped>(input).position);

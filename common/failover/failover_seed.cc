@@ -39,7 +39,12 @@ void Failover::on_seed(Event event, const Input& input) {
         }
         case Event::seed_loaded: {
             const auto& loaded = std::get<SeedLoaded>(input);
-            if (loaded.attempt != attempt_ || join_wanted_) return;
+            if (loaded.attempt != attempt_ || join_wanted_) {
+                // Given up meanwhile. But it stands where the memory of before was.
+                vm_ = Vm::none;
+                emit(DropMemory{});
+                return;
+            }
             loaded_ = true;
             loaded_position_ = log_end_ = loaded.position;
             acknowledged_ = {};

@@ -120,7 +120,9 @@ struct SeedFailed {  // either side: this attempt leads nowhere
     uint64_t attempt;
     std::string reason;
 };
-struct MemoryLost {};  // the stopped VM can no longer be resumed here
+// The stopped VM can no longer be resumed here; also what a shell without room for two says when it
+// begins to receive a seed.
+struct MemoryLost {};
 
 // ---- The VM ----
 // The highest entry the recorder has written; told often enough for the stall check.

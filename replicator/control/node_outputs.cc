@@ -148,7 +148,11 @@ void Node::run_vm(const failover::RunVm& order) {
         engine_->protect(log_needed() ? Wanted::on : Wanted::off);
     };
     end_drill("this site goes live");
-    if (order.from == RunFrom::disk) drop_vm();
+    if (order.from == RunFrom::disk) {
+        drop_vm();
+        seed_in_.reset();
+        built_.reset();  // its memory may have parts of a seed that came to nothing
+    }
     recording_ = true;
     disks_->release();
     switch (order.from) {

@@ -109,6 +109,7 @@ std::optional<double> Node::seed_ratio() const {
 void Node::receive_seed(const failover::ReceiveSeed& order) {
     const uint64_t attempt = order.attempt;
     drop_vm();
+    feed(failover::MemoryLost{});  // whatever stood here, the copy takes its place
     built_.reset();
     held_batches_.clear();
     held_batch_bytes_ = 0;

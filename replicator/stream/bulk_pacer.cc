@@ -11,6 +11,10 @@ constexpr double kTokenSeconds = 0.004;  // how long a burst the cap allows
 constexpr double kPaceGain = 1.2;
 constexpr double kPaceGainStartup = 2.2;
 constexpr double kPaceBurstSeconds = 0.001;  // what the thread's timers can tell apart
+// On a shorter way all of a window is not more than such a burst and what may be queued. And the
+// turns of busy threads are as long as the way: what it carries shows in the best of some rounds.
+constexpr Duration kShortWay = std::chrono::milliseconds(3);
+constexpr double kPeakKept = 0.98;
 constexpr double kTokenBytesMin = 64 << 10;  // and at least one piece
 // Too few bytes for a round's numbers to mean anything.
 constexpr Duration kRoundMin = std::chrono::milliseconds(1);
@@ -109,6 +113,10 @@ Instant BulkPacer::ready_at(Instant now) const {
 // A little faster than the window goes round, so that it is the window that decides.
 void BulkPacer::set_pace(Instant now) {
     if (!round_rtt_) return;
+    if (*round_rtt_ < kShortWay) {
+        pace_ = {};
+        return;
+    }
     const double rate = static_cast<double>(window_) / std::max(seconds(*round_rtt_), 1e-5);
     const double gain = line_found_full_ ? kPaceGain : kPaceGainStartup;
     pace_.set(gain * rate, std::max(static_cast<double>(piece_bytes()), rate * kPaceBurstSeconds),
@@ -169,6 +177,7 @@ void BulkPacer::end_round(Instant now) {
         std::nth_element(round_rtts_.begin(), quartile, round_rtts_.end());
         rounds_[round_index_++ % kRounds] = {round_acknowledged_, now - round_start_};
         const double rate = smoothed_rate();
+        peak_rate_ = std::max(rate, peak_rate_ * kPeakKept);
         const Duration delay = *quartile - *base;
         round_rtt_ = *quartile;
         queue_delay_ = delay;
@@ -267,7 +276,8 @@ void BulkPacer::shrink(double rate, Duration base) {
     growth_ = 0;
     goal_ = 0;
     observing_ = false;
-    const auto fits = static_cast<uint64_t>(rate * seconds(base + kQueueDelayTarget / 2));
+    const double carries = base < kShortWay ? std::max(rate, peak_rate_) : rate;
+    const auto fits = static_cast<uint64_t>(carries * seconds(base + kQueueDelayTarget / 2));
     window_ = std::min(fits, window_);
 }
 
@@ -322,6 +332,7 @@ void BulkPacer::restart(Instant now) {
     round_rtt_.reset();
     pace_ = {};
     rounds_ = {};
+    peak_rate_ = 0;
     line_rounds_ = 0;
     begin_round(now);
 }

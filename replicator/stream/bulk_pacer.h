@@ -123,6 +123,7 @@ class BulkPacer {
     };
     std::array<Round, kRounds> rounds_{};
     size_t round_index_ = 0;
+    double peak_rate_ = 0;    // of the last rounds
     size_t line_rounds_ = 0;  // the last so many in which only the line held bulk back
 
     // How much round trips some milliseconds apart differ.

@@ -324,6 +324,7 @@ void Site::resync_disk() {
 
 void Site::out(const failover::AbortSeed&) {
     process_->seeding = false;
+    process_->receiving = 0;
     process_->cut = NodeId::none;
 }
 

@@ -154,6 +154,30 @@ class Operators(WorldCase):
         client.wait_for_acknowledged(before + 20, seconds=60)
         client.stop()
 
+    def test_a_loser_whose_copy_has_begun(self):
+        """It kept its VM's memory until the winner began to seed it. When the winner is lost in the middle of that, there is no
+        memory left, and no whole disk: the word that accepts a loss is asked for, and what runs then was booted."""
+        pair, client = self.loaded_pair()
+        self.world.wan.cut("a<->b")
+        winner = wait.until("one goes on", lambda: next(
+            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
+        loser = pair.other(winner)
+        loser.wait_for_state("halted")
+        self.world.wan.set("a<->b", rate_mbytes=0.2)  # so that the copy is not complete before the winner is lost
+        self.world.wan.heal("a<->b")
+        wait.until("the copy begins", lambda: any(event["code"] == "seed_started" for event in loser.events()), 60)
+        winner.kill()
+        wait.until("it is not seeded any more", lambda: any("halting -> halted" in event["text"] and "seed us is gone" in event["text"]
+                                                             for event in loser.events()), 60)
+        self.wait_until_unreachable(loser)
+        self.refused("may lack acknowledged writes", self.force, loser)
+        before = client.acknowledged()
+        self.force(loser, accept_loss=True)
+        loser.wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        self.assertTrue(any(event["code"] == "vm_started" for event in loser.events()), "booted, not resumed")
+        client.stop()
+
     def test_both_sites_are_forced_and_one_lives(self):
         """The mistake that an operator is warned of: no two VMs share an epoch, and when they see each other one halts."""
         pair, client = self.loaded_pair()

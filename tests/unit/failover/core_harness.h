@@ -195,6 +195,20 @@ class Core {
         step(SeedReady{last<BeginSeed>()->attempt});
         ASSERT_EQ(state(), State::pairing);
     }
+    // A primary that lost to its peer, and is being seeded by it. Its VM's memory is kept.
+    void to_being_seeded(uint64_t attempt) {
+        to_paired_primary();
+        step(PeerSuspected{});
+        answer(solo(2, peer), wire::AnswerKind::denied);
+        step(VmHalted{});
+        step(PeerTrusted{});
+        hello(State::solo, 2, 2);
+        ASSERT_EQ(state(), State::rejoining);
+        wire::PeerMessage begin = from_peer(wire::PeerMessageKind::seed_begin, 2);
+        begin.attempt = attempt;
+        step(PeerSays{begin});
+        ASSERT_NE(last<ReceiveSeed>(), nullptr);
+    }
     void log(uint64_t epoch, uint64_t first, uint64_t last_entry) {
         step(LogReceived{Epoch(epoch), peer, me, LogIndex(first), LogIndex(last_entry)});
     }

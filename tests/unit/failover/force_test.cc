@@ -226,5 +226,44 @@ TEST(Force, OvertakenByAnotherBeforeItWasDecidedMakesRoomForRejoining) {
     EXPECT_EQ(a.state(), State::rejoining);
 }
 
+// The copy takes the place of the memory that a loser keeps.
+TEST(Force, OfALoserWhoseCopyHasBegunMayLoseWrites) {
+    Core a(site_a(), site_b());
+    a.to_being_seeded(1);
+    a.step(MemoryLost{});
+    a.clear();
+    a.step(PeerSuspected{});
+    a.step(SessionDown{});
+    ASSERT_EQ(a.state(), State::halted);
+    EXPECT_NE(a.last<AbortSeed>(), nullptr)
+        << "a copy that is whole after all would replace the VM";
+    a.step(TiebreakerDown{});
+    a.step(Command{CommandKind::force, "web1"});
+    ASSERT_NE(a.last<CommandRefused>(), nullptr);
+    EXPECT_EQ(a.last<CommandRefused>()->reason, "this site's copy may lack acknowledged writes");
+    a.step(Command{CommandKind::force, "web1", Loss::accepted});
+    EXPECT_EQ(a.state(), State::forced);
+    ASSERT_NE(a.last<RunVm>(), nullptr);
+    EXPECT_EQ(a.last<RunVm>()->from, RunFrom::disk);
+}
+
+// A copy that comes after all, when its attempt was given up: it has replaced what stood here.
+TEST(Force, AfterACopyThatWasGivenUpBootsFromTheDisk) {
+    Core a(site_a(), site_b());
+    a.to_being_seeded(1);
+    a.step(SessionDown{});
+    a.step(SessionUp{});  // it will join again
+    a.clear();
+    a.step(SeedLoaded{1, LogIndex(7)});
+    ASSERT_NE(a.last<DropMemory>(), nullptr);
+    a.step(SessionDown{});
+    a.step(PeerSuspected{});
+    ASSERT_EQ(a.state(), State::halted);
+    a.step(TiebreakerDown{});
+    a.step(Command{CommandKind::force, "web1", Loss::accepted});
+    ASSERT_NE(a.last<RunVm>(), nullptr);
+    EXPECT_EQ(a.last<RunVm>()->from, RunFrom::disk);
+}
+
 }  // namespace
 }  // namespace antipode::failover

@@ -84,17 +84,12 @@ constexpr std::string_view kProbes[] = {
 
 // Those of the mix with three sites.
 constexpr std::string_view kSpareProbes[] = {
-    "a site stays away for long",
-    "a site turns to another one",
-    "one line cut in one direction",
-    "one line cut, the others work",
-    "one of three sites alone",
-    "the backup is lost for ever",
-    "the backup is moved",
-    "the last of three sites goes on",
-    "the primary is lost for ever",
-    "the spare is lost for ever",
-    "the tiebreaker cut from one of three",
+    "a site stays away for long",      "an operator starts a site again that was left behind",
+    "a site turns to another one",     "one line cut in one direction",
+    "one line cut, the others work",   "one of three sites alone",
+    "the backup is lost for ever",     "the backup is moved",
+    "the last of three sites goes on", "the primary is lost for ever",
+    "the spare is lost for ever",      "the tiebreaker cut from one of three",
 };
 
 bool any(const std::array<uint32_t, failover::kStateCount>& counts) {

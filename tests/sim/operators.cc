@@ -30,6 +30,7 @@ void Simulation::operate() {
         idle_since_ = world_.now();
     }
     help_with_lost_tiebreaker();
+    if (sites_.size() > 2) help_left_behind();
     for (const auto& site : sites_) {
         const failover::Failover* core = site->core();
         if (core == nullptr) continue;

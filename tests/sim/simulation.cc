@@ -176,6 +176,7 @@ void Simulation::await_protection() {
         return;
     }
     if (world_.now() < protected_since_ + kProtectedFor) return;
+    if (checker_.suspended() && runs_elsewhere(*roles)) return;
     if (checker_.suspended()) {
         checker_.whole(roles->primary->released_node());
         protected_since_ = Instant::max();

@@ -67,11 +67,17 @@ class Simulation {
     void heal_everything();
     void count(const char* name);
 
+    struct Roles {
+        Site* primary = nullptr;
+        Site* backup = nullptr;
+    };
     // spares.cc: what only three sites can do.
     void fault_spares();
     void cut_line_for(std::vector<std::pair<size_t, size_t>> lines, Duration duration);
     void lose_site_for_ever();
     bool goes_on_alone() const;
+    bool runs_elsewhere(const Roles& roles) const;
+    void help_left_behind();
     void await_recovery();
 
     // operators.cc: what a careful operator does when a site says that it needs one.
@@ -80,10 +86,6 @@ class Simulation {
     void help_idle_pair();
     void help_as_configured(size_t index);
     void help_with_lost_tiebreaker();
-    struct Roles {
-        Site* primary = nullptr;
-        Site* backup = nullptr;
-    };
     std::optional<Roles> protected_now() const;
     void await_protection();
     void protection_is_back(const Roles& roles);

@@ -1,9 +1,12 @@
 // What only three sites can do: lines that are cut while others work, sites that stay away for long
 // or for ever, and backups that are moved.
+#include <algorithm>
+
 #include "tests/sim/simulation.h"
 
 namespace antipode::sim {
 
+using failover::AlarmCode;
 using failover::State;
 
 void Simulation::cut_line_for(std::vector<std::pair<size_t, size_t>> lines, Duration duration) {
@@ -83,6 +86,33 @@ bool Simulation::goes_on_alone() const {
         if (site->state() == State::solo) return checker_.outputs() > outputs_when_protected_ + 3;
     }
     return false;
+}
+
+// By a force that nobody has overruled yet.
+bool Simulation::runs_elsewhere(const Roles& roles) const {
+    return std::any_of(sites_.begin(), sites_.end(), [&](const auto& site) {
+        return site.get() != roles.primary && wire::runs_vm(site->state());
+    });
+}
+
+// A site that follows a store which is no more, and whose peer has turned to another one, hears
+// from nobody that it was overruled: an operator starts its replicator again.
+void Simulation::help_left_behind() {
+    for (const auto& site : sites_) {
+        const failover::Failover* core = site->core();
+        if (core == nullptr || core->alarms().count(AlarmCode::tiebreaker_refused) == 0) continue;
+        const State state = core->state();
+        const bool bound = state == State::forced || state == State::asking_primary ||
+                           state == State::asking_backup;
+        const bool overruled = std::any_of(sites_.begin(), sites_.end(), [&](const auto& other) {
+            return wire::runs_vm(other->state()) && other->core()->epoch() > core->epoch() &&
+                   other->core()->tiebreaker_usable();
+        });
+        if (!bound || !overruled) continue;
+        coverage_.probe("an operator starts a site again that was left behind");
+        operator_helped_ = true;
+        site->kill();
+    }
 }
 
 void Simulation::await_recovery() {

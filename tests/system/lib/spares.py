@@ -31,11 +31,8 @@ class SparePair(Pair):
 
     def _write_site(self, site):
         super()._write_site(site)
-        keys = self.credentials.pair_keys(self.name)
-        for letter, folder in keys.items():
+        for letter, folder in self.credentials.pair_keys(self.name).items():
             shutil.copy(os.path.join(folder, "channel.pub"), os.path.join(site.config, f"{SITE_NAME[letter]}.pub"))
-        # One key for the heartbeats of all three.
-        shutil.copy(os.path.join(keys["a"], "heartbeat.key"), os.path.join(site.config, "heartbeat.key"))
 
     def pair_settings(self, site):
         first = self.FIRST[site.letter]

@@ -105,8 +105,9 @@ void Simulation::help_left_behind() {
         const bool bound = state == State::forced || state == State::asking_primary ||
                            state == State::asking_backup;
         const bool overruled = std::any_of(sites_.begin(), sites_.end(), [&](const auto& other) {
-            return wire::runs_vm(other->state()) && other->core()->epoch() > core->epoch() &&
-                   other->core()->tiebreaker_usable();
+            const failover::Failover* runs = other->core();
+            return wire::runs_vm(other->state()) && runs->tiebreaker_usable() &&
+                   (runs->epoch() > core->epoch() || runs->state() == State::paired_primary);
         });
         if (!bound || !overruled) continue;
         coverage_.probe("an operator starts a site again that was left behind");

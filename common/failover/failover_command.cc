@@ -64,6 +64,13 @@ void Failover::on_force(const Command& command) {
     if (record_ && !config_.sites[2].empty() && alarms_.count(AlarmCode::configuration) > 0) {
         return refuse(command.kind, "the sites in the settings here are not those of the record");
     }
+    const bool was_backup =
+        durable_.role != DurableRole::none && durable_.role != DurableRole::joining;
+    const bool named = record_ && wire::names_site(record_->sites, config_.site);
+    if (third_site() && !was_backup && !named) {
+        // The tiebreaker would not know it, and its disk is nobody's.
+        return refuse(command.kind, "this third site has never been the backup");
+    }
     const bool memory = vm_ != Vm::none;
     if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {
         return refuse(command.kind, "this site's copy may lack acknowledged writes");

@@ -114,8 +114,9 @@ TEST(Spares, AThirdSiteCreatesNothingAndItsDiskCountsForNothing) {
     c.step(PeerSuspected{});
     c.step(SessionDown{});
     c.clear();
-    c.step(Command{CommandKind::force, "web1"});
-    EXPECT_NE(c.last<CommandRefused>(), nullptr);
+    c.step(Command{CommandKind::force, "web1", Loss::accepted});
+    ASSERT_NE(c.last<CommandRefused>(), nullptr);
+    EXPECT_EQ(c.last<CommandRefused>()->reason, "this third site has never been the backup");
 }
 
 TEST(Spares, AThirdSiteIsNoWitnessOfTheOthersDeath) {

@@ -209,6 +209,7 @@ class Session {
         uint32_t skip_next = 1;
         uint64_t tried_bytes = 0;
         uint64_t tried_result_bytes = 0;
+        double squeezed = 1;  // bytes before compression for each of the line, of the last pieces
     };
     struct ReceiveStream {
         uint64_t received = 0;
@@ -264,6 +265,7 @@ class Session {
                                         Instant now);
     std::optional<OutgoingFrame> cut_piece(SendStream& stream, MessageClass message_class,
                                            Instant now);
+    size_t bulk_piece_bytes(const SendStream& stream) const;
     OutgoingFrame encode_piece(SendStream& stream, const OutgoingMessage& message,
                                std::span<const std::byte> piece, uint16_t flags);
     size_t compress_piece(SendStream& stream, std::span<const std::byte> piece,

@@ -20,6 +20,9 @@ constexpr uint32_t kUrgentTurns = 16;
 // Compression is judged after so many bytes, and given up for a while if it saved less than 3 %.
 constexpr uint64_t kTrialBytes = 64 << 10;
 constexpr uint32_t kSkipMax = 64;
+// A piece that compresses no more takes so much longer than it was cut for, at most.
+constexpr double kSqueezedMax = 4;
+constexpr double kSqueezedPieces = 8;
 
 }  // namespace
 
@@ -186,8 +189,9 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
     const OutgoingMessage& message = stream.queue.front();
     const auto rest = message.payload.view().subspan(stream.cut_bytes);
     const bool bulk = wire::is_bulk(message_class);
-    // So much of bulk that a log entry waits a quarter of a millisecond for it.
-    const size_t piece_bytes_max = bulk ? pacer_.piece_bytes() : urgent_pieces_.bytes();
+    // So much of bulk, as the line sees it, that a log entry waits a quarter of a millisecond for
+    // it.
+    const size_t piece_bytes_max = bulk ? bulk_piece_bytes(stream) : urgent_pieces_.bytes();
     const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));
     const uint64_t cost = piece.size() + kFrameCostBytes;
     if (stream.cost_sent + cost > stream.credit) return std::nullopt;
@@ -200,6 +204,9 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
     retained.ends_message = last;
     stream.cost_sent += cost;
     if (!bulk) urgent_out_bytes_ += retained.frame.size;
+    const double squeezed =
+        static_cast<double>(piece.size()) / static_cast<double>(retained.frame.size);
+    stream.squeezed += (squeezed - stream.squeezed) / kSqueezedPieces;
     StreamStats& stats = stats_.of(message_class);
     ++stats.frames_sent;
     stats.payload_bytes_sent += piece.size();
@@ -215,6 +222,12 @@ std::optional<OutgoingFrame> Session::cut_piece(SendStream& stream, MessageClass
     OutgoingFrame frame = retained.frame;
     stream.retained.push_back(std::move(retained));
     return frame;
+}
+
+size_t Session::bulk_piece_bytes(const SendStream& stream) const {
+    const double factor = std::clamp(stream.squeezed, 1.0, kSqueezedMax);
+    const auto bytes = static_cast<size_t>(factor * static_cast<double>(pacer_.piece_bytes()));
+    return std::min(bytes, wire::kPieceBytesMax);
 }
 
 OutgoingFrame Session::encode_piece(SendStream& stream, const OutgoingMessage& message,

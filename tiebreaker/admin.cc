@@ -31,6 +31,7 @@ std::string text_of(UnixTime at) {
 void print(const wire::Record& record, wire::StoreIdentity store) {
     fmt::print("{:31} {:6} epoch {} holder {} sites {},{}", record.pair, to_string(record.mode),
                record.epoch, text_of(record.holder), record.sites[0], record.sites[1]);
+    if (!record.sites[2].empty()) fmt::print(",{}", record.sites[2]);
     if (record.mode == wire::PairMode::paired) {
         fmt::print(" members {},{}", text_of(record.members[0]), text_of(record.members[1]));
     }

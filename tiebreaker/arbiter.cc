@@ -9,6 +9,7 @@ namespace {
 using wire::Answer;
 using wire::AnswerKind;
 using wire::is_member;
+using wire::names_site;
 using wire::PairMode;
 using wire::Record;
 using wire::RefusalReason;
@@ -51,6 +52,15 @@ bool out_of_reach(const std::optional<Record>& record, Epoch epoch) {
     return epoch > record->epoch && epoch.value() - record->epoch.value() > kForceReach;
 }
 
+// Of a create that names all three sites.
+bool bad_sites(const Request& request) {
+    const wire::Sites& sites = request.sites;
+    const bool three =
+        sites[0] < sites[1] && !sites[2].empty() && sites[2] != sites[0] && sites[2] != sites[1];
+    return !three || !absent_other_allowed(request) || !names_site(sites, request.me.site) ||
+           !names_site(sites, request.other.site);
+}
+
 bool malformed(const Request& request) {
     if (request.pair.empty() || request.epoch > kEpochMax) return true;
     if (request.kind == RequestKind::query || request.kind == RequestKind::forget) return false;
@@ -59,11 +69,26 @@ bool malformed(const Request& request) {
         return needs_other(request);
     }
     if (request.other.site == request.me.site) return true;
-    return request.other.incarnation == Incarnation(0) && !absent_other_allowed(request);
+    if (request.other.incarnation == Incarnation(0) && !absent_other_allowed(request)) return true;
+    return !request.sites[0].empty() && bad_sites(request);
 }
 
 bool of_pair(const Record& record, const Name& site) {
-    return record.sites[0] == site || record.sites[1] == site;
+    return names_site(record.sites, site);
+}
+
+// The holder's word adds a third site, with the first request that pairs with it. It is never taken
+// away: its quarter of the forced epochs is its own from then on.
+bool may_add(const Record& record, const Request& request) {
+    return request.kind == RequestKind::pair && record.mode == PairMode::solo &&
+           record.sites[2].empty() && record.holder == request.me &&
+           !of_pair(record, request.other.site);
+}
+
+// The two of the first start are the same, and so is the third one, where both know of one.
+bool same_sites(const Record& record, const wire::Sites& sites) {
+    return record.sites[0] == sites[0] && record.sites[1] == sites[1] &&
+           (record.sites[2].empty() || record.sites[2] == sites[2]);
 }
 
 Answer refuse(const std::optional<Record>& record, const Request& request, const Context& context,
@@ -77,8 +102,19 @@ AnswerKind standing(const Record& record, const Member& me) {
     return record.mode == PairMode::solo ? AnswerKind::granted : AnswerKind::paired;
 }
 
+// The other site that knows how `record` ended, if `me` goes on alone.
+Name former_of(const Record& record, const Name& me) {
+    if (record.sites[2].empty()) return {};
+    if (record.mode == PairMode::solo) {
+        return record.holder.site == me ? record.former : record.holder.site;
+    }
+    const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
+    return record.holder.site == me ? second.site : record.holder.site;
+}
+
 Record solo(const Record& record, Epoch epoch, const Member& holder) {
     Record next = record;
+    next.former = former_of(record, holder.site);
     next.epoch = epoch;
     next.mode = PairMode::solo;
     next.holder = holder;
@@ -91,6 +127,8 @@ Record paired(const Record& record, Epoch epoch, const Member& holder, const Mem
     next.epoch = epoch;
     next.mode = PairMode::paired;
     next.holder = holder;
+    next.former = {};
+    if (!of_pair(record, other.site)) next.sites[2] = other.site;
     next.members = holder.site < other.site ? std::array<Member, 2>{holder, other}
                                             : std::array<Member, 2>{other, holder};
     return next;
@@ -104,18 +142,30 @@ Record created(const std::optional<Record>& record, const Request& request,
     Record next = record.value_or(Record{});
     next.pair = request.pair;
     next.store = context.store;
-    next.sites = wire::sorted_sites(request.me.site, request.other.site);
+    const bool known = record && record->mode != PairMode::none &&
+                       of_pair(*record, request.me.site) && of_pair(*record, request.other.site);
+    if (!request.sites[0].empty()) {
+        next.sites = request.sites;
+    } else if (!known) {
+        next.sites = wire::sorted_sites(request.me.site, request.other.site);
+    }
     const Epoch epoch =
         request.epoch == Epoch(0)
             ? stored.next()
             : wire::forced_epoch(std::max(stored, request.epoch), next.sites, request.me.site);
-    if (request.other.incarnation == Incarnation(0)) return solo(next, epoch, request.me);
-    return paired(next, epoch, request.me, request.other);
+    if (request.other.incarnation != Incarnation(0)) {
+        return paired(next, epoch, request.me, request.other);
+    }
+    next = solo(next, epoch, request.me);
+    next.former = next.sites[2].empty() ? Name() : request.other.site;
+    return next;
 }
 
 // A restarted process vouches that the process before it at its site is dead. So the record may be
 // taken over when every member in it belongs to a site that speaks here with another incarnation.
 bool members_are_dead(const Record& record, const Request& request) {
+    const bool vouched = !request.other.site.empty();
+    if (vouched && !wire::are_last_sites(record, request.me.site, request.other.site)) return false;
     return std::all_of(record.members.begin(), record.members.end(), [&](const Member& member) {
         if (member.site.empty()) return true;
         const auto replaces = [&](const Member& witness) {
@@ -164,7 +214,8 @@ std::optional<Record> moved(const Record& record, const Request& request) {
 RefusalReason objection(const Record& record, const Request& request, const Context& context) {
     if (request.store != context.store) return RefusalReason::wrong_store;
     if (!of_pair(record, request.me.site)) return RefusalReason::wrong_site;
-    if (!request.other.site.empty() && !of_pair(record, request.other.site)) {
+    if (!request.other.site.empty() && !of_pair(record, request.other.site) &&
+        !may_add(record, request)) {
         return RefusalReason::wrong_site;
     }
     const bool force =
@@ -200,7 +251,9 @@ RefusalReason objection_to_create(const std::optional<Record>& record, const Req
     if (again && out_of_reach(record, request.epoch)) return RefusalReason::malformed;
     const bool known = record && record->store == context.store && record->mode != PairMode::none;
     if (!known) return RefusalReason::none;
-    const bool ours = of_pair(*record, request.me.site) && of_pair(*record, request.other.site);
+    const bool ours = request.sites[0].empty() ? of_pair(*record, request.me.site) &&
+                                                     of_pair(*record, request.other.site)
+                                               : same_sites(*record, request.sites);
     return ours ? RefusalReason::none : RefusalReason::wrong_site;
 }
 
@@ -253,15 +306,35 @@ Decision decide(const std::optional<Record>& record, const Request& request,
     return {std::move(next), std::move(answer), changed};
 }
 
+bool forbids_force(const Record& record, const Name& me, const Name& site) {
+    if (site == me || !of_pair(record, site)) return false;
+    if (record.sites[2].empty()) return true;
+    bool others = false;
+    for (const Member& member : record.members) {
+        if (member.site == site) return true;
+        others = others || (!member.site.empty() && member.site != me);
+    }
+    return !others;
+}
+
 const char* invalid(const Record& record) {
     if (record.pair.empty()) return "pair has no name";
     if (record.sites[0].empty() || record.sites[1].empty()) return "a site has no name";
     if (!(record.sites[0] < record.sites[1])) return "sites are not two in order";
+    const Name& third = record.sites[2];
+    if (third == record.sites[0] || third == record.sites[1]) return "the third site is no other";
+    if (!record.former.empty()) {
+        if (third.empty()) return "a former site without a third one";
+        if (!of_pair(record, record.former)) return "the former site is no site of the pair";
+    }
     if (record.mode == PairMode::none) return nullptr;
     if (record.epoch == Epoch(0)) return "epoch is 0";
     if (!is_member(record, record.holder)) return "holder is not a member";
     if (!of_pair(record, record.holder.site)) return "holder is at no site of the pair";
+    if (record.mode == PairMode::paired && !record.former.empty())
+        return "paired, with a former site";
     if (record.mode == PairMode::solo) {
+        if (record.former == record.holder.site) return "the former site is the holder's";
         if (record.members[1] != Member{}) return "solo with two members";
         return record.members[0] == record.holder ? nullptr
                                                   : "solo, but the member is not the holder";

@@ -11,6 +11,8 @@
 //   excepted.
 //   - From paired(e), acquire(e) of a member is granted to the first who asks and denied to the
 //   other.
+//   - The first two of a pair's sites never change; a third one is added by the holder's `pair` and
+//   stays.
 //   - Whoever is not a member by site *and* incarnation is granted nothing but what reclaim and an
 //     operator's force allow.
 //   - decide() on its own result and the same request changes nothing and answers the same.
@@ -25,7 +27,7 @@
 namespace antipode::tiebreaker {
 
 enum class PeerPresence : uint8_t {
-    absent = 1,  // no authenticated session of the requester's peer site for this pair is open
+    absent = 1,  // no authenticated session of a site that forbids_force() is open for this pair
     connected,
 };
 
@@ -45,6 +47,10 @@ struct Decision {
 
 Decision decide(const std::optional<wire::Record>& record, const wire::Request& request,
                 const Context& context);
+
+// Whether a force of `me` has to wait while `site` is connected: the other site of a pair of two;
+// of three, the one of the other member, for nobody else can run the VM, or any if there is none.
+bool forbids_force(const wire::Record& record, const Name& me, const Name& site);
 
 // The broken rule, for a record that was read from a store; nullptr if it is sound.
 const char* invalid(const wire::Record& record);

@@ -29,10 +29,6 @@ UnixTime unix_now() {
     return std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
 }
 
-bool names_site(const wire::Record& record, const Name& site) {
-    return record.sites[0] == site || record.sites[1] == site;
-}
-
 uint64_t fingerprint_of(const Decided& line) {
     wire::Answer answer;
     answer.kind = line.kind;
@@ -113,7 +109,10 @@ Result<> Service::check_right(const Client& client, const wire::Request& request
     if (!who.pairs.empty() && !who.covers(request.pair)) {
         return denied("its certificate does not cover this pair");
     }
-    if (known && names_site(pair->stored->record, who.name)) return {};
+    if (known && wire::names_site(pair->stored->record.sites, who.name)) return {};
+    // A spare that no record names yet: its certificate lets it have this pair, so it may look.
+    const bool looks = request.kind == wire::RequestKind::query && !who.pairs.empty();
+    if (known && looks) return {};
     const bool vacant = !known || pair->stored->record.mode == wire::PairMode::none;
     if (!vacant) return denied("the pair belongs to other sites");
     if (who.pairs.empty()) return denied("its certificate lets it enrol no pairs (pairs=)");
@@ -142,7 +141,7 @@ Result<> Service::check_waiting(const Client& client, const Name& name) const {
         std::count_if(pair->waiting.begin(), pair->waiting.end(), [&](const Pending& pending) {
             return pending.client && pending.client->identity().name == site;
         }));
-    const bool named = pair->stored && names_site(pair->stored->record, site);
+    const bool named = pair->stored && wire::names_site(pair->stored->record.sites, site);
     const bool full = !named && pair->waiting.size() >= limits_.waiting_per_pair_max;
     if (waiting < limits_.waiting_per_site_max && !full) return {};
     return fail(Errc::busy, "pair {}: {} requests wait, {} of them of {}", name,
@@ -180,10 +179,8 @@ void Service::enqueue(Pending pending) {
 
 PeerPresence Service::presence(const Pair& pair, const wire::Request& request) const {
     if (!pair.stored) return PeerPresence::absent;
-    const auto& sites = pair.stored->record.sites;
-    const Name& peer = sites[0] == request.me.site ? sites[1] : sites[0];
     const bool there = std::any_of(pair.watchers.begin(), pair.watchers.end(), [&](const auto& w) {
-        return w.site == peer && !w.client.expired();
+        return forbids_force(pair.stored->record, request.me.site, w.site) && !w.client.expired();
     });
     return there ? PeerPresence::connected : PeerPresence::absent;
 }

@@ -89,6 +89,10 @@ int authority(const View& view) {
     return points;
 }
 
+std::string spare_reason(const Status& status) {
+    return fmt::format("a spare: the VM is at {}", status.tiebreaker.record->holder);
+}
+
 bool paired(State state) {
     return state == State::primary || state == State::backup;
 }
@@ -113,6 +117,10 @@ SiteSummary own_summary(const View& view) {
     site.word = control::word(view.status->state);
     site.reason = view.status->reason;
     site.mood = mood_of(view.status->state);
+    if (is_spare(*view.status)) {
+        site.reason = spare_reason(*view.status);
+        site.mood = Mood::unknown;
+    }
     site.holds_vm = runs_vm(view.status->state);
     return site;
 }
@@ -158,14 +166,26 @@ SiteSummary inferred_peer(const View& view) {
     return site;
 }
 
+// Of a pair with three sites, the one to which the leader is not turned.
+SiteSummary inferred_spare(const Status& status) {
+    SiteSummary site;
+    site.site = status.spare_site;
+    site.word = "unknown";
+    site.reason = paired(status.state) ? "a spare; not seen from " + status.site
+                                       : "not seen from " + status.site;
+    return site;
+}
+
 std::vector<SiteSummary> summarise(const std::vector<const View*>& views, const View& leader) {
     std::vector<SiteSummary> sites;
     for (const View* view : views) sites.push_back(own_summary(*view));
-    if (leader.status && leader.reachable && !leader.status->peer_site.empty()) {
-        const bool known = std::any_of(sites.begin(), sites.end(), [&](const SiteSummary& site) {
-            return site.site == leader.status->peer_site;
-        });
-        if (!known) sites.push_back(inferred_peer(leader));
+    const auto lacks = [&](const std::string& name) {
+        return !name.empty() && std::none_of(sites.begin(), sites.end(),
+                                             [&](const auto& site) { return site.site == name; });
+    };
+    if (leader.status && leader.reachable) {
+        if (lacks(leader.status->peer_site)) sites.push_back(inferred_peer(leader));
+        if (lacks(leader.status->spare_site)) sites.push_back(inferred_spare(*leader.status));
     }
     std::sort(sites.begin(), sites.end(),
               [](const SiteSummary& a, const SiteSummary& b) { return a.site < b.site; });
@@ -190,6 +210,14 @@ std::string_view word(Mood mood) {
     return "unknown";
 }
 
+bool is_spare(const Status& status) {
+    const auto& record = status.tiebreaker.record;
+    const bool idle = status.state == State::starting || status.state == State::halted;
+    if (!idle || status.spare_site.empty() || !record || record->members.empty()) return false;
+    return std::none_of(record->members.begin(), record->members.end(),
+                        [&](const auto& member) { return member.site == status.site; });
+}
+
 Headline judge(const std::vector<const View*>& views) {
     FT_CHECK(!views.empty(), "a pair without a view");
     const View& leader = **std::max_element(
@@ -211,6 +239,10 @@ Headline judge(const std::vector<const View*>& views) {
     headline.word = control::word(status.state);
     headline.reason = status.reason;
     headline.mood = mood_of(status.state);
+    if (is_spare(status)) {
+        headline.reason = spare_reason(status);
+        headline.mood = Mood::unknown;
+    }
     if (paired(status.state)) {
         headline.word = control::word(status.protection);
         headline.mood = mood_of(status.protection);

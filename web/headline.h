@@ -45,6 +45,9 @@ struct Headline {
     std::vector<SiteSummary> sites;  // sorted by name
 };
 
+// Idle at one of three sites, with no part in what the tiebreaker's record says: as it should be.
+bool is_spare(const control::Status& status);
+
 // `views` are all of one pair and not empty.
 Headline judge(const std::vector<const View*>& views);
 

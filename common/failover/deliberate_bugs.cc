@@ -36,6 +36,10 @@ std::string_view to_string(Bug bug) {
             return "restored_store_keeps_identity";
         case Bug::resync_by_survivors_marks:
             return "resync_by_survivors_marks";
+        case Bug::third_site_vouches:
+            return "third_site_vouches";
+        case Bug::turn_while_pairing:
+            return "turn_while_pairing";
         case Bug::count:
             break;
     }

@@ -24,6 +24,8 @@ enum class Bug : uint8_t {
     believe_old_witness,   // a witness that does not know the record vouches for its members' death
     restored_store_keeps_identity,  // the tiebreaker's, not the core's
     resync_by_survivors_marks,      // the disks': what only the loser wrote is not overwritten
+    third_site_vouches,             // a site that had no part in how the record ended is a witness
+    turn_while_pairing,             // a site turns to another one while a pair request is open
     count,
 };
 

@@ -32,9 +32,16 @@ std::string_view to_string(AlarmCode code) {
     return "?";
 }
 
-Failover::Failover(Config config) : config_(std::move(config)) {
+Failover::Failover(Config config) : config_(std::move(config)), peer_site_(config_.peer_site) {
     FT_CHECK(!config_.pair.empty(), "no pair");
     FT_CHECK(config_.site != config_.peer_site, "both sites are {}", config_.site);
+    if (config_.sites[0].empty()) {
+        config_.sites = wire::sorted_sites(config_.site, config_.peer_site);
+    }
+    FT_CHECK(wire::names_site(config_.sites, config_.site), "{} is no site of the pair",
+             config_.site);
+    FT_CHECK(wire::names_site(config_.sites, config_.peer_site), "{} is no site of the pair",
+             config_.peer_site);
 }
 
 Outputs Failover::step(const Input& input, Instant now) {
@@ -45,7 +52,8 @@ Outputs Failover::step(const Input& input, Instant now) {
     const Transition cell = transition(state_, event);
     FT_CHECK(cell.treatment != Treatment::forbidden, "{} in state {}: {}", to_string(event),
              wire::to_string(state_), cell.note);
-    if (cell.treatment == Treatment::ignored) {
+    const bool turns = event == Event::turn_to && bug(Bug::turn_while_pairing);
+    if (cell.treatment == Treatment::ignored && !turns) {
         if (event_group(event) == EventGroup::command) {
             refuse(std::get<Command>(input).kind, std::string(cell.note));
         }
@@ -112,12 +120,13 @@ Event Failover::classify(const Input& input) const {
         Event operator()(const VmFailed&) const { return Event::vm_failed; }
         Event operator()(const Command& command) const { return event_of(command.kind); }
         Event operator()(const Tick&) const { return Event::tick; }
+        Event operator()(const TurnTo&) const { return Event::turn_to; }
     };
     return std::visit(Classifier{*this}, input);
 }
 
 Event Failover::classify_message(const PeerMessage& message) const {
-    const bool from_peer = message.pair == config_.pair && message.from.site == config_.peer_site;
+    const bool from_peer = message.pair == config_.pair && message.from.site == peer_site_;
     const bool first_hello = message.kind == PeerMessageKind::hello &&
                              message.to == Member{config_.site, Incarnation(0)};
     if (!from_peer || !(message.to == me_ || first_hello)) return Event::stray;
@@ -176,7 +185,7 @@ void Failover::handle(Event event, const Input& input) {
             on_start(std::get<Start>(input));
             break;
         case EventGroup::link:
-            on_link(event);
+            on_link(event, input);
             break;
         case EventGroup::hello:
             on_hello(event, std::get<PeerSays>(input).message);
@@ -439,7 +448,7 @@ PeerMessage Failover::message(PeerMessageKind kind) const {
     message.pair = config_.pair;
     message.epoch = epoch_;
     message.from = me_;
-    message.to = peer_ ? peer_->from : Member{config_.peer_site, Incarnation(0)};
+    message.to = peer_ ? peer_->from : Member{peer_site_, Incarnation(0)};
     message.state = state_;
     if (kind != PeerMessageKind::hello) return message;
     message.live_epoch = durable_.live_epoch;

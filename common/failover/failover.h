@@ -56,7 +56,11 @@ enum class Policy : uint8_t { automatic = 1, operator_decides };
 struct Config {
     Name pair;
     Name site;
-    Name peer_site;
+    Name peer_site;  // with three sites: the one that is the peer at the start
+    // All three sites of a pair that has so many, as in its record: the two of the first start,
+    // sorted, then the third, which cannot create the pair. Empty: site and peer_site are all there
+    // are.
+    wire::Sites sites;
     wire::FirstRole first_role = wire::FirstRole::primary;
     Policy rejoin = Policy::automatic;   // a halted site becomes a backup by itself
     Policy reclaim = Policy::automatic;  // a VM whose processes all died is booted again by itself
@@ -86,6 +90,13 @@ class Failover {
     Epoch epoch() const { return epoch_; }
     const Member& me() const { return me_; }
     const Member& partner() const { return partner_; }
+    const Name& peer_site() const { return peer_site_; }
+    const Config& config() const { return config_; }
+    // TurnTo means something now (site_choice.h).
+    bool may_turn() const;
+    // The record, if the tiebreaker has told of it since it was last connected.
+    const wire::Record* told_record() const { return record_fresh_ ? &*record_ : nullptr; }
+    bool pair_asked() const { return pair_asked_; }
     const std::string& reason() const { return reason_; }
     const Durable& durable() const { return durable_; }
     const SetGate& gate() const { return gate_; }
@@ -126,6 +137,7 @@ class Failover {
     void on_tick();
     void on_persisted(uint64_t number);
     void enter(State next, std::string reason);
+    bool third_site() const { return config_.site == config_.sites[2]; }
     bool idle() const { return state_ == State::starting || state_ == State::halted; }
     bool asking() const {
         return state_ == State::asking_primary || state_ == State::asking_backup;
@@ -173,7 +185,8 @@ class Failover {
     void on_vm_failed(const std::string& why);
 
     // failover_peer.cc: what the other site says.
-    void on_link(Event event);
+    void on_link(Event event, const Input& input);
+    void on_turn_to(const Name& site);
     void on_hello(Event event, const wire::PeerMessage& hello);
     void on_hello_fences(const wire::PeerMessage& hello);
     void on_plain_hello(const wire::PeerMessage& hello);
@@ -198,6 +211,7 @@ class Failover {
     // failover_record.cc: the tiebreaker, and what an idle site does about its record.
     void on_tiebreaker(Event event, const Input& input);
     void on_answer(Event event, const wire::Answer& answer);
+    void check_sites(const wire::Record& record);
     void on_granted(const wire::Record& record);
     void on_paired_primary(const wire::Record& record);
     void on_paired_backup(const wire::Record& record);
@@ -208,6 +222,7 @@ class Failover {
     void consider_create();
     void consider_reclaim();
     bool newest_here() const;
+    bool may_vouch(const Name& site) const;
     bool vm_usable_here() const;
     std::optional<wire::RequestKind> wanted() const;
     bool answers_question(const wire::Answer& answer) const;
@@ -245,6 +260,7 @@ class Failover {
     bool flush_counts_ = false;  // nothing was begun since that the last flush does not cover
 
     // The peer.
+    Name peer_site_;
     bool session_up_ = false;
     bool suspected_ = false;
     std::optional<wire::PeerMessage> peer_;  // its last hello in this session

@@ -43,8 +43,7 @@ void Failover::on_command(Event event, const Command& command) {
 }
 
 Epoch Failover::next_forced(Epoch highest) const {
-    return wire::forced_epoch(highest, wire::sorted_sites(config_.site, config_.peer_site),
-                              config_.site);
+    return wire::forced_epoch(highest, config_.sites, config_.site);
 }
 
 void Failover::on_force(const Command& command) {
@@ -61,6 +60,16 @@ void Failover::on_force(const Command& command) {
     }
     if (!runs && (session_up_ || !suspected_)) {
         return refuse(command.kind, "the peer can be reached");
+    }
+    if (record_ && !config_.sites[2].empty() && alarms_.count(AlarmCode::configuration) > 0) {
+        return refuse(command.kind, "the sites in the settings here are not those of the record");
+    }
+    const bool was_backup =
+        durable_.role != DurableRole::none && durable_.role != DurableRole::joining;
+    const bool named = record_ && wire::names_site(record_->sites, config_.site);
+    if (third_site() && !was_backup && !named) {
+        // The tiebreaker would not know it, and its disk is nobody's.
+        return refuse(command.kind, "this third site has never been the backup");
     }
     const bool memory = vm_ != Vm::none;
     if (!memory && durable_.disk != wire::DiskCopy::complete && command.loss != Loss::accepted) {

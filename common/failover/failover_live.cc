@@ -31,7 +31,8 @@ void Failover::on_start(const Start& start) {
             }
         }
     } else {
-        durable_.disk = DiskCopy::complete;  // the stopped image, equal at both sites
+        // The stopped image, equal at both sites; a third one has whatever its disk came with.
+        durable_.disk = third_site() ? DiskCopy::incomplete : DiskCopy::complete;
     }
     epoch_ = known_epoch_ = std::max(durable_.epoch, start.disk_epoch);
     durable_.epoch = epoch_;

@@ -10,8 +10,34 @@ namespace antipode::failover {
 using wire::PeerMessage;
 using wire::PeerMessageKind;
 
-void Failover::on_link(Event event) {
+bool Failover::may_turn() const {
+    if (bug(Bug::turn_while_pairing) && state_ == State::pairing) return true;
+    // A create may be on its way as long as nobody has seen what has become of it.
+    if (idle() && !third_site() && epoch_ == Epoch(0) && !record_) return false;
+    return !creating_ && transition(state_, Event::turn_to).treatment == Treatment::handled;
+}
+
+void Failover::on_turn_to(const Name& site) {
+    FT_CHECK(site != config_.site && wire::names_site(config_.sites, site),
+             "{} is no other site of the pair", site);
+    if (!may_turn() || site == peer_site_) return;
+    if (state_ == State::pairing) {  // the deliberate bug
+        emit(AbortSeed{attempt_});
+        seed_running_ = false;
+        use_epoch(epoch_, Member{});
+        enter(State::solo, "turns away");
+    }
+    peer_site_ = site;
+    session_up_ = suspected_ = false;  // nothing is known of it
+    peer_.reset();
+    hello_due_ = true;
+    query_now_ = true;
+}
+
+void Failover::on_link(Event event, const Input& input) {
     switch (event) {
+        case Event::turn_to:
+            return on_turn_to(std::get<TurnTo>(input).site);
         case Event::session_up:
             session_up_ = true;
             peer_.reset();

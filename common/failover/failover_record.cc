@@ -61,6 +61,7 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
     record_ = record;
     record_fresh_ = true;
     record_absent_ = record_behind_ = false;
+    check_sites(record);
     // Told, and nobody speaks of a later epoch: the next change will be told as well. (What else
     // has been asked meanwhile keeps its own time.)
     const bool up_to_date = record.epoch >= known_epoch_ && answers_question(answer);
@@ -84,6 +85,21 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
         default:
             FT_CHECK(false, "{} is not a record", to_string(event));
     }
+}
+
+// A site that has its place, and with it its quarter of the forced epochs, from another list than
+// the record's could be forced into another one's epoch.
+void Failover::check_sites(const Record& record) {
+    const wire::Sites& ours = config_.sites;
+    const bool third_differs = !record.sites[2].empty() && record.sites[2] != ours[2];
+    if (record.sites[0] == ours[0] && record.sites[1] == ours[1] && !third_differs) {
+        return clear(AlarmCode::configuration);
+    }
+    raise(
+        AlarmCode::configuration,
+        fmt::format("the pair's record has the sites {}, {}{}{}, the settings here have {}, {}{}{}",
+                    record.sites[0], record.sites[1], record.sites[2].empty() ? "" : ", third ",
+                    record.sites[2], ours[0], ours[1], ours[2].empty() ? "" : ", third ", ours[2]));
 }
 
 void Failover::on_granted(const Record& record) {
@@ -313,13 +329,14 @@ void Failover::consider_create() {
         durable_.store = tiebreaker_store_;
         return persist();
     }
-    if (!usable_session()) return;
-    if (peer_->first_role == config_.first_role) {
+    if (!usable_session() || third_site()) return;
+    if (peer_->first_role == config_.first_role && peer_site_ != config_.sites[2]) {
         return raise(AlarmCode::configuration,
                      "both sites are configured with the same first role");
     }
     clear(AlarmCode::configuration);
-    creating_ = config_.first_role == wire::FirstRole::primary && peer_->state == State::starting &&
+    creating_ = config_.first_role == wire::FirstRole::primary && !third_site() &&
+                peer_site_ != config_.sites[2] && peer_->state == State::starting &&
                 peer_->epoch == Epoch(0) && peer_->store == durable_.store;
     witness_ = peer_->from;
 }
@@ -334,7 +351,14 @@ bool Failover::vm_usable_here() const {
 bool Failover::newest_here() const {
     if (bug(Bug::reclaim_any_copy)) return true;
     if (durable_.live_epoch != peer_->live_epoch) return durable_.live_epoch > peer_->live_epoch;
+    if (config_.first_role == peer_->first_role) return me_.site < peer_site_;
     return config_.first_role == wire::FirstRole::primary;
+}
+
+// Only who had a part in how the record ended knows what came of it; a third site may be stopped
+// for days, hold an old copy and say so in good faith.
+bool Failover::may_vouch(const Name& site) const {
+    return wire::are_last_sites(*record_, me_.site, site) || bug(Bug::third_site_vouches);
 }
 
 // Every process that the record names is dead. The site with the newest copy may take the pair
@@ -354,7 +378,7 @@ void Failover::consider_reclaim() {
     if (ours && durable_.live_epoch == record.epoch && vm_usable_here()) {
         witness_ = Member{};
         reclaiming_ = allowed;
-    } else if (usable_session() && !wire::is_member(record, peer_->from)) {
+    } else if (usable_session() && !wire::is_member(record, peer_->from) && may_vouch(peer_site_)) {
         const bool peer_idle = peer_->state == State::starting || peer_->state == State::halted;
         // Knowing the record, it was alive after the members were; so they are dead, and what it
         // says of epochs in which the VM ran at its site is final. (An old hello of an older
@@ -425,7 +449,8 @@ Request Failover::request(RequestKind kind) const {
             request.other = !enrol_wanted_                    ? witness_
                             : state_ == State::paired_primary ? partner_
                                                               : Member{};
-            if (request.other.site.empty()) request.other.site = config_.peer_site;
+            if (request.other.site.empty()) request.other.site = peer_site_;
+            if (enrol_wanted_ && !config_.sites[2].empty()) request.sites = config_.sites;
             break;
         case RequestKind::pair:
         case RequestKind::switch_over:

@@ -55,6 +55,11 @@ struct PeerTrusted {};    // heard again after a suspicion
 struct PeerSays {
     wire::PeerMessage message;
 };
+// From here on the peer is this other site of the pair. Whatever was connected to the one before is
+// not: its SessionDown need not come. Means something only where Failover::may_turn() says so.
+struct TurnTo {
+    Name site;
+};
 // An authenticated frame of any channel (heartbeats too) showed this.
 struct EpochHeard {
     Member from;
@@ -156,6 +161,6 @@ using Input = std::variant<Start, SessionUp, SessionDown, PeerSuspected, PeerTru
                            EpochHeard, LogReceived, AckReceived, TiebreakerUp, TiebreakerDown,
                            TiebreakerAnswer, Persisted, DiskFenced, DiskFlushed, LogDrained,
                            VmHalted, VmPaused, SeedReady, SeedCut, SeedLoaded, SeedFailed,
-                           MemoryLost, LogProduced, GuestStopped, VmFailed, Command, Tick>;
+                           MemoryLost, LogProduced, GuestStopped, VmFailed, Command, Tick, TurnTo>;
 
 }  // namespace antipode::failover

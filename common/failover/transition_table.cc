@@ -55,8 +55,9 @@ std::string_view to_string(Event event) {
         "enrol_again",
         "tick",
         "stray",
+        "turn_to",
     };
-    static_assert(kNames.back() == "stray");
+    static_assert(kNames.back() == "turn_to");
     return kNames[static_cast<size_t>(event)];
 }
 
@@ -83,74 +84,29 @@ Event event_of(CommandKind kind) {
 }
 
 EventGroup event_group(Event event) {
-    switch (event) {
-        case Event::start:
-            return EventGroup::start;
-        case Event::session_up:
-        case Event::session_down:
-        case Event::peer_suspected:
-        case Event::peer_trusted:
-            return EventGroup::link;
-        case Event::epoch_heard:
-            return EventGroup::epoch;
-        case Event::hello:
-        case Event::hello_fences:
-        case Event::hello_replaced:
-            return EventGroup::hello;
-        case Event::begin:
-        case Event::join:
-        case Event::seed_begin:
-        case Event::seed_loaded_said:
-        case Event::hand_over:
-        case Event::take_over_said:
-        case Event::stopped_said:
-            return EventGroup::message;
-        case Event::log_received:
-            return EventGroup::log;
-        case Event::ack_received:
-            return EventGroup::ack;
-        case Event::tiebreaker_up:
-        case Event::tiebreaker_down:
-            return EventGroup::tiebreaker;
-        case Event::record_none:
-        case Event::record_refused:
-        case Event::record_same:
-        case Event::record_granted:
-        case Event::record_paired_primary:
-        case Event::record_paired_backup:
-        case Event::record_lost:
-            return EventGroup::answer;
-        case Event::persisted:
-        case Event::disk_fenced:
-        case Event::disk_flushed:
-        case Event::log_drained:
-        case Event::vm_halted:
-        case Event::vm_paused:
-        case Event::memory_lost:
-        case Event::log_produced:
-        case Event::guest_stopped:
-        case Event::vm_failed:
-            return EventGroup::local;
-        case Event::seed_ready:
-        case Event::seed_cut:
-        case Event::seed_loaded:
-        case Event::seed_failed:
-            return EventGroup::seed;
-        case Event::force:
-        case Event::take_over:
-        case Event::switch_over:
-        case Event::unprotect:
-        case Event::protect:
-        case Event::rejoin:
-        case Event::reclaim:
-        case Event::enrol_again:
-            return EventGroup::command;
-        case Event::tick:
-            return EventGroup::tick;
-        case Event::stray:
-            return EventGroup::stray;
-    }
-    return EventGroup::stray;
+    using G = EventGroup;
+    // In the order of Event.
+    static constexpr std::array<G, kEventCount> kGroups{
+        G::start,                                              // start
+        G::link,       G::link,       G::link,    G::link,     // session_up ... peer_trusted
+        G::epoch,                                              // epoch_heard
+        G::hello,      G::hello,      G::hello,                // hello ... hello_replaced
+        G::message,    G::message,    G::message, G::message,  // begin ... seed_loaded_said
+        G::message,    G::message,    G::message,              // hand_over ... stopped_said
+        G::log,        G::ack,                                 // log_received, ack_received
+        G::tiebreaker, G::tiebreaker,                          // tiebreaker_up, tiebreaker_down
+        G::answer,     G::answer,     G::answer,  G::answer,   // record_none ... record_granted
+        G::answer,     G::answer,     G::answer,            // record_paired_primary ... record_lost
+        G::local,      G::local,      G::local,             // persisted ... disk_flushed
+        G::local,      G::local,      G::local,             // log_drained ... vm_paused
+        G::seed,       G::seed,       G::seed,    G::seed,  // seed_ready ... seed_failed
+        G::local,      G::local,      G::local,   G::local,    // memory_lost ... vm_failed
+        G::command,    G::command,    G::command, G::command,  // force ... unprotect
+        G::command,    G::command,    G::command, G::command,  // protect ... enrol_again
+        G::tick,       G::stray,      G::link,                 // tick, stray, turn_to
+    };
+    static_assert(kGroups.back() == G::link, "a group is missing");
+    return kGroups[static_cast<size_t>(event)];
 }
 
 }  // namespace antipode::failover

@@ -75,9 +75,10 @@ enum class Event : uint8_t {
     reclaim,
     enrol_again,
     tick,
-    stray,  // of another pair, another incarnation of ours, another store
+    stray,    // of another pair, another incarnation of ours, another store
+    turn_to,  // another site of the pair is the peer from here on
 };
-constexpr size_t kEventCount = 51;
+constexpr size_t kEventCount = 52;
 std::string_view to_string(Event event);
 Event event_of(CommandKind kind);
 
@@ -161,6 +162,8 @@ constexpr StateSet kStopped{S::stopped};
 constexpr StateSet kRuns{S::paired_primary, S::asking_primary, S::solo,   S::unprotected,
                          S::forced,         S::seeding,        S::pairing};
 constexpr StateSet kLive{S::solo, S::unprotected, S::forced, S::paired_primary, S::asking_primary};
+// No request, acknowledgement or copy is under way that only the present peer can end.
+constexpr StateSet kTurns{S::starting, S::halted, S::solo, S::unprotected, S::forced};
 // Where a halting site ends up, going on by itself.
 constexpr StateSet kHaltEnds{S::halted, S::rejoining, S::stopped};
 
@@ -198,6 +201,10 @@ constexpr Row kRows[] = {
      {}},
     {E::epoch_heard, kAll.without(kStopped), kHandled, {}, {}},
     {E::epoch_heard, kStopped, kIgnored, {}, "this process has ended its part"},
+
+    // Where no promise binds this site to its peer.
+    {E::turn_to, kTurns, kHandled, {}, {}},
+    {E::turn_to, kAll.without(kTurns), kIgnored, {}, "bound to its peer"},
 
     // ---- How the peer stands ----
     {E::hello, kIdle, kHandled, {S::rejoining}, {}},

@@ -53,6 +53,15 @@ struct RecordLayout {
     std::array<MemberLayout, 2> members;
     std::array<NameLayout, 2> sites;
 };
+struct RecordTailLayout {
+    NameLayout third;
+    NameLayout former;
+};
+struct RequestTailLayout {
+    std::array<NameLayout, 3> sites;
+};
+static_assert(sizeof(RecordTailLayout) == kRecordTailBytes);
+static_assert(sizeof(RequestTailLayout) == kRequestTailBytes);
 static_assert(sizeof(RecordLayout) == kRecordBytes && alignof(RecordLayout) == 1);
 struct RequestLayout {
     little_uint8_buf_t kind;
@@ -72,7 +81,7 @@ struct AnswerLayout {
     RecordLayout record;
     little_uint64_buf_t store;
 };
-static_assert(sizeof(AnswerLayout) == 392 && alignof(AnswerLayout) == 1);
+static_assert(sizeof(AnswerLayout) == kAnswerBytes && alignof(AnswerLayout) == 1);
 struct HelloLayout {
     NameLayout site;
     std::array<uint8_t, 32> reserved;
@@ -99,7 +108,7 @@ struct ErrorLayout {  // followed by text_bytes of UTF-8
 };
 static_assert(sizeof(HelloLayout) == 64 && sizeof(WelcomeLayout) == 64);
 static_assert(sizeof(WatchLayout) == 72 && sizeof(RecordFrameLayout) == 280);
-static_assert(sizeof(ErrorLayout) + kArbiterErrorTextBytesMax + kArbiterHeaderBytes ==
+static_assert(sizeof(ErrorLayout) + kArbiterErrorTextBytesMax + kArbiterHeaderBytes <=
               kArbiterFrameBytesMax);
 
 // On the wire; the order of ArbiterBody's alternatives, counted from 1.
@@ -129,13 +138,14 @@ BodyBytes body_bytes_of(Type type) {
         case Type::welcome:
             return exactly(sizeof(WelcomeLayout));
         case Type::request:
-            return exactly(sizeof(RequestLayout));
+            return {sizeof(RequestLayout), sizeof(RequestLayout) + kRequestTailBytes};
         case Type::answer:
-            return exactly(sizeof(AnswerLayout));
+            return {sizeof(AnswerLayout),
+                    sizeof(AnswerLayout) + kRequestTailBytes + kRecordTailBytes};
         case Type::watch:
             return exactly(sizeof(WatchLayout));
         case Type::record:
-            return exactly(sizeof(RecordFrameLayout));
+            return {sizeof(RecordFrameLayout), sizeof(RecordFrameLayout) + kRecordTailBytes};
         case Type::ping:
         case Type::pong:
             return exactly(0);
@@ -231,9 +241,34 @@ void append(std::string& out, const Layout& layout) {
     out.append(reinterpret_cast<const char*>(&layout), sizeof(layout));
 }
 
+// A pair of two sites has no tails: its bytes are those of software that knows no others.
+void append_tail(std::string& out, const Record& record) {
+    if (record.sites[2].empty()) return;
+    append(out, RecordTailLayout{record.sites[2].bytes(), record.former.bytes()});
+}
+
+void append_tail(std::string& out, const Request& request) {
+    if (request.sites[0].empty()) return;
+    append(out, RequestTailLayout{{request.sites[0].bytes(), request.sites[1].bytes(),
+                                   request.sites[2].bytes()}});
+}
+
 template <typename Body>
 void append_body(std::string& out, const Body& body) {
     append(out, lay_out(body));
+}
+void append_body(std::string& out, const Request& request) {
+    append(out, lay_out(request));
+    append_tail(out, request);
+}
+void append_body(std::string& out, const Answer& answer) {
+    append(out, lay_out(answer));
+    append_tail(out, answer.request);
+    append_tail(out, answer.record);
+}
+void append_body(std::string& out, const ArbiterRecord& body) {
+    append(out, lay_out(body));
+    if (body.record) append_tail(out, *body.record);
 }
 void append_body(std::string&, const ArbiterPing&) {}
 void append_body(std::string&, const ArbiterPong&) {}
@@ -344,6 +379,17 @@ class Reader {
         require(all_zero(in.reserved), "reserved bytes of the answer are not zero");
         return out;
     }
+    void read_tail(const RecordTailLayout& in, Record& out) {
+        out.sites[2] = name(in.third, "the third site of the record is not a name");
+        out.former = name(in.former, "the former site of the record is not a name");
+        require(!out.sites[2].empty(), "the third site of the record is empty");
+    }
+    void read_tail(const RequestTailLayout& in, Request& out) {
+        for (size_t i = 0; i < 3; ++i) {
+            out.sites[i] = name(in.sites[i], "a site of the request is not a name");
+            require(!out.sites[i].empty(), "a site of the request is empty");
+        }
+    }
     ArbiterHello read(const HelloLayout& in) {
         require(all_zero(in.reserved), "reserved bytes of the hello are not zero");
         ArbiterHello out{name(in.site, "the hello's site is not a name")};
@@ -410,6 +456,49 @@ Result<ArbiterBody> decode_fixed(std::span<const std::byte> bytes) {
     return body;
 }
 
+Result<ArbiterBody> decode_request_body(std::span<const std::byte> bytes) {
+    const auto tail = bytes.subspan(sizeof(RequestLayout));
+    Reader reader;
+    Request request = reader.read(layout_from<RequestLayout>(bytes));
+    reader.require(tail.empty() || tail.size() == kRequestTailBytes,
+                   "the request has another length");
+    if (tail.size() == kRequestTailBytes) {
+        reader.read_tail(layout_from<RequestTailLayout>(tail), request);
+    }
+    if (reader.rule() != nullptr) return broken(reader.rule());
+    return ArbiterBody(std::move(request));
+}
+
+Result<ArbiterBody> decode_answer_body(std::span<const std::byte> bytes) {
+    auto tail = bytes.subspan(sizeof(AnswerLayout));
+    Reader reader;
+    Answer answer = reader.read(layout_from<AnswerLayout>(bytes));
+    if (tail.size() >= kRequestTailBytes) {
+        reader.read_tail(layout_from<RequestTailLayout>(tail), answer.request);
+        tail = tail.subspan(kRequestTailBytes);
+    }
+    reader.require(tail.empty() || tail.size() == kRecordTailBytes,
+                   "the answer has another length");
+    if (tail.size() == kRecordTailBytes) {
+        reader.read_tail(layout_from<RecordTailLayout>(tail), answer.record);
+    }
+    if (reader.rule() != nullptr) return broken(reader.rule());
+    return ArbiterBody(std::move(answer));
+}
+
+Result<ArbiterBody> decode_record_body(std::span<const std::byte> bytes) {
+    const auto tail = bytes.subspan(sizeof(RecordFrameLayout));
+    Reader reader;
+    ArbiterRecord body = reader.read(layout_from<RecordFrameLayout>(bytes));
+    reader.require(tail.empty() || (tail.size() == kRecordTailBytes && body.record.has_value()),
+                   "the record has another length");
+    if (tail.size() == kRecordTailBytes && body.record) {
+        reader.read_tail(layout_from<RecordTailLayout>(tail), *body.record);
+    }
+    if (reader.rule() != nullptr) return broken(reader.rule());
+    return ArbiterBody(std::move(body));
+}
+
 Result<ArbiterBody> decode_body(Type type, std::span<const std::byte> bytes) {
     switch (type) {
         case Type::hello:
@@ -417,13 +506,13 @@ Result<ArbiterBody> decode_body(Type type, std::span<const std::byte> bytes) {
         case Type::welcome:
             return decode_fixed<WelcomeLayout>(bytes);
         case Type::request:
-            return decode_fixed<RequestLayout>(bytes);
+            return decode_request_body(bytes);
         case Type::answer:
-            return decode_fixed<AnswerLayout>(bytes);
+            return decode_answer_body(bytes);
         case Type::watch:
             return decode_fixed<WatchLayout>(bytes);
         case Type::record:
-            return decode_fixed<RecordFrameLayout>(bytes);
+            return decode_record_body(bytes);
         case Type::ping:
             return ArbiterBody(ArbiterPing{});
         case Type::pong:
@@ -534,22 +623,28 @@ Result<std::optional<ArbiterFrame>> ArbiterFrameBuffer::next() {
 std::string encode_record(const Record& record) {
     std::string out;
     append(out, lay_out(record));
+    append_tail(out, record);
     const little_uint64_buf_t checksum(XXH64(out.data(), out.size(), 0));
     append(out, checksum);
     return out;
 }
 
 Result<Record> decode_record(std::span<const std::byte> bytes) {
-    if (bytes.size() != kStoredRecordBytes) {
-        return fail(Errc::corrupt, "stored record: {} bytes, expected {}", bytes.size(),
-                    kStoredRecordBytes);
+    const bool three_sites = bytes.size() == kStoredRecordBytes + kRecordTailBytes;
+    if (bytes.size() != kStoredRecordBytes && !three_sites) {
+        return fail(Errc::corrupt, "stored record: {} bytes, expected {} or {}", bytes.size(),
+                    kStoredRecordBytes, kStoredRecordBytes + kRecordTailBytes);
     }
-    const auto checksum = layout_from<little_uint64_buf_t>(bytes.subspan(kRecordBytes));
-    if (checksum.value() != XXH64(bytes.data(), kRecordBytes, 0)) {
+    const size_t checked_bytes = bytes.size() - sizeof(little_uint64_buf_t);
+    const auto checksum = layout_from<little_uint64_buf_t>(bytes.subspan(checked_bytes));
+    if (checksum.value() != XXH64(bytes.data(), checked_bytes, 0)) {
         return fail(Errc::corrupt, "stored record: the checksum does not hold");
     }
     Reader reader;
     Record record = reader.read(layout_from<RecordLayout>(bytes));
+    if (three_sites) {
+        reader.read_tail(layout_from<RecordTailLayout>(bytes.subspan(kRecordBytes)), record);
+    }
     if (reader.rule() != nullptr) return fail(Errc::corrupt, "stored record: {}", reader.rule());
     return record;
 }

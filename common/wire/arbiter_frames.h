@@ -31,8 +31,14 @@ namespace antipode::wire {
 constexpr uint16_t kArbiterProtocol = 1;
 constexpr size_t kArbiterHeaderBytes = 64;
 constexpr size_t kArbiterErrorTextBytesMax = 512;
-constexpr size_t kArbiterFrameBytesMax = kArbiterHeaderBytes + 16 + kArbiterErrorTextBytesMax;
 constexpr size_t kRecordBytes = 240;
+// What is appended to a body that has to do with a pair of three sites, and to no other: of a
+// record its third and its former site, of a request that names its pair's sites these.
+constexpr size_t kRecordTailBytes = 64;
+constexpr size_t kRequestTailBytes = 96;
+constexpr size_t kAnswerBytes = 392;
+constexpr size_t kArbiterFrameBytesMax =
+    kArbiterHeaderBytes + kAnswerBytes + kRequestTailBytes + kRecordTailBytes;
 
 struct ArbiterHello {
     Name site;  // as the client's configuration has it; must be what its certificate names
@@ -97,7 +103,8 @@ class ArbiterFrameBuffer {
     size_t start_ = 0;
 };
 
-// A record alone, as stores keep it: kRecordBytes and a checksum of 8.
+// A record alone, as stores keep it: kRecordBytes, the tail if there are three sites, and a
+// checksum of 8.
 constexpr size_t kStoredRecordBytes = kRecordBytes + 8;
 std::string encode_record(const Record& record);
 Result<Record> decode_record(std::span<const std::byte> bytes);

@@ -1,5 +1,7 @@
 #include "common/wire/arbiter_messages.h"
 
+#include <algorithm>
+
 #include "common/base/check.h"
 
 namespace antipode::wire {
@@ -9,17 +11,33 @@ bool is_member(const Record& record, const Member& member) {
     return record.members[0] == member || record.members[1] == member;
 }
 
-Epoch forced_epoch(Epoch epoch, const std::array<Name, 2>& sites, const Name& me) {
+bool names_site(const Sites& sites, const Name& site) {
+    return !site.empty() && std::find(sites.begin(), sites.end(), site) != sites.end();
+}
+
+bool are_last_sites(const Record& record, const Name& one, const Name& other) {
+    const bool named = names_site(record.sites, one) && names_site(record.sites, other);
+    if (!named || one == other) return false;
+    if (record.sites[2].empty()) return true;  // there are no others
+    const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
+    const Name& last = record.mode == PairMode::solo ? record.former : second.site;
+    const Name& holder = record.holder.site;
+    return (one == holder && other == last) || (one == last && other == holder);
+}
+
+Epoch forced_epoch(Epoch epoch, const Sites& sites, const Name& me) {
     constexpr unsigned kBlockBits = 32;
     constexpr unsigned kQuarterBits = 30;
     const uint64_t block = (epoch.value() >> kBlockBits) + 1;
     FT_CHECK(block < (uint64_t{1} << kBlockBits), "epoch {} is out of range", epoch);
-    const uint64_t quarter = me == sites[0] ? 1 : 2;
-    return Epoch((block << kBlockBits) | (quarter << kQuarterBits));
+    FT_CHECK(names_site(sites, me), "{} is no site of the pair", me);
+    const auto place =
+        static_cast<uint64_t>(std::find(sites.begin(), sites.end(), me) - sites.begin());
+    return Epoch((block << kBlockBits) | ((place + 1) << kQuarterBits));
 }
 
-std::array<Name, 2> sorted_sites(const Name& a, const Name& b) {
-    return a < b ? std::array<Name, 2>{a, b} : std::array<Name, 2>{b, a};
+Sites sorted_sites(const Name& a, const Name& b) {
+    return a < b ? Sites{a, b, Name()} : Sites{b, a, Name()};
 }
 
 std::string_view to_string(PairMode mode) {

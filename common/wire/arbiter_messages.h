@@ -29,6 +29,11 @@ namespace antipode::wire {
 // yet.
 using StoreIdentity = Strong<uint64_t, struct StoreIdentityTag>;
 
+// A pair's sites: the two of its first start, sorted by name, and a third one (a spare) or nobody.
+// The third one stands last whatever its name, so that it changes no other site's place, nor its
+// quarter of the forced epochs.
+using Sites = std::array<Name, 3>;
+
 enum class PairMode : uint8_t {
     none = 1,  // enrolled once and forgotten: the epoch is kept, so that it never goes back
     paired,    // either member may acquire
@@ -42,7 +47,10 @@ struct Record {
     PairMode mode = PairMode::none;
     Member holder;
     std::array<Member, 2> members;
-    std::array<Name, 2> sites;  // the pair's two sites, sorted
+    Sites sites;
+    // Of three sites, solo: the other site of the newest epoch that had two members. The newest
+    // copy of the VM is at the holder's site or there. Else empty.
+    Name former;
     friend bool operator==(const Record&, const Record&) = default;
 };
 
@@ -64,7 +72,8 @@ struct Request {
     StoreIdentity store;  // 0 only in create with epoch 0, query and forget
     Epoch epoch;          // the epoch of the record to be replaced; for force the epoch to be
     Member me;
-    Member other;  // create: always named; with incarnation 0 (epoch above 0 only) nobody is there
+    Member other;   // create: always named; with incarnation 0 (epoch above 0 only) nobody is there
+    Sites sites{};  // create of a pair with three sites, epoch above 0: all of them; else empty
     friend bool operator==(const Request&, const Request&) = default;
 };
 
@@ -97,11 +106,16 @@ struct Answer {
 };
 
 bool is_member(const Record& record, const Member& member);
+bool names_site(const Sites& sites, const Name& site);
+// Nobody knows more of how `record` ended than the sites of its dead members; of a lone holder,
+// whose grant may have died with it, those of the epoch before. Are these two of them?
+bool are_last_sites(const Record& record, const Name& one, const Name& other);
 // The epoch of an operator's force from `epoch`: above every grant that the tiebreaker can have
 // made without us, and never the one that the other site would choose. A force begins a new block
-// of 2^32 epochs; the first of `sites` takes its second quarter, the other its third.
-Epoch forced_epoch(Epoch epoch, const std::array<Name, 2>& sites, const Name& me);
-std::array<Name, 2> sorted_sites(const Name& a, const Name& b);
+// of 2^32 epochs; the first of `sites` takes its second quarter, the next its third, a third site
+// the last one.
+Epoch forced_epoch(Epoch epoch, const Sites& sites, const Name& me);
+Sites sorted_sites(const Name& a, const Name& b);
 
 std::string_view to_string(PairMode mode);
 std::string_view to_string(RequestKind kind);

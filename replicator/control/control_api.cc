@@ -341,6 +341,7 @@ void fields(V& v, typename V::template Of<Status>& status) {
     v("pair", status.pair);
     v("site", status.site);
     v("peer_site", status.peer_site);
+    v("spare_site", status.spare_site);
     v("state", status.state);
     v("reason", status.reason);
     v("state_since_unix_ms", status.state_since_unix_ms);
@@ -414,6 +415,7 @@ void fields(V& v, typename V::template Of<ActionRequest>& request) {
     v("keep", request.keep);
     v("fault", request.fault);
     v("duration_seconds", request.duration_seconds);
+    v("to", request.to);
     v("text", request.text);
     v("operation", request.operation);
     v("options", request.options);

@@ -160,13 +160,14 @@ enum class Method {
     protect,    // a solo site looks for its backup and seeds it
     unprotect,  // a primary gives its backup up on purpose and goes solo
     seed,       // seed the present backup again from the start
-    verify,     // compare the disks of both sites, or one of them, while the VM runs
-    resync,     // the same, and what differs at the backup is written anew from here
-    resolve,    // settle a split brain: `keep` names the site whose data stay
-    shutdown,   // stop the VM, as by its power button held down, and the pair with it
-    reset,      // as by its reset button: it boots again from its disk, at both sites
-    nmi,        // a non-maskable interrupt; a Linux guest can be set to dump and panic on it
-    sysrq,      // `text`: the key. A break on the guest's console, then that key
+    move_backup,  // a primary gives its backup up and seeds one at the site `to`
+    verify,       // compare the disks of both sites, or one of them, while the VM runs
+    resync,       // the same, and what differs at the backup is written anew from here
+    resolve,      // settle a split brain: `keep` names the site whose data stay
+    shutdown,     // stop the VM, as by its power button held down, and the pair with it
+    reset,        // as by its reset button: it boots again from its disk, at both sites
+    nmi,          // a non-maskable interrupt; a Linux guest can be set to dump and panic on it
+    sysrq,        // `text`: the key. A break on the guest's console, then that key
     console_input,
     cancel,    // cancel an operation
     snapshot,  // the VM with memory and disks to a file; `text` names it
@@ -457,7 +458,8 @@ struct Versions {
 struct Status {
     std::string pair;
     std::string site;
-    std::string peer_site;
+    std::string peer_site;   // whom this site is turned to
+    std::string spare_site;  // of a pair with three sites: the other one; else empty
     State state = State::starting;
     std::string reason;  // one sentence: why it is in this state
     int64_t state_since_unix_ms = 0;
@@ -552,6 +554,7 @@ struct ActionRequest {
     std::string keep;   // resolve: the site whose data stay
     std::string fault;  // inject_fault: link_cut | link_degrade | tiebreaker_cut | kill_primary
     std::optional<double> duration_seconds;  // inject_fault, drill_start
+    std::string to;                          // move_backup: where the backup is to be
     std::string text;                        // console_input, drill_input, sysrq, snapshot
     uint64_t operation = 0;                  // cancel
     std::string options;                     // drill_start: DrillOptions as text

@@ -195,6 +195,8 @@ constexpr auto kMethods = std::to_array<MethodInfo>({
     {Method::unprotect, "unprotect", Access::operate, true, "give the backup up and go solo"},
     {Method::seed, "seed", Access::operate, true,
      "give the backup up and seed it again: memory and disks"},
+    {Method::move_backup, "move_backup", Access::operate, true,
+     "give the backup up and seed one at another site of the pair"},
     {Method::verify, "verify", Access::operate, false,
      "compare the disks of both sites while the VM runs"},
     {Method::resync, "resync", Access::operate, true,

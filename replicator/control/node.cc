@@ -33,6 +33,7 @@ failover::Config core_config(const PairConfig& pair) {
     config.pair = pair.pair;
     config.site = pair.site;
     config.peer_site = pair.peer_site;
+    config.sites = pair.sites();
     config.first_role = pair.first_role == PairConfig::FirstRole::primary ? wire::FirstRole::primary
                                                                           : wire::FirstRole::backup;
     config.rejoin = core_policy(pair.rejoin);
@@ -78,6 +79,10 @@ Result<void> check_files(const NodeConfig& config) {
     FT_TRY_VOID(stream::load_curve_key_pair(pair.channel_own_key));
     FT_TRY_VOID(stream::load_curve_public_key(pair.channel_peer_key));
     FT_TRY_VOID(stream::load_heartbeat_key(pair.heartbeat_key));
+    if (pair.next_site) {
+        FT_TRY_VOID(stream::load_curve_public_key(pair.next_site->channel_key));
+        FT_TRY_VOID(stream::load_heartbeat_key(pair.next_site->heartbeat_key));
+    }
     boost::asio::io_context context;
     Registry metrics;
     FT_TRY_VOID(ArbiterClient::create(
@@ -94,6 +99,7 @@ Node::Node(boost::asio::io_context& context, NodeConfig config)
       config_(std::move(config)),
       me_{config_.pair.site, new_incarnation()},
       core_(core_config(config_.pair)),
+      site_choice_(core_.config(), config_.pair.spare_after),
       detector_(detector_config(config_.pair), MonotonicClock::now()),
       core_timer_(context),
       detector_timer_(context),
@@ -237,6 +243,7 @@ void Node::detect_faults() {
     ++turns_;
     const Instant now = MonotonicClock::now();
     look_for_stall(now);
+    consider_turning(now);
     if (peer_) {
         // A long message is heard piece by piece: it may take longer than the detector waits.
         if (const auto heard = channel_->stats().data_heard) detector_.heard(*heard);
@@ -258,6 +265,32 @@ void Node::detect_faults() {
     detector_timer_.async_wait([this](const boost::system::error_code& error) {
         if (!error && !shut_down_) detect_faults();
     });
+}
+
+// Another site of the pair is the peer from here on: the line to the one before is closed, one to
+// it is opened with its keys, and nothing is known of it yet.
+void Node::consider_turning(Instant now) {
+    const auto chosen = site_choice_.next(core_, now);
+    if (!chosen) return;
+    const Name before = peer_site();
+    on_session_down(fmt::format("this site turns to {}", *chosen));
+    channel_.reset();
+    heartbeat_.reset();
+    detector_ = failover::FaultDetector(detector_config(config_.pair), now);
+    suspected_ = false;
+    heartbeat_from_.reset();
+    feed(failover::TurnTo{*chosen});
+    auto opened = open_channel();
+    if (opened) opened = open_heartbeat();
+    if (!opened) {
+        failure_ = opened.error();
+        return end_soon(1, opened.error().to_string());
+    }
+    heartbeat_->set_epoch(epoch_);
+    bulk_cap_.reset();
+    apply_bulk_schedule();
+    logger("control").info("turns from {} to {}", before, *chosen);
+    event(EventCode::state_changed, fmt::format("turns from {} to {}", before, *chosen));
 }
 
 std::vector<Watchdog::Part> Node::watched_parts() {

@@ -30,6 +30,7 @@
 #include "common/base/metrics.h"
 #include "common/failover/failover.h"
 #include "common/failover/fault_detector.h"
+#include "common/failover/site_choice.h"
 #include "replicator/control/arbiter_client.h"
 #include "replicator/control/console_log.h"
 #include "replicator/control/control_journal.h"
@@ -112,6 +113,9 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::optional<std::string> shape_trouble(const std::string& peer) const;
     void end_soon(int exit_code, std::string reason);
     Result<void> open_heartbeat();
+    // Whom this site is turned to; of a pair with two sites always the other one.
+    const Name& peer_site() const { return core_.peer_site(); }
+    void consider_turning(Instant now);
     void heartbeat_seen(const stream::HeartbeatEvent& seen);
     void begin();
     void begin_network();
@@ -307,12 +311,14 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
         uint64_t operation = 0;
         Epoch epoch;      // in which it was asked for
         Instant until{};  // nothing decided by then: it has failed
+        Name to;          // move_backup
     };
     struct WishEnd {
         OperationState state;
         std::string text;
     };
     std::optional<Result<ActionReply>> act_on_core(Method method, const ActionRequest& request);
+    Result<Name> move_target(const ActionRequest& request) const;
     ActionReply foresee(Method method, const failover::Command& command) const;
     Result<ActionReply> command(Method method, failover::Command order,
                                 const ActionRequest& request);
@@ -330,6 +336,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
 
     // The core and its queue.
     failover::Failover core_;
+    failover::SiteChoice site_choice_;
     failover::FaultDetector detector_;
     std::deque<failover::Input> inputs_;
     bool stepping_ = false;

@@ -35,6 +35,7 @@ std::optional<CommandKind> kind_of(Method method) {
             return CommandKind::protect;
         case Method::unprotect:
         case Method::seed:  // first; then it is protected again
+        case Method::move_backup:
             return CommandKind::unprotect;
         case Method::enrol:
             return CommandKind::enrol_again;
@@ -64,6 +65,9 @@ std::string_view consequence_of(Method method) {
         case Method::seed:
             return "the backup is given up and filled again, memory and disks; until it is in step "
                    "again a loss of this site would lose the VM";
+        case Method::move_backup:
+            return "the backup is given up and another one filled at the site named, memory and "
+                   "disks; until that is in step a loss of this site would lose the VM";
         case Method::enrol:
             return "the pair's record is made anew at this tiebreaker";
         default:
@@ -81,7 +85,27 @@ bool is_seeding(SiteState state) {
            state == SiteState::rejoining;
 }
 
+// First given up, then protected again, as one operation.
+bool seeds_anew(Method method) {
+    return method == Method::seed || method == Method::move_backup;
+}
+
 }  // namespace
+
+// Where the backup is to be moved to.
+Result<Name> Node::move_target(const ActionRequest& request) const {
+    FT_TRY(const Name to, Name::parse(request.to, "to"));
+    const PairConfig& pair = config_.pair;
+    const bool other = to == pair.peer_site || (pair.next_site && to == pair.next_site->site);
+    if (!other) {
+        return fail(Errc::invalid_argument, "to: {} is no other site of {} (pair.toml)", to,
+                    pair.pair);
+    }
+    if (core_.partner().site == to) {
+        return fail(Errc::denied, "to: the backup is at {} already", to);
+    }
+    return to;
+}
 
 // What the core would say, by a copy of it: nothing is carried out.
 ActionReply Node::foresee(Method method, const failover::Command& command) const {
@@ -100,6 +124,12 @@ ActionReply Node::foresee(Method method, const failover::Command& command) const
 std::optional<Result<ActionReply>> Node::act_on_core(Method method, const ActionRequest& request) {
     const auto kind = kind_of(method);
     if (!kind) return std::nullopt;
+    Name to;
+    if (method == Method::move_backup) {
+        auto target = move_target(request);
+        if (!target) return Result<ActionReply>(fail(std::move(target).error()));
+        to = *target;
+    }
     const bool force = *kind == CommandKind::force;
     const auto loss = request.accept_loss ? failover::Loss::accepted : failover::Loss::refused;
     failover::Command order{*kind, request.confirm, loss};
@@ -125,11 +155,13 @@ std::optional<Result<ActionReply>> Node::act_on_core(Method method, const Action
     auto operation = journal_.begin_operation(unix_ms(), method, request.actor,
                                               std::string(consequence_of(method)));
     if (!operation) return Result<ActionReply>(fail(std::move(operation).error()));
-    const Method step = method == Method::seed ? Method::unprotect : method;
+    const Method step = seeds_anew(method) ? Method::unprotect : method;
     wishes_.push_back(
-        {method, step, *operation, core_.epoch(), MonotonicClock::now() + kDecisionLimit});
+        {method, step, *operation, core_.epoch(), MonotonicClock::now() + kDecisionLimit, to});
+    site_choice_.prefer(to);
     auto reply = command(method, order, request);
     if (!reply) {
+        site_choice_.prefer({});
         end_wish(method, OperationState::failed, reply.error().context);
         return reply;
     }
@@ -200,7 +232,11 @@ std::optional<Node::WishEnd> Node::end_of(const Wish& wish) const {
             if (state == SiteState::rejoining || state == SiteState::paired_backup) return failed();
             return std::nullopt;
         case Method::protect:
-            if (state == SiteState::paired_primary) return done();
+            if (state == SiteState::paired_primary) {
+                const Name& at = core_.partner().site;
+                if (wish.to.empty() || at == wish.to) return done();
+                return WishEnd{OperationState::failed, fmt::format("the backup is at {}", at)};
+            }
             if (halts) return failed();
             return std::nullopt;
         case Method::unprotect:
@@ -221,7 +257,7 @@ void Node::follow_wishes() {
     for (size_t i = 0; i < wishes_.size();) {
         Wish& wish = wishes_[i];
         auto end = end_of(wish);
-        if (end && end->state == OperationState::succeeded && wish.method == Method::seed &&
+        if (end && end->state == OperationState::succeeded && seeds_anew(wish.method) &&
             wish.step == Method::unprotect) {
             wish.step = Method::protect;
             wish.until = now + kDecisionLimit;

@@ -63,7 +63,7 @@ void Node::tell_of_state(const failover::StateChanged& change) {
     } else if (is_asking(change.from) && change.to == SiteState::halting) {
         event(EventCode::acquire_denied, text);
     } else if (is_paired(change.to) && !is_asking(change.from)) {
-        event(EventCode::paired, fmt::format("with {}, {}", config_.pair.peer_site, text));
+        event(EventCode::paired, fmt::format("with {}, {}", peer_site(), text));
     }
     // A new backup whose seeding comes to nothing had no VM that could stand.
     if (change.to == SiteState::halting) halts_from_ = change.from;

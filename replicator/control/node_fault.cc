@@ -46,14 +46,14 @@ Result<> Node::may_inject(std::string_view fault) const {
                     wire::to_string(core_.state()));
     }
     if (!peer_ || suspected_) {
-        return fail(Errc::busy, "{} cannot be reached", config_.pair.peer_site);
+        return fail(Errc::busy, "{} cannot be reached", peer_site());
     }
     if (diverged_) return fail(Errc::busy, "the backup differs and is being put right");
     if (!tiebreaker_->connected()) {
         return fail(Errc::busy, "the tiebreaker cannot be reached: {}", tiebreaker_->last_error());
     }
     if (fault == "kill_primary" && !primary) {
-        return fail(Errc::busy, "the VM runs at {}", config_.pair.peer_site);
+        return fail(Errc::busy, "the VM runs at {}", peer_site());
     }
     return {};
 }

@@ -182,7 +182,7 @@ void Node::receive_heal(Epoch epoch, std::span<const std::byte> payload) {
     if (epoch != epoch_) return;
     auto message = decode_heal_message(payload);
     if (!message) {
-        logger("replay").error("{}: {}", config_.pair.peer_site, message.error().to_string());
+        logger("replay").error("{}: {}", peer_site(), message.error().to_string());
         return;
     }
     if (auto* request = std::get_if<replay::HealRequest>(&*message)) {

@@ -316,7 +316,7 @@ void Node::receive_batch(Epoch epoch, std::span<const std::byte> payload) {
     auto batch = replay::decode_log_batch(payload);
     if (!batch) {
         batches_dropped_total_.add();
-        logger("stream").error("{}: {}", config_.pair.peer_site, batch.error().to_string());
+        logger("stream").error("{}: {}", peer_site(), batch.error().to_string());
         return;
     }
     const LogIndex last(batch->first.value() + batch->entries.size() - 1);
@@ -454,9 +454,9 @@ void Node::control_lag() {
 // ---- The channel ----
 
 void Node::on_session_up(const Member& peer, std::span<const std::byte> hello) {
-    if (peer.site != config_.pair.peer_site) {
+    if (peer.site != peer_site()) {
         logger("stream").error("the channel's other end says it is {}, expected {}", peer.site,
-                               config_.pair.peer_site);
+                               peer_site());
         return;
     }
     if (!understood(hello)) return;
@@ -508,7 +508,7 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
         case Message::peer: {
             const auto message = wire::decode_peer_message(payload);
             if (message) return feed(failover::PeerSays{*message});
-            logger("stream").error("{}: {}", config_.pair.peer_site, message.error().to_string());
+            logger("stream").error("{}: {}", peer_site(), message.error().to_string());
             return;
         }
         case Message::lag_report:
@@ -539,8 +539,8 @@ void Node::on_message(wire::MessageClass, uint8_t type, Epoch epoch,
         case Message::switch_refused:
             return receive_switch_refused(payload);
     }
-    logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped",
-                          config_.pair.peer_site, type, payload.size());
+    logger("stream").warn("{}: message type {} with {} bytes makes no sense, dropped", peer_site(),
+                          type, payload.size());
 }
 
 void Node::on_writable() {

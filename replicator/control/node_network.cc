@@ -44,12 +44,18 @@ Result<void> Node::open_channel() {
     const auto& pair = config_.pair;
     stream::ChannelConfig channel;
     channel.listen = pair.channel_listen;
-    channel.peer = pair.channel_peer;
+    const PeerConfig peer = pair.peer(peer_site());
+    channel.peer = peer.channel;
     FT_TRY(channel.own_keys, stream::load_curve_key_pair(pair.channel_own_key));
-    FT_TRY(channel.peer_key, stream::load_curve_public_key(pair.channel_peer_key));
+    FT_TRY(channel.peer_key, stream::load_curve_public_key(peer.channel_key));
+    if (pair.next_site) {
+        const bool first = peer.site == pair.peer_site;
+        FT_TRY(channel.other_key, stream::load_curve_public_key(first ? pair.next_site->channel_key
+                                                                      : pair.channel_peer_key));
+    }
     channel.pair = wire::pair_id(pair.pair);
     channel.self = me_;
-    channel.peer_site = pair.peer_site;
+    channel.peer_site = peer.site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
     if (pair.long_window) {
@@ -88,14 +94,15 @@ void Node::apply_bulk_schedule() {
 Result<void> Node::open_heartbeat() {
     const auto& pair = config_.pair;
     stream::HeartbeatConfig heartbeat;
-    heartbeat.paths = {{pair.heartbeat_listen, pair.heartbeat_peer}};
+    const PeerConfig peer = pair.peer(peer_site());
+    heartbeat.paths = {{pair.heartbeat_listen, peer.heartbeat}};
     if (!pair.second_heartbeat_listen.empty()) {
-        heartbeat.paths.push_back({pair.second_heartbeat_listen, pair.second_heartbeat_peer});
+        heartbeat.paths.push_back({pair.second_heartbeat_listen, peer.second_heartbeat});
     }
-    FT_TRY(heartbeat.key, stream::load_heartbeat_key(pair.heartbeat_key));
+    FT_TRY(heartbeat.key, stream::load_heartbeat_key(peer.heartbeat_key));
     heartbeat.pair = wire::pair_id(pair.pair);
     heartbeat.self = me_;
-    heartbeat.peer_site = pair.peer_site;
+    heartbeat.peer_site = peer.site;
     heartbeat.interval = pair.heartbeat_interval;
     heartbeat.metrics = &metrics_;
     FT_TRY(heartbeat_, stream::Heartbeat::create(
@@ -139,11 +146,11 @@ bool Node::understood(std::span<const std::byte> hello) {
     const auto greeting =
         read_greeting({reinterpret_cast<const char*>(hello.data()), hello.size()});
     const std::string_view site = config_.pair.site.view();
-    const std::string_view peer_site = config_.pair.peer_site.view();
+    const std::string_view there = peer_site().view();
     auto trouble = format_trouble({site, ANTIPODE_VERSION, own_formats()},
-                                  {peer_site, channel_->session().software, greeting.formats});
+                                  {there, channel_->session().software, greeting.formats});
     if (!trouble && is_automatic()) {
-        trouble = stretch_trouble({peer_site, channel_->session().software, greeting.formats});
+        trouble = stretch_trouble({there, channel_->session().software, greeting.formats});
     }
     if (!trouble) trouble = shape_trouble(greeting.shape);
     peer_formats_ = greeting.formats;
@@ -166,14 +173,14 @@ std::optional<std::string> Node::shape_trouble(const std::string& peer) const {
     const auto own_tsc = take_tsc_line(own);
     const auto other_tsc = take_tsc_line(other);
     if (own_tsc && other_tsc) {
-        auto trouble = tsc_trouble({config_.pair.site.view(), *own_tsc},
-                                   {config_.pair.peer_site.view(), *other_tsc});
+        auto trouble =
+            tsc_trouble({config_.pair.site.view(), *own_tsc}, {peer_site().view(), *other_tsc});
         if (trouble || own == other) return trouble;
     } else if (own_tsc || other_tsc) {
         return fmt::format(
             "the two sites do not describe the same VM: machine-config.tsc is {} at {}, {} at {}",
             own_tsc ? "live" : "hidden", config_.pair.site, other_tsc ? "live" : "hidden",
-            config_.pair.peer_site);
+            peer_site());
     }
     std::istringstream own_lines(own);
     std::istringstream peer_lines(other);
@@ -186,7 +193,7 @@ std::optional<std::string> Node::shape_trouble(const std::string& peer) const {
         if (!more_peer) peer_line = "nothing more";
     }
     return fmt::format("the two sites do not describe the same VM: {} has \"{}\", {} has \"{}\"",
-                       config_.pair.site, own_line, config_.pair.peer_site, peer_line);
+                       config_.pair.site, own_line, peer_site(), peer_line);
 }
 
 // Not from within: a shutdown takes away what the caller may be using.

@@ -79,7 +79,7 @@ void Node::receive_seed_progress(std::span<const std::byte> payload) {
 void Node::receive_seed_digests(std::span<const std::byte> payload) {
     auto answer = decode_seed_digests(payload);
     if (!answer) {
-        logger("stream").error("{}: {}", config_.pair.peer_site, answer.error().to_string());
+        logger("stream").error("{}: {}", peer_site(), answer.error().to_string());
         return;
     }
     if (seed_out_ && answer->attempt == seed_out_->attempt()) {

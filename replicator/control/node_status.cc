@@ -118,7 +118,11 @@ Status Node::status() const {
     const SiteState state = core_.state();
     status.pair = config_.pair.pair.view();
     status.site = config_.pair.site.view();
-    status.peer_site = config_.pair.peer_site.view();
+    status.peer_site = peer_site().view();
+    if (config_.pair.next_site) {
+        const bool first = peer_site() == config_.pair.peer_site;
+        status.spare_site = (first ? config_.pair.next_site->site : config_.pair.peer_site).view();
+    }
     status.state = state_word(state, core_.frozen());
     status.reason = core_.reason();
     status.state_since_unix_ms = state_since_unix_ms_;
@@ -163,7 +167,8 @@ void Node::fill_link(Status& status) const {
     LinkStatus& link = status.link;
     link.session_up = peer_.has_value();
     link.heartbeat_up = !suspected_;
-    link.peer_address = config_.pair.channel_peer;
+    const PeerConfig peer = config_.pair.peer(peer_site());
+    link.peer_address = peer.channel;
     if (heartbeat_) {
         const auto stats = heartbeat_->stats();
         link.rtt_seconds = seconds_of(stats.rtt);
@@ -174,9 +179,9 @@ void Node::fill_link(Status& status) const {
         if (stats.last_heard) link.last_heard_seconds = seconds_of(now - *stats.last_heard);
         const auto& pair = config_.pair;
         link.paths.push_back(
-            path_word(pair.heartbeat_listen, pair.heartbeat_peer, heartbeat_->path_stats(0), now));
+            path_word(pair.heartbeat_listen, peer.heartbeat, heartbeat_->path_stats(0), now));
         if (!pair.second_heartbeat_listen.empty()) {
-            link.paths.push_back(path_word(pair.second_heartbeat_listen, pair.second_heartbeat_peer,
+            link.paths.push_back(path_word(pair.second_heartbeat_listen, peer.second_heartbeat,
                                            heartbeat_->path_stats(1), now));
         }
     }
@@ -291,8 +296,7 @@ std::optional<Node::DiskWord> Node::disk_word() const {
     switch (core_.state()) {
         case SiteState::rejoining:
             if (!seed_in_ && engine_) return std::nullopt;  // loaded; it waits to be paired
-            return DiskWord{DiskState::syncing,
-                            fmt::format("is filled from {}", config_.pair.peer_site)};
+            return DiskWord{DiskState::syncing, fmt::format("is filled from {}", peer_site())};
         case SiteState::halting:
         case SiteState::halted:
             return DiskWord{DiskState::fenced, core_.reason()};

@@ -33,7 +33,7 @@ Result<ActionReply> Node::switch_over(const ActionRequest& request) {
     }
     FT_TRY(const uint64_t operation,
            journal_.begin_operation(unix_ms(), Method::switchover, request.actor,
-                                    fmt::format("to {}", config_.pair.peer_site)));
+                                    fmt::format("to {}", peer_site())));
     switch_operation_ = operation;
     auto reply = command(Method::switchover, order, request);
     if (!reply) {
@@ -42,9 +42,9 @@ Result<ActionReply> Node::switch_over(const ActionRequest& request) {
     }
     reply->operation = operation;
     reply->consequence =
-        fmt::format("the VM goes on at {}, this site becomes its backup", config_.pair.peer_site);
+        fmt::format("the VM goes on at {}, this site becomes its backup", peer_site());
     event(EventCode::switchover_started,
-          fmt::format("to {}, asked by {}", config_.pair.peer_site, request.actor));
+          fmt::format("to {}, asked by {}", peer_site(), request.actor));
     return reply;
 }
 
@@ -54,8 +54,8 @@ Result<ActionReply> Node::ask_for_switchover(const ActionRequest& request) {
         return fail(Errc::busy, "{} is not in step with its primary", config_.pair.site);
     }
     ActionReply reply;
-    reply.consequence = fmt::format("the VM comes to {}, {} becomes its backup", config_.pair.site,
-                                    config_.pair.peer_site);
+    reply.consequence =
+        fmt::format("the VM comes to {}, {} becomes its backup", config_.pair.site, peer_site());
     if (request.check) return reply;
     const std::string actor =
         printable(fmt::format("{} at {}", request.actor, config_.pair.site), kTextBytesMax);
@@ -67,11 +67,11 @@ Result<ActionReply> Node::ask_for_switchover(const ActionRequest& request) {
     }
     FT_TRY(const uint64_t operation,
            journal_.begin_operation(unix_ms(), Method::switchover, request.actor,
-                                    fmt::format("from {}", config_.pair.peer_site)));
+                                    fmt::format("from {}", peer_site())));
     switch_asked_ = operation;
     reply.operation = operation;
     event(EventCode::switchover_started,
-          fmt::format("from {}, asked by {}", config_.pair.peer_site, request.actor));
+          fmt::format("from {}, asked by {}", peer_site(), request.actor));
     wait_for_switchover(MonotonicClock::now() + kAskedLimit);
     return reply;
 }
@@ -83,7 +83,7 @@ void Node::wait_for_switchover(Instant until) {
     }
     if (MonotonicClock::now() >= until) {
         return asked_switch_ended(OperationState::failed,
-                                  fmt::format("{} has not handed over", config_.pair.peer_site));
+                                  fmt::format("{} has not handed over", peer_site()));
     }
     switch_timer_.expires_after(kAskedInterval);
     switch_timer_.async_wait([this, until](const boost::system::error_code& error) {
@@ -118,7 +118,7 @@ void Node::receive_switch_wanted(Epoch epoch, std::span<const std::byte> payload
 
 void Node::receive_switch_refused(std::span<const std::byte> payload) {
     asked_switch_ended(OperationState::failed,
-                       fmt::format("{}: {}", config_.pair.peer_site, text_of(payload)));
+                       fmt::format("{}: {}", peer_site(), text_of(payload)));
 }
 
 void Node::switch_began() {

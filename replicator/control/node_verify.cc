@@ -52,8 +52,7 @@ std::optional<Result<ActionReply>> Node::act_on_verify(Method method,
 
 Result<void> Node::may_verify() const {
     if (core_.state() == wire::SiteState::paired_backup) {
-        return fail(Errc::busy, "the disks are compared from the primary: ask {}",
-                    config_.pair.peer_site);
+        return fail(Errc::busy, "the disks are compared from the primary: ask {}", peer_site());
     }
     if (core_.state() != wire::SiteState::paired_primary || !recording_ || !engine_) {
         return fail(Errc::busy, "the VM has no backup in step to compare with: {}", core_.reason());
@@ -68,11 +67,11 @@ Result<void> Node::may_verify() const {
                     "the VM goes by deltas for now: its sites do not write their disks at the same "
                     "points of its execution");
     }
-    if (!peer_) return fail(Errc::busy, "{} cannot be reached", config_.pair.peer_site);
+    if (!peer_) return fail(Errc::busy, "{} cannot be reached", peer_site());
     if (!speaks(peer_formats_, kVerifyFormat)) {
         return fail(Errc::unsupported,
                     "{} (software {}) cannot compare disks: bring both sites to one release",
-                    config_.pair.peer_site, channel_->session().software);
+                    peer_site(), channel_->session().software);
     }
     if (diverged_) {
         return fail(Errc::busy, "the backup differs and is being put right: {}", digest_trouble_);
@@ -103,12 +102,12 @@ Result<ActionReply> Node::begin_verify(Method method, const ActionRequest& reque
     FT_TRY(auto sizes, verify_sizes(request.disk));
     const bool repairs = method == Method::resync;
     ActionReply reply;
-    reply.consequence = fmt::format(
-        "{} of both sites {} compared while the VM runs{}",
-        request.disk.empty() ? "the disks" : "disk " + request.disk,
-        request.disk.empty() ? "are" : "is",
-        repairs ? fmt::format("; what differs at {} is written anew", config_.pair.peer_site)
-                : ", and what differs is told");
+    reply.consequence =
+        fmt::format("{} of both sites {} compared while the VM runs{}",
+                    request.disk.empty() ? "the disks" : "disk " + request.disk,
+                    request.disk.empty() ? "are" : "is",
+                    repairs ? fmt::format("; what differs at {} is written anew", peer_site())
+                            : ", and what differs is told");
     if (request.check) return reply;
     FT_TRY(const uint64_t seed, disksync::random_id());
     FT_TRY(const uint64_t numbers, disksync::random_id());
@@ -283,7 +282,7 @@ void Node::receive_verify(Epoch epoch, std::span<const std::byte> payload) {
     if (epoch != epoch_ || *peer_ != partner_) return;
     auto message = decode_verify_message(payload);
     if (!message) {
-        logger("disksync").error("{}: {}", config_.pair.peer_site, message.error().to_string());
+        logger("disksync").error("{}: {}", peer_site(), message.error().to_string());
         return;
     }
     if (const auto* found = std::get_if<VerifyFound>(&*message)) {

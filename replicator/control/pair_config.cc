@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "common/base/check.h"
 #include "common/base/toml_section.h"
 
 namespace antipode::control {
@@ -36,9 +37,10 @@ Result<> read_pair(TomlSection section, PairConfig& config) {
     std::string role;
     FT_TRY_VOID(section.text("role", role, Need::required));
     FT_TRY_VOID(section.path("state_directory", config.state_directory, Need::required));
-    if (role != "primary" && role != "backup") {
-        return fail(Errc::invalid_argument, "{} is \"{}\", not \"primary\" or \"backup\"",
-                    section.where("role"), role);
+    if (role != "primary" && role != "backup" && role != "spare") {
+        return fail(Errc::invalid_argument,
+                    "{} is \"{}\", not \"primary\", \"backup\" or \"spare\"", section.where("role"),
+                    role);
     }
     if (config.site == config.peer_site) {
         return fail(Errc::invalid_argument, "{} and peer_site are both {}", section.where("site"),
@@ -46,8 +48,9 @@ Result<> read_pair(TomlSection section, PairConfig& config) {
     }
     FT_TRY_VOID(read_self_help(section, "rejoin", config.rejoin));
     FT_TRY_VOID(read_self_help(section, "reclaim", config.reclaim));
-    config.first_role =
-        role == "primary" ? PairConfig::FirstRole::primary : PairConfig::FirstRole::backup;
+    config.first_role = role == "primary"  ? PairConfig::FirstRole::primary
+                        : role == "backup" ? PairConfig::FirstRole::backup
+                                           : PairConfig::FirstRole::spare;
     return section.nothing_else();
 }
 
@@ -98,6 +101,54 @@ Result<> read_heartbeat(TomlSection section, PairConfig& config) {
         FT_TRY_VOID(parse_host_port(config.second_heartbeat_peer, section.where("second_peer")));
     }
     return section.nothing_else();
+}
+
+Result<> read_next_site(TomlSection section, PairConfig& config) {
+    PeerConfig& next = config.next_site.emplace();
+    FT_TRY_VOID(section.name("site", next.site));
+    FT_TRY_VOID(section.text("channel", next.channel, Need::required));
+    FT_TRY_VOID(section.path("channel_key", next.channel_key, Need::required));
+    FT_TRY_VOID(section.text("heartbeat", next.heartbeat, Need::required));
+    FT_TRY_VOID(section.path("heartbeat_key", next.heartbeat_key, Need::required));
+    FT_TRY_VOID(section.text("second_heartbeat", next.second_heartbeat));
+    FT_TRY_VOID(check_endpoint(next.channel, section.where("channel")));
+    FT_TRY_VOID(parse_host_port(next.heartbeat, section.where("heartbeat")));
+    std::chrono::milliseconds spare_after =
+        std::chrono::duration_cast<std::chrono::milliseconds>(config.spare_after);
+    FT_TRY_VOID(section.seconds("spare_after_s", spare_after, 1, 86'400));
+    config.spare_after = spare_after;
+    if (next.site == config.site || next.site == config.peer_site) {
+        return fail(Errc::invalid_argument, "{} is {}, which is pair.{} already",
+                    section.where("site"), next.site,
+                    next.site == config.site ? "site" : "peer_site");
+    }
+    if (!next.second_heartbeat.empty()) {
+        FT_TRY_VOID(parse_host_port(next.second_heartbeat, section.where("second_heartbeat")));
+    }
+    if (next.second_heartbeat.empty() != config.second_heartbeat_listen.empty()) {
+        return fail(Errc::invalid_argument, "{} and heartbeat.second_listen need each other",
+                    section.where("second_heartbeat"));
+    }
+    return section.nothing_else();
+}
+
+// A pair has two sites, or a third one; with more, two forces at once could get one epoch.
+Result<> check_site_count(const toml::table& file, const std::string& origin,
+                          const PairConfig& config) {
+    const toml::node* next = file.get("next_site");
+    if (next != nullptr && next->is_array()) {
+        return fail(Errc::invalid_argument,
+                    "{}:{}: next_site is given more than once: a pair has three sites at most",
+                    origin, next->source().begin.line);
+    }
+    if (next == nullptr && config.first_role == PairConfig::FirstRole::spare) {
+        return fail(
+            Errc::invalid_argument,
+            "{}: pair.role is \"spare\", so next_site has to name the other of the two sites "
+            "beside pair.peer_site",
+            origin);
+    }
+    return {};
 }
 
 Result<> read_tiebreaker(TomlSection section, PairConfig& config) {
@@ -160,11 +211,32 @@ Result<PairConfig> from_table(const toml::table& file, const std::string& origin
         FT_TRY(TomlSection section, top.section(each.name, each.need));
         FT_TRY_VOID(each.read(std::move(section), config));
     }
+    FT_TRY_VOID(check_site_count(file, origin, config));
+    if (file.contains("next_site")) {
+        FT_TRY(TomlSection section, top.section("next_site", Need::optional));
+        FT_TRY_VOID(read_next_site(std::move(section), config));
+    }
     FT_TRY_VOID(top.nothing_else());
     return config;
 }
 
 }  // namespace
+
+PeerConfig PairConfig::peer(const Name& which) const {
+    if (next_site && next_site->site == which) return *next_site;
+    FT_CHECK(which == peer_site, "{} is no other site of {}", which, pair);
+    return {peer_site,      channel_peer,          channel_peer_key,
+            heartbeat_peer, second_heartbeat_peer, heartbeat_key};
+}
+
+wire::Sites PairConfig::sites() const {
+    if (!next_site) return {};
+    const Name& third = first_role == FirstRole::spare ? site : next_site->site;
+    const Name& first = first_role == FirstRole::spare ? next_site->site : site;
+    wire::Sites all = wire::sorted_sites(first, peer_site);
+    all[2] = third;
+    return all;
+}
 
 Result<HostPort> parse_host_port(std::string_view text, const std::string& where) {
     const auto colon = text.rfind(':');

@@ -1,9 +1,12 @@
 // PairConfig: what a site knows about its pair, a TOML file beside the VM's definition.
 //
-//   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only),
+//   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only) | "spare",
 //                 state_directory; rejoin = "automatic" | "wait": whether a halted or restarted
 //                 site becomes the backup by itself, or waits for an operator; reclaim, the same:
 //                 whether a VM whose processes all died is booted again by itself
+//   [next_site]   the pair's third site, seen from here: site; channel, heartbeat, second_heartbeat
+//                 (addresses, as `peer` below), channel_key, heartbeat_key; spare_after_s = 60: how
+//                 long this site, alone with the VM, waits for a backup at one of them (optional)
 //   [channel]     listen, peer = "tcp://ADDRESS:PORT", own_key, peer_key;
 //                 bulk_schedule = "" (common/base/bandwidth_schedule.h), capture = FILE,
 //                 capture_mib = 1024
@@ -22,6 +25,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,12 +34,24 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "common/wire/arbiter_messages.h"
 #include "replicator/control/control_api.h"
 
 namespace antipode::control {
 
+// How another site of the pair is reached, and known.
+struct PeerConfig {
+    Name site;
+    std::string channel;
+    std::string channel_key;
+    std::string heartbeat;
+    std::string second_heartbeat;  // may be empty
+    std::string heartbeat_key;
+};
+
 struct PairConfig {
-    enum class FirstRole : uint8_t { primary = 1, backup = 2 };
+    // spare: the third of three sites, which has no part in the first start.
+    enum class FirstRole : uint8_t { primary = 1, backup = 2, spare = 3 };
 
     Name pair;
     Name site;
@@ -44,6 +60,9 @@ struct PairConfig {
     SelfHelp rejoin = SelfHelp::automatic;
     SelfHelp reclaim = SelfHelp::automatic;
     std::string state_directory;
+
+    std::optional<PeerConfig> next_site;  // beside `peer_site`, of a pair with three sites
+    Duration spare_after = std::chrono::seconds(60);
 
     std::string channel_listen;
     std::string channel_peer;
@@ -79,6 +98,11 @@ struct PairConfig {
 
     // A VM of mode `auto` that goes by deltas tries lockstep again after this.
     std::chrono::milliseconds lockstep_after = std::chrono::minutes(10);
+
+    // `peer_site`, or that of next_site.
+    PeerConfig peer(const Name& which) const;
+    // As in the pair's record; empty if there are two.
+    wire::Sites sites() const;
 };
 
 // `origin` is the file's name, for messages and for relative paths.

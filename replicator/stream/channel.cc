@@ -61,7 +61,7 @@ Result<> Channel::Impl::open(ChannelConfig&& config) {
                     config.hello.size(), wire::kHelloBlobBytesMax);
     }
     FT_TRY(auto link, ZmqLink::create({config.listen, config.peer, config.own_keys, config.peer_key,
-                                       config.connection_timeout}));
+                                       config.other_key, config.connection_timeout}));
     listen_endpoint_ = link->listen_endpoint();
     ZmqThread::Config thread;
     thread.session.pair = config.pair;

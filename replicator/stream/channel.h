@@ -47,8 +47,9 @@ struct ChannelConfig {
     std::string listen;  // "tcp://10.0.0.1:7100"
     std::string peer;    // "tcp://10.0.0.2:7100"
     CurveKeyPair own_keys;
-    CurvePublicKey peer_key;  // pinned: nobody else is let in
-    PairId pair;              // wire::pair_id(name)
+    CurvePublicKey peer_key;   // pinned: nobody else is let in
+    CurvePublicKey other_key;  // of a third site, which is told to come later; may be empty
+    PairId pair;               // wire::pair_id(name)
     Member self;
     Name peer_site;
     std::string software;          // our version, for people; at most 15 characters

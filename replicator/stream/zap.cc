@@ -57,6 +57,7 @@ ZapVerdict judge(const ZapRequest& request, const CurveKeyBytes& pinned) {
 std::vector<std::string> zap_answer(std::span<const std::byte> request_id, ZapVerdict verdict) {
     const std::string id(reinterpret_cast<const char*>(request_id.data()), request_id.size());
     if (verdict == ZapVerdict::allowed) return {"1.0", id, "200", "OK", "peer", ""};
+    if (verdict == ZapVerdict::later) return {"1.0", id, "300", "turned to another site", "", ""};
     return {"1.0", id, "400", "this key is not the pinned one", "", ""};
 }
 

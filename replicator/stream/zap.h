@@ -29,7 +29,9 @@ constexpr size_t kZapFrameBytesMax = 256;
 // The frames of one multipart message.
 Result<ZapRequest> parse_zap_request(std::span<const std::vector<std::byte>> frames);
 
-enum class ZapVerdict { allowed = 1, denied };
+// later: a site of ours to which this one is not turned now. libzmq gives up on who is denied; who
+// is told to come later is cut off without a word, and tries again.
+enum class ZapVerdict { allowed = 1, denied, later };
 // Compared in constant time.
 ZapVerdict judge(const ZapRequest& request, const CurveKeyBytes& pinned);
 std::vector<std::string> zap_answer(std::span<const std::byte> request_id, ZapVerdict verdict);

@@ -108,6 +108,13 @@ Result<> ZmqLink::open(const ZmqLinkConfig& config) {
         nullptr) {
         return fail(Errc::invalid_argument, "the peer's public key is not Z85 text");
     }
+    if (!config.other_key.z85.empty()) {
+        other_.emplace();
+        if (zmq_z85_decode(reinterpret_cast<uint8_t*>(other_->data()),
+                           config.other_key.z85.c_str()) == nullptr) {
+            return fail(Errc::invalid_argument, "the third site's public key is not Z85 text");
+        }
+    }
     timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     if (!timer_) return fail_errno(errno, "timerfd");
     FT_TRY_VOID(open_zap());  // before anything can connect
@@ -272,6 +279,7 @@ void ZmqLink::note_failure(Lane lane, uint16_t event, uint32_t value) {
                            peer_endpoint_, value);
     } else {
         if (++silent_failures_ < kSilentFailuresMax) return;
+        if (other_) return;  // it may be turned to another site, where nobody lets us in
         text = fmt::format(
             "{} hangs up on every greeting: does it hold the key that is pinned for "
             "it?",
@@ -290,6 +298,8 @@ void ZmqLink::answer_zap() {
         if (request) {
             id = request->request_id;
             verdict = judge(*request, pinned_);
+            const bool other = other_ && judge(*request, *other_) == ZapVerdict::allowed;
+            if (verdict == ZapVerdict::denied && other) verdict = ZapVerdict::later;
         } else if (frames.size() > 1) {
             id = frames[1];
         }

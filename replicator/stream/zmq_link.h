@@ -35,6 +35,7 @@ struct ZmqLinkConfig {
     std::string peer;
     CurveKeyPair own_keys;
     CurvePublicKey peer_key;
+    CurvePublicKey other_key;  // of a third site, which may come later; empty: there is none
     Duration connection_timeout = std::chrono::seconds(3);
 };
 
@@ -115,6 +116,7 @@ class ZmqLink {
     ZmqSocket pull_;
     std::array<Watched, kLaneCount> push_;
     CurveKeyBytes pinned_{};
+    std::optional<CurveKeyBytes> other_;
     std::string listen_endpoint_;
     std::string peer_endpoint_;
     std::string last_failure_;  // told, and not over

@@ -27,6 +27,12 @@
 
 namespace antipode::sim {
 
+constexpr size_t kSitesMax = 3;
+
+constexpr char letter(size_t site) {
+    return static_cast<char>('A' + site);
+}
+
 class Checker {
   public:
     explicit Checker(World& world) : world_(world) {}
@@ -72,8 +78,8 @@ class Checker {
     World& world_;
     std::optional<std::string> violation_;
     std::map<Epoch, Member> lives_;
-    std::array<std::optional<Live>, 2> live_;
-    std::array<bool, 2> free_{};
+    std::array<std::optional<Live>, kSitesMax> live_;
+    std::array<bool, kSitesMax> free_{};
     std::map<std::string, Epoch> epochs_;
     NodeId seen_ = NodeId::none;
     uint64_t outputs_ = 0;

@@ -82,6 +82,16 @@ constexpr std::string_view kProbes[] = {
     "vm failed",
 };
 
+// Those of the mix with three sites.
+constexpr std::string_view kSpareProbes[] = {
+    "a site stays away for long",      "an operator starts a site again that was left behind",
+    "a site turns to another one",     "one line cut in one direction",
+    "one line cut, the others work",   "one of three sites alone",
+    "the backup is lost for ever",     "the backup is moved",
+    "the last of three sites goes on", "the primary is lost for ever",
+    "the spare is lost for ever",      "the tiebreaker cut from one of three",
+};
+
 bool any(const std::array<uint32_t, failover::kStateCount>& counts) {
     return std::any_of(counts.begin(), counts.end(), [](uint32_t count) { return count > 0; });
 }
@@ -90,6 +100,10 @@ bool any(const std::array<uint32_t, failover::kStateCount>& counts) {
 
 Coverage::Coverage() {
     for (const std::string_view name : kProbes) probes_.emplace(name, 0);
+}
+
+void Coverage::expect_spares() {
+    for (const std::string_view name : kSpareProbes) probes_.emplace(name, 0);
 }
 
 void Coverage::probe(const char* name) {

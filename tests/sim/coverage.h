@@ -25,6 +25,8 @@ class Coverage {
                    failover::kStateCount>;
     const Cells& cells() const { return cells_; }
     const std::map<std::string, uint64_t>& probes() const { return probes_; }
+    // Three sites are simulated: what only they can show is to be seen as well.
+    void expect_spares();
     size_t probes_seen() const;
 
     // Handled cells: seen, and all there are.

@@ -26,6 +26,7 @@ void Simulation::next_fault() {
 }
 
 void Simulation::fault() {
+    if (sites_.size() > 2 && world_.chance(0.35)) return fault_spares();
     switch (world_.random.below(4)) {
         case 0:
             return fault_network();
@@ -39,15 +40,14 @@ void Simulation::fault() {
     }
 }
 
-void Simulation::cut_for(std::array<bool, 2> sites, std::array<bool, 2> tiebreaker,
-                         Duration duration) {
-    for (size_t i = 0; i < 2; ++i) {
+void Simulation::cut_for(PerSite sites, PerSite tiebreaker, Duration duration) {
+    for (size_t i = 0; i < kSitesMax; ++i) {
         network_.cut[i] = network_.cut[i] || sites[i];
         network_.t_cut[i] = network_.t_cut[i] || tiebreaker[i];
     }
     network_.cut_changed();
     world_.after(duration, [this, sites, tiebreaker] {
-        for (size_t i = 0; i < 2; ++i) {
+        for (size_t i = 0; i < kSitesMax; ++i) {
             if (sites[i]) network_.cut[i] = false;
             if (tiebreaker[i]) network_.t_cut[i] = false;
         }
@@ -91,7 +91,7 @@ void Simulation::swizzle() {
 void Simulation::fault_line(Duration duration) {
     World& w = world_;
     const Duration spike = w.between(20ms, 400ms);
-    const size_t site = w.random.below(2);
+    const size_t site = w.random.below(sites_.size());
     switch (w.random.below(5)) {
         case 0:
             count("delay");
@@ -147,13 +147,13 @@ void Simulation::fault_network() {
             return swizzle();
         default:
             count("session reset");
-            network_.break_session();
+            network_.break_sessions();
     }
 }
 
 void Simulation::fault_site() {
     World& w = world_;
-    Site& site = *sites_[w.random.below(2)];
+    Site& site = *sites_[w.random.below(sites_.size())];
     const uint64_t kind = w.random.below(14);
     if (kind == 10) {
         count("seed fails");
@@ -284,7 +284,7 @@ void Simulation::disaster(Site& site) {
 
 void Simulation::fault_operator() {
     World& w = world_;
-    Site& site = *sites_[w.random.below(2)];
+    Site& site = *sites_[w.random.below(sites_.size())];
     if (!site.alive()) return;
     if (profile_.operator_mistakes && w.chance(0.1)) return disaster(site);
     if (profile_.operator_mistakes && w.chance(0.1)) {
@@ -336,6 +336,7 @@ void Simulation::heal_everything() {
     healing_ = true;
     healed_at_ = world_.now();
     network_.cut = {};
+    network_.line_cut = {};
     network_.t_cut = {};
     network_.extra_delay = {};
     network_.extra_loss = 0;
@@ -352,8 +353,10 @@ void Simulation::heal_everything() {
         site->settings.kill_at_change = 0;
         site->clock_drift(1);
         site->continue_now();
+        if (sites_.size() > 2) site->come_back();
         site->input(Command{CommandKind::protect, {}});
     }
+    lost_at_ = world_.now();
     await_protection();
 }
 

@@ -162,6 +162,9 @@ Mix mix_for(failover::Bug bug) {
             return Mix::power;
         case Bug::restored_store_keeps_identity:
             return Mix::tiebreaker;
+        case Bug::third_site_vouches:
+        case Bug::turn_while_pairing:
+            return Mix::spares;
         default:
             return Mix::swarm;
     }

@@ -30,6 +30,7 @@ void Simulation::operate() {
         idle_since_ = world_.now();
     }
     help_with_lost_tiebreaker();
+    if (sites_.size() > 2) help_left_behind();
     for (const auto& site : sites_) {
         const failover::Failover* core = site->core();
         if (core == nullptr) continue;
@@ -53,7 +54,7 @@ void Simulation::operate() {
             site->input(Command{CommandKind::rejoin, {}});
         }
     }
-    for (size_t i = 0; i < 2; ++i) help_as_configured(i);
+    for (size_t i = 0; i < sites_.size(); ++i) help_as_configured(i);
     if (idle_since_ != Instant::max() && world_.now() > idle_since_ + 12s) help_idle_pair();
 }
 
@@ -102,14 +103,21 @@ void Simulation::help_idle_pair() {
     coverage_.probe("an operator forces the newest copy");
     operator_helped_ = true;
     checker_.forced();
-    Site* other = best->peer;
-    other->keep_down(3s);
-    world_.after(2500ms, [this, best] {
-        if (!best->alive()) return;
-        best->accept_loss();
-        best->input(Command{CommandKind::force, "web1", Loss::accepted});
-        idle_since_ = Instant::max();
-    });
+    for (const auto& site : sites_) {
+        if (site.get() != best) site->keep_down(sites_.size() > 2 ? 12s : 3s);
+    }
+    // A site of three that has no record goes round, and does not know at once whether the next one
+    // answers: its operator tries again.
+    const size_t tries = sites_.size() > 2 ? 6 : 1;
+    for (size_t i = 0; i < tries; ++i) {
+        world_.after(2500ms + i * 1300ms, [this, best] {
+            const bool runs = wire::runs_vm(best->state());
+            if (!best->alive() || (runs && sites_.size() > 2)) return;
+            best->accept_loss();
+            best->input(Command{CommandKind::force, "web1", Loss::accepted});
+            idle_since_ = Instant::max();
+        });
+    }
     idle_since_ = world_.now();
 }
 

@@ -7,7 +7,7 @@ namespace antipode::sim {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<size_t>(Mix::count)> kNames{
-    "swarm", "usual", "far", "strays", "power", "tiebreaker", "operators"};
+    "swarm", "usual", "far", "strays", "power", "tiebreaker", "operators", "spares"};
 
 void lean(Profile& profile, World& w) {
     switch (profile.mix) {
@@ -42,6 +42,12 @@ void lean(Profile& profile, World& w) {
             profile.guest_stops = w.chance(0.5);
             profile.faults_per_second = 1 + 3 * w.random.unit();
             return;
+        case Mix::spares:
+            profile.site_count = 3;
+            profile.chaos = w.between(8s, 40s);
+            profile.faults_per_second = 0.2 + 1.5 * w.random.unit();
+            profile.operator_actions = w.chance(0.5);
+            return;
     }
 }
 
@@ -59,7 +65,7 @@ std::optional<Mix> mix_of(std::string_view name) {
 }
 
 Profile Profile::draw(World& w, Mix mix) {
-    constexpr auto kKinds = static_cast<uint64_t>(Mix::count) - 2;
+    constexpr auto kKinds = static_cast<uint64_t>(Mix::spares) - 2;
     Profile profile;
     profile.mix = mix;
     if (mix == Mix::swarm) {

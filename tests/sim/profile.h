@@ -25,6 +25,7 @@ enum class Mix : uint8_t {
     power,       // hosts lose power, processes die in durable writes, disks are slow and full
     tiebreaker,  // the tiebreaker loses its data or is restored from an old backup
     operators,   // people do much, and some of it is wrong
+    spares,      // a third site, which is no part of the swarm: two-site runs stay what they were
     count,
 };
 std::string_view to_string(Mix mix);
@@ -49,9 +50,10 @@ struct Profile {
     Duration slow_write_max = 250ms;
     Duration client_interval = 20ms;
     // Of each site: whether it comes back, and boots the VM again, by itself or waits for a person.
-    std::array<failover::Policy, 2> rejoin{failover::Policy::automatic,
-                                           failover::Policy::automatic};
-    std::array<failover::Policy, 2> reclaim = rejoin;
+    std::array<failover::Policy, kSitesMax> rejoin{
+        failover::Policy::automatic, failover::Policy::automatic, failover::Policy::automatic};
+    std::array<failover::Policy, kSitesMax> reclaim = rejoin;
+    size_t site_count = 2;
     NetworkSettings network;
 
     // An operator may be needed in such a seed.

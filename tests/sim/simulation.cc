@@ -8,9 +8,14 @@ using failover::State;
 
 namespace {
 
-// Protection must be back this long after the last fault, at the latest.
-constexpr Duration kRecoveryLimit = 40s;
 constexpr Duration kProtectedFor = 700ms;
+
+const std::array<Name, kSitesMax> kNames{Name::literal("site-a"), Name::literal("site-b"),
+                                         Name::literal("another-site")};
+
+std::vector<Name> names_of(size_t site_count) {
+    return {kNames.begin(), kNames.begin() + static_cast<ptrdiff_t>(site_count)};
+}
 
 }  // namespace
 
@@ -19,8 +24,8 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
       profile_(Profile::draw(world_, mix)),
       checker_(world_),
       coverage_(coverage),
-      network_(world_),
-      tiebreaker_(world_, network_, checker_),
+      network_(world_, profile_.site_count),
+      tiebreaker_(world_, network_, checker_, names_of(profile_.site_count)),
       image_(checker_.lineage.boot(NodeId::none)) {
     world_.verbose = verbose == Verbose::yes;
     checker_.start_from(image_);
@@ -28,17 +33,18 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
     tiebreaker_.keeps_identity_on_restore =
         failover::bug(failover::Bug::restored_store_keeps_identity);
     world_.say("-- mix {}", to_string(profile_.mix));
-    const Name names[2] = {Name::literal("site-a"), Name::literal("site-b")};
-    for (size_t i = 0; i < 2; ++i) {
+    if (profile_.site_count > 2) coverage_.expect_spares();
+    for (size_t i = 0; i < profile_.site_count; ++i) {
         failover::Config config;
         config.pair = Name::literal("web1");
-        config.site = names[i];
-        config.peer_site = names[1 - i];
+        config.site = kNames[i];
+        config.peer_site = kNames[i == 0 ? 1 : 0];
+        if (profile_.site_count > 2) config.sites = kNames;
         config.first_role = i == 0 ? wire::FirstRole::primary : wire::FirstRole::backup;
         config.rejoin = profile_.rejoin[i];
         config.reclaim = profile_.reclaim[i];
-        sites_[i] =
-            std::make_unique<Site>(world_, network_, checker_, coverage_, i, config, image_);
+        sites_.push_back(std::make_unique<Site>(world_, network_, checker_, coverage_, i, config,
+                                                i < 2 ? image_ : NodeId::none));
         Site::Settings& settings = sites_[i]->settings;
         settings.crash_at_write = profile_.write_crashes ? profile_.crash_at_write : 0;
         const bool kills = profile_.crashes && world_.chance(0.3);
@@ -49,23 +55,31 @@ Simulation::Simulation(uint64_t seed, Mix mix, Coverage& coverage, Verbose verbo
         settings.undo_overlay = world_.chance(0.5) ? 1 : 0;
         settings.runs_on_waking = world_.chance(0.5) ? 1 : 0;
         settings.seed_time_max = world_.between(50ms, 1500ms);
+        if (profile_.site_count > 2) {
+            settings.answer_limit =
+                world_.chance(0.5) ? world_.between(3s, 8s) : world_.between(12s, 16s);
+        }
     }
     wire_up();
 }
 
 void Simulation::wire_up() {
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < sites_.size(); ++i) {
         Site* site = sites_[i].get();
-        site->peer = sites_[1 - i].get();
+        site->all = &sites_;
+        site->peer = sites_[i == 0 ? 1 : 0].get();
         site->to_tiebreaker = [this, i](const wire::Request& request) {
             network_.request(i, [this, i, request] { tiebreaker_.receive(i, request); });
         };
         network_.sites[i] = {[site] { return site->alive(); }, [site] { site->session_opened(); },
-                             [site] { site->input(failover::SessionDown{}); }};
-        network_.t_sites[i] = {[site] { return site->alive(); }, [this, i] { reach_tiebreaker(i); },
-                               [site] { site->input(failover::TiebreakerDown{}); }};
+                             [site] { site->input(failover::SessionDown{}); },
+                             [site] { return site->peer->index(); }};
+        network_.t_sites[i] = {[site] { return site->alive(); },
+                               [this, i] { reach_tiebreaker(i); },
+                               [site] { site->input(failover::TiebreakerDown{}); },
+                               {}};
     }
-    network_.tiebreaker = {[this] { return tiebreaker_.alive(); }, [] {}, [] {}};
+    network_.tiebreaker = {[this] { return tiebreaker_.alive(); }, [] {}, [] {}, {}};
     tiebreaker_.deliver = [this](size_t site, const wire::Answer& answer) {
         network_.answer(site, [to = sites_[site].get(), answer] {
             to->input(failover::TiebreakerAnswer{answer});
@@ -97,12 +111,14 @@ SimulationResult Simulation::run_script(const std::function<void()>& script) {
     operate();
     script();
     world_.at(Instant(profile_.chaos), [this] { heal_everything(); });
-    world_.run_until(Instant(profile_.chaos + kRecoveryLimit + 1s));
+    // Each site that is lost for ever, and the faults before, are followed by such a time.
+    world_.run_until(Instant(profile_.chaos + (kRecoveryLimit + 1s) * (sites_.size() > 2 ? 4 : 1)));
     SimulationResult result;
     if (!checker_.first_violation() && !done_) {
+        std::string sites;
+        for (const auto& site : sites_) sites += site->describe() + " | ";
         checker_.violation(
-            fmt::format("protection did not come back: {} | {} | T {} e{}", sites_[0]->describe(),
-                        sites_[1]->describe(),
+            fmt::format("protection did not come back: {}T {} e{}", sites,
                         tiebreaker_.record() ? to_string(tiebreaker_.record()->mode) : "nothing",
                         tiebreaker_.record() ? tiebreaker_.record()->epoch : Epoch(0)));
     }
@@ -129,25 +145,28 @@ void Simulation::client() {
     });
 }
 
-bool Simulation::protected_now() const {
-    const Site* primary = nullptr;
-    const Site* backup = nullptr;
-    for (const auto& site : sites_) {
-        if (site->state() == State::paired_primary) primary = site.get();
-        if (site->state() == State::paired_backup) backup = site.get();
-    }
-    if (primary == nullptr || backup == nullptr) return false;
+std::optional<Simulation::Roles> Simulation::protected_now() const {
     const auto& record = tiebreaker_.record();
-    return primary->core()->epoch() == backup->core()->epoch() && record &&
-           record->epoch == primary->core()->epoch() && record->mode == wire::PairMode::paired &&
-           primary->core()->tiebreaker_usable() && backup->core()->tiebreaker_usable();
+    if (!record || record->mode != wire::PairMode::paired) return std::nullopt;
+    Roles roles;
+    for (const auto& site : sites_) {
+        const failover::Failover* core = site->core();
+        if (core == nullptr || core->epoch() != record->epoch || !core->tiebreaker_usable())
+            continue;
+        if (core->state() == State::paired_primary) roles.primary = site.get();
+        if (core->state() == State::paired_backup) roles.backup = site.get();
+    }
+    if (roles.primary == nullptr || roles.backup == nullptr) return std::nullopt;
+    return roles;
 }
 
 // Looks every now and then; protection counts once it has lasted, and output flowed.
 void Simulation::await_protection() {
     if (done_) return;
     world_.after(100ms, [this] { await_protection(); });
-    if (!protected_now()) {
+    if (sites_.size() > 2) await_recovery();
+    const std::optional<Roles> roles = protected_now();
+    if (!roles) {
         protected_since_ = Instant::max();
         return;
     }
@@ -157,20 +176,25 @@ void Simulation::await_protection() {
         return;
     }
     if (world_.now() < protected_since_ + kProtectedFor) return;
-    const size_t primary = sites_[0]->state() == State::paired_primary ? 0 : 1;
+    if (checker_.suspended() && runs_elsewhere(*roles)) return;
     if (checker_.suspended()) {
-        checker_.whole(sites_[primary]->released_node());
+        checker_.whole(roles->primary->released_node());
         protected_since_ = Instant::max();
         return;
     }
     if (checker_.outputs() == outputs_when_protected_) return;
-    for (size_t i = 0; i < 2; ++i) checker_.runs_on_disk(i, sites_[i]->disk_strays());
-    if (!checker_.lineage.has(sites_[1 - primary]->log_tail(), checker_.seen())) {
+    protection_is_back(*roles);
+}
+
+void Simulation::protection_is_back(const Roles& roles) {
+    for (const auto& site : sites_) checker_.runs_on_disk(site->index(), site->disk_strays());
+    if (!checker_.lineage.has(roles.backup->log_tail(), checker_.seen())) {
         return checker_.violation("protected, but the backup lacks what has left");
     }
     if (operator_helped_ && !profile_.excused()) {
         return checker_.violation("an operator was needed although nothing was lost");
     }
+    if (lost_count_ + 1 < sites_.size() && sites_.size() > 2) return lose_site_for_ever();
     done_ = true;
     world_.stop();
 }

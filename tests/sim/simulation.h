@@ -1,5 +1,5 @@
-// One seed: two sites, a tiebreaker, clients, operators, faults for a while, then quiet, in which
-// protection must come back.
+// One seed: two sites or three, a tiebreaker, clients, operators, faults for a while, then quiet,
+// in which protection must come back.
 #pragma once
 
 #include <array>
@@ -15,6 +15,10 @@
 #include "tests/sim/tiebreaker.h"
 
 namespace antipode::sim {
+
+// Protection must be back this long after the last fault, at the latest; where two of three sites
+// are lost for ever, the VM.
+constexpr Duration kRecoveryLimit = 40s;
 
 struct SimulationResult {
     std::optional<std::string> violation;
@@ -57,10 +61,24 @@ class Simulation {
     void fault_tiebreaker();
     void disaster(Site& site);
     void fault_operator();
-    void cut_for(std::array<bool, 2> sites, std::array<bool, 2> tiebreaker, Duration duration);
+    using PerSite = std::array<bool, kSitesMax>;
+    void cut_for(PerSite sites, PerSite tiebreaker, Duration duration);
     void swizzle();
     void heal_everything();
     void count(const char* name);
+
+    struct Roles {
+        Site* primary = nullptr;
+        Site* backup = nullptr;
+    };
+    // spares.cc: what only three sites can do.
+    void fault_spares();
+    void cut_line_for(std::vector<std::pair<size_t, size_t>> lines, Duration duration);
+    void lose_site_for_ever();
+    bool goes_on_alone() const;
+    bool runs_elsewhere(const Roles& roles) const;
+    void help_left_behind();
+    void await_recovery();
 
     // operators.cc: what a careful operator does when a site says that it needs one.
     void operate();
@@ -68,8 +86,9 @@ class Simulation {
     void help_idle_pair();
     void help_as_configured(size_t index);
     void help_with_lost_tiebreaker();
-    bool protected_now() const;
+    std::optional<Roles> protected_now() const;
     void await_protection();
+    void protection_is_back(const Roles& roles);
     void client();
 
     World world_;
@@ -79,7 +98,7 @@ class Simulation {
     Network network_;
     Tiebreaker tiebreaker_;
     NodeId image_;
-    std::array<std::unique_ptr<Site>, 2> sites_;
+    std::vector<std::unique_ptr<Site>> sites_;
     bool healing_ = false;
     bool done_ = false;
     Instant healed_at_{};
@@ -89,6 +108,10 @@ class Simulation {
     uint64_t faults_ = 0;
     uint64_t cut_number_ = 0;
     bool operator_helped_ = false;
+    // Of three sites: how many are dead for ever, and since when the pair has to do without the
+    // last.
+    size_t lost_count_ = 0;
+    Instant lost_at_{};
 };
 
 }  // namespace antipode::sim

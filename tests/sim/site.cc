@@ -26,11 +26,10 @@ Instant Site::local_now() const {
 }
 
 std::string Site::describe() const {
-    const char letter = index_ == 0 ? 'A' : 'B';
-    if (!process_) return fmt::format("{}:dead", letter);
+    if (!process_) return fmt::format("{}:dead", letter(index_));
     const Failover& core = process_->core;
     return fmt::format(
-        "{}:{} e{} vm{}/{} acked{} live{}{} ({})", letter, wire::to_string(core.state()),
+        "{}:{} e{} vm{}/{} acked{} live{}{} ({})", letter(index_), wire::to_string(core.state()),
         core.epoch(), checker_.lineage.index(process_->vm), static_cast<unsigned>(process_->vm),
         core.acknowledged(), core.durable().live_epoch,
         core.durable().disk == wire::DiskCopy::complete ? "+disk" : "", core.reason());
@@ -49,9 +48,10 @@ void Site::start() {
     stopped_until_ = world_.now();
     stood_still_ = false;
     waiting_.clear();
-    process_ = std::make_unique<Process>(config_, local_now());
+    process_ = std::make_unique<Process>(config_, settings.answer_limit, local_now());
+    peer = named(config_.peer_site);
     process_->me = {config_.site, Incarnation(world_.random.next() | 1)};
-    world_.say("{}  starts as #{} with epoch {} live {} fence {}", index_ == 0 ? 'A' : 'B',
+    world_.say("{}  starts as #{} with epoch {} live {} fence {}", letter(index_),
                process_->me.incarnation, stored_ ? stored_->epoch : Epoch(0),
                stored_ ? stored_->live_epoch : Epoch(0), fence_);
     const auto host = boot_ == stored_boot_ ? failover::Host::same_boot : failover::Host::rebooted;
@@ -80,12 +80,12 @@ void Site::die() {
 
 void Site::kill() {
     if (!process_) return;
-    world_.say("{}  KILLED", index_ == 0 ? 'A' : 'B');
+    world_.say("{}  KILLED", letter(index_));
     die();
 }
 
 void Site::lose_power() {
-    world_.say("{}  LOSES POWER", index_ == 0 ? 'A' : 'B');
+    world_.say("{}  LOSES POWER", letter(index_));
     if (process_) die();
     ++boot_;
     if (disk_ == disk_durable_ || !world_.chance(settings.lose_at_power)) return;
@@ -118,6 +118,11 @@ void Site::crawl(Instant until) {
 void Site::keep_down(Duration duration) {
     down_until_ = world_.now() + duration;
     if (process_) die();
+}
+
+void Site::come_back() {
+    down_until_ = std::min(down_until_, world_.now());
+    start();
 }
 
 void Site::clock_drift(double rate) {
@@ -238,12 +243,14 @@ void Site::arm_timer() {
 // ---- Heartbeats ----
 
 void Site::beat() {
+    consider_turning();
+    if (!process_) return;
     check_detector();
     if (!process_) return;
     const uint64_t number = ++process_->heartbeats_sent;
     const Member from = process_->me;
     const Epoch epoch = process_->core.epoch();
-    network_.datagram(index_,
+    network_.datagram(index_, peer->index_,
                       [to = peer, from, number, epoch] { to->heartbeat(from, number, epoch); });
     const auto interval = static_cast<double>(settings.heartbeat_interval.count()) / clock_rate_;
     later(Duration(static_cast<Duration::rep>(interval)), [this] { beat(); });
@@ -252,6 +259,7 @@ void Site::beat() {
 void Site::heartbeat(const Member& from, uint64_t number, Epoch epoch) {
     guarded(life_, [this, from, number, epoch] {
         Process& process = *process_;
+        if (from.site != process.core.peer_site()) return;
         if (process.heartbeat_from != from) {
             process.detector.peer_restarted(local_now());
             process.heartbeat_from = from;
@@ -261,13 +269,45 @@ void Site::heartbeat(const Member& from, uint64_t number, Epoch epoch) {
     });
 }
 
+Site* Site::named(const Name& name) const {
+    const auto found = std::find_if(all->begin(), all->end(),
+                                    [&](const auto& site) { return site->config_.site == name; });
+    FT_CHECK(found != all->end(), "no site {}", name);
+    return found->get();
+}
+
+// As the product's shell does: the line to the one is closed, one to the other opened, and of that
+// one nothing is known yet.
+void Site::consider_turning() {
+    Process& process = *process_;
+    const std::optional<Name> chosen = process.choice.next(process.core, local_now());
+    if (!chosen) return;
+    network_.leave_session(index_);
+    peer = named(*chosen);
+    process.detector = failover::FaultDetector({}, local_now());
+    process.suspicion = failover::Suspicion::none;
+    process.heartbeat_from = {};
+    coverage_.probe("a site turns to another one");
+    world_.say("{}  turns to {}", letter(index_), letter(peer->index_));
+    step(failover::TurnTo{*chosen});
+}
+
+void Site::move_backup(const Name& to) {
+    if (!process_ || stopped()) return;
+    process_->choice.prefer(to);
+    input(failover::Command{failover::CommandKind::unprotect, {}});
+    world_.after(world_.between(200ms, 3s), [this] {
+        input(failover::Command{failover::CommandKind::protect, {}});
+    });
+}
+
 void Site::check_detector() {
     Process& process = *process_;
     const failover::Suspicion now = process.detector.check(local_now());
     if (now == process.suspicion) return;
     process.suspicion = now;
     if (now == failover::Suspicion::suspected) {
-        world_.say("{}  suspects its peer", index_ == 0 ? 'A' : 'B');
+        world_.say("{}  suspects its peer", letter(index_));
         step(failover::PeerSuspected{});
     } else {
         step(failover::PeerTrusted{});
@@ -289,10 +329,10 @@ void Site::write_disk(NodeId node, bool durable) {
     const Failover& core = process_->core;
     if (fence_ > process_->use.epoch && fence_ > core.epoch()) {
         checker_.violation(fmt::format("{} writes its disk, which is fenced at {}, in epoch {}",
-                                       index_ == 0 ? 'A' : 'B', fence_, core.epoch()));
+                                       letter(index_), fence_, core.epoch()));
     }
     if (core.state() == State::halted) {
-        checker_.violation(fmt::format("{} writes its disk while halted", index_ == 0 ? 'A' : 'B'));
+        checker_.violation(fmt::format("{} writes its disk while halted", letter(index_)));
     }
     disk_ = node;
     if (durable) disk_durable_ = node;
@@ -337,7 +377,7 @@ void Site::check_output_rule(NodeId node) {
     }
     if (checker_.lineage.has(other.log_tail, node)) return;
     checker_.violation(fmt::format("{} lets output {} go, which its partner at {} does not hold",
-                                   index_ == 0 ? 'A' : 'B', checker_.lineage.index(node),
+                                   letter(index_), checker_.lineage.index(node),
                                    checker_.lineage.index(other.log_tail)));
 }
 

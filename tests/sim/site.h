@@ -15,6 +15,7 @@
 
 #include "common/failover/failover.h"
 #include "common/failover/fault_detector.h"
+#include "common/failover/site_choice.h"
 #include "tests/sim/checker.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/network.h"
@@ -36,13 +37,15 @@ class Site {
         // Chance that a process that was stopped runs its guest, and lets it write, before its core
         // hears of anything that happened meanwhile: they are threads of their own.
         double runs_on_waking = 0;
+        Duration answer_limit = 3s;  // of SiteChoice
     };
 
     Site(World& world, Network& network, Checker& checker, Coverage& coverage, size_t index,
          failover::Config config, NodeId image);
 
     Settings settings;
-    Site* peer = nullptr;
+    const std::vector<std::unique_ptr<Site>>* all = nullptr;
+    Site* peer = nullptr;  // to which it is turned
     std::function<void(const wire::Request&)> to_tiebreaker;
 
     // ---- The machine ----
@@ -57,6 +60,7 @@ class Site {
         wake();
     }
     void keep_down(Duration duration);  // dead, and not started again before
+    void come_back();                   // after that
     void clock_drift(double rate);
     void clock_jump(Duration by) { clock_offset_ += by; }
     bool disk_full = false;
@@ -87,6 +91,9 @@ class Site {
     void memory_lost();  // of a stopped VM
     // Runs only now and then for a while, as on a host that has too much to do.
     void crawl(Instant until);
+    void move_backup(const Name& to);  // an operator wants it there
+    size_t index() const { return index_; }
+    const Name& name() const { return config_.site; }
     std::string describe() const;
 
     uint64_t restarts = 0;
@@ -98,8 +105,10 @@ class Site {
 
   private:
     struct Process {
-        Process(const failover::Config& config, Instant now) : core(config), detector({}, now) {}
+        Process(const failover::Config& config, Duration answer_limit, Instant now)
+            : core(config), choice(config, answer_limit), detector({}, now) {}
         failover::Failover core;
+        failover::SiteChoice choice;
         failover::FaultDetector detector;
         Member me;
         uint64_t heartbeats_sent = 0;
@@ -149,6 +158,8 @@ class Site {
     void arm_timer();
     void beat();
     void check_detector();
+    void consider_turning();
+    Site* named(const Name& name) const;
     void die();
 
     // site_outputs.cc

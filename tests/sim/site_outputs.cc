@@ -37,7 +37,7 @@ bool Site::dies_in_write(const Task& write) {
     if (disk_full) {
         ++refused_by_full_disk;
         coverage_.probe("disk full");
-        world_.say("{}  cannot write: disk full", index_ == 0 ? 'A' : 'B');
+        world_.say("{}  cannot write: disk full", letter(index_));
         die();
         return true;
     }
@@ -57,7 +57,7 @@ bool Site::dies_in_write(const Task& write) {
             writes_.clear();
             write();
     }
-    world_.say("{}  CRASHES AT A DURABLE WRITE", index_ == 0 ? 'A' : 'B');
+    world_.say("{}  CRASHES AT A DURABLE WRITE", letter(index_));
     const bool power = world_.chance(0.3);
     die();
     if (power) lose_power();
@@ -85,7 +85,7 @@ void Site::out(const failover::Persist& persist) {
         [this, state = persist.state, boot = boot_] {
             stored_ = state;
             stored_boot_ = boot;
-            checker_.epoch_moved(index_ == 0 ? "A's state" : "B's state", state.epoch);
+            checker_.epoch_moved(fmt::format("{}'s state", letter(index_)), state.epoch);
         },
         failover::Persisted{persist.number});
 }
@@ -95,7 +95,7 @@ void Site::out(const failover::FenceDisk& fence) {
         fence_due_,
         [this, epoch = fence.epoch] {
             fence_ = epoch;
-            checker_.epoch_moved(index_ == 0 ? "A's disk" : "B's disk", epoch);
+            checker_.epoch_moved(fmt::format("{}'s disk", letter(index_)), epoch);
         },
         failover::DiskFenced{fence.epoch});
 }
@@ -218,7 +218,7 @@ void Site::out(const failover::RunVm& run) {
     process.log_tail = process.vm;
     process.sent = process.acked = checker_.lineage.index(process.vm);
     process.runs = true;
-    world_.say("{}  RUNS the VM from node {} in epoch {}", index_ == 0 ? 'A' : 'B',
+    world_.say("{}  RUNS the VM from node {} in epoch {}", letter(index_),
                static_cast<unsigned>(process.vm), run.epoch);
     release();
 }
@@ -346,23 +346,23 @@ void Site::out(const failover::StateChanged& changed) {
             if (settings.kill_at_change > 0) kill();
         });
     }
-    world_.say("{}  {} -> {} e{}: {}", index_ == 0 ? 'A' : 'B', wire::to_string(changed.from),
+    world_.say("{}  {} -> {} e{}: {}", letter(index_), wire::to_string(changed.from),
                wire::to_string(changed.to), changed.epoch, changed.reason);
 }
 
 void Site::out(const failover::Alarm& alarm) {
-    world_.say("{}  alarm {} {}: {}", index_ == 0 ? 'A' : 'B', failover::to_string(alarm.code),
+    world_.say("{}  alarm {} {}: {}", letter(index_), failover::to_string(alarm.code),
                alarm.state == failover::AlarmState::raised ? "raised" : "cleared", alarm.text);
 }
 
 void Site::out(const failover::CommandRefused& refused) {
     coverage_.probe("a command is refused");
-    world_.say("{}  refuses a command: {}", index_ == 0 ? 'A' : 'B', refused.reason);
+    world_.say("{}  refuses a command: {}", letter(index_), refused.reason);
 }
 
 void Site::out(const failover::Retire& retire) {
     coverage_.probe("a process retires");
-    world_.say("{}  retires: {}", index_ == 0 ? 'A' : 'B', retire.reason);
+    world_.say("{}  retires: {}", letter(index_), retire.reason);
     die();
 }
 

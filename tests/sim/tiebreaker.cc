@@ -4,8 +4,12 @@
 
 namespace antipode::sim {
 
-Tiebreaker::Tiebreaker(World& world, Network& network, Checker& checker)
-    : world_(world), network_(network), checker_(checker), store_(world.random.next() | 1) {}
+Tiebreaker::Tiebreaker(World& world, Network& network, Checker& checker, std::vector<Name> sites)
+    : sites_(std::move(sites)),
+      world_(world),
+      network_(network),
+      checker_(checker),
+      store_(world.random.next() | 1) {}
 
 void Tiebreaker::receive(size_t from, const wire::Request& request) {
     constexpr size_t kJobsMax = 64;
@@ -30,6 +34,32 @@ void Tiebreaker::mistake(wire::Answer& answer, const Member& me) const {
     }
 }
 
+tiebreaker::PeerPresence Tiebreaker::presence(const wire::Request& request) const {
+    for (size_t site = 0; record_ && site < sites_.size(); ++site) {
+        const bool counts = tiebreaker::forbids_force(*record_, request.me.site, sites_[site]);
+        if (counts && network_.tiebreaker_up(site)) return tiebreaker::PeerPresence::connected;
+    }
+    return tiebreaker::PeerPresence::absent;
+}
+
+tiebreaker::Decision Tiebreaker::decide(wire::Request request) const {
+    const wire::Request original = request;
+    if (failover::bug(failover::Bug::ignore_incarnations)) request.me = namesake(request.me);
+    // A deliberate bug: whoever vouches is believed.
+    const bool believes = failover::bug(failover::Bug::third_site_vouches) && record_ &&
+                          request.kind == wire::RequestKind::reclaim &&
+                          request.epoch == record_->epoch && !request.other.site.empty();
+    if (believes) {
+        request.kind = wire::RequestKind::force;
+        request.epoch = request.epoch.next();
+        request.other = {};
+    }
+    const auto present = believes ? tiebreaker::PeerPresence::absent : presence(request);
+    tiebreaker::Decision decision = tiebreaker::decide(record_, request, {store_, present});
+    if (believes) decision.answer.request = original;
+    return decision;
+}
+
 void Tiebreaker::work() {
     if (jobs_.empty() || !alive_) {
         busy_ = false;
@@ -37,11 +67,7 @@ void Tiebreaker::work() {
     }
     busy_ = true;
     const Job job = jobs_.front();  // stays there until it is done
-    const auto presence = network_.tiebreaker_up(1 - job.from) ? tiebreaker::PeerPresence::connected
-                                                               : tiebreaker::PeerPresence::absent;
-    wire::Request request = job.request;
-    if (failover::bug(failover::Bug::ignore_incarnations)) request.me = namesake(request.me);
-    tiebreaker::Decision decision = tiebreaker::decide(record_, request, {store_, presence});
+    tiebreaker::Decision decision = decide(job.request);
     if (failover::bug(failover::Bug::ignore_incarnations)) mistake(decision.answer, job.request.me);
     const bool writes = decision.changed == tiebreaker::Changed::yes;
     const Duration takes = (writes ? world_.between(500us, 5ms) : 20us) + slowness;
@@ -57,7 +83,7 @@ void Tiebreaker::work() {
                        to_string(record_->mode), record_->epoch);
         }
         jobs_.pop_front();
-        if (writes) push(1 - job.from);  // who asked is answered
+        if (writes) push_others(job.from);  // who asked is answered
         deliver(job.from, decision.answer);
         work();
     });
@@ -66,6 +92,12 @@ void Tiebreaker::work() {
 void Tiebreaker::watch(size_t from, const Member& me) {
     watchers_[from] = me;
     push(from);
+}
+
+void Tiebreaker::push_others(size_t but) {
+    for (size_t site = 0; site < sites_.size(); ++site) {
+        if (site != but) push(site);
+    }
 }
 
 void Tiebreaker::push(size_t site) {

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "tests/sim/checker.h"
 #include "tests/sim/network.h"
@@ -15,7 +16,7 @@ namespace antipode::sim {
 
 class Tiebreaker {
   public:
-    Tiebreaker(World& world, Network& network, Checker& checker);
+    Tiebreaker(World& world, Network& network, Checker& checker, std::vector<Name> sites);
 
     // From site `from`; `deliver` is called with what is sent back, once it is durable.
     void receive(size_t from, const wire::Request& request);
@@ -45,9 +46,13 @@ class Tiebreaker {
     };
     void work();
     void push(size_t site);
+    void push_others(size_t but);
+    tiebreaker::PeerPresence presence(const wire::Request& request) const;
+    tiebreaker::Decision decide(wire::Request request) const;
     Member namesake(const Member& me) const;
     void mistake(wire::Answer& answer, const Member& me) const;
 
+    const std::vector<Name> sites_;  // by index
     World& world_;
     Network& network_;
     Checker& checker_;
@@ -56,7 +61,7 @@ class Tiebreaker {
     std::optional<wire::Record> before_last_;  // as it was before the last decision
     std::optional<wire::Record> backup_;
     std::deque<Job> jobs_;
-    std::array<Member, 2> watchers_;  // no incarnation: nobody
+    std::array<Member, kSitesMax> watchers_;  // no incarnation: nobody
     bool busy_ = false;
     bool alive_ = true;
     uint64_t life_ = 0;

@@ -26,7 +26,7 @@ struct Options {
     std::string url, fingerprint, token_file, config = "/etc/antipode/web.toml";
     bool json = false;
     // of the commands
-    std::string pair, site, confirm, note, fault, text, options, name, role = "viewer";
+    std::string pair, site, confirm, note, fault, to, text, options, name, role = "viewer";
     std::string address, tiebreaker, id, severity, vm_disk;
     double seconds = 0;
     int64_t limit = 20, port = 0, days = 0, operation = 0;
@@ -105,6 +105,7 @@ json::object action_body(const Options& options) {
     put_text(body, "note", options.note);
     put_text(body, "disk", options.vm_disk);
     put_text(body, "fault", options.fault);
+    put_text(body, "to", options.to);
     put_text(body, "text", options.text);
     put_text(body, "options", options.options);
     if (options.seconds > 0) body["duration_seconds"] = options.seconds;
@@ -418,6 +419,9 @@ void Line::add_actions() {
         }
         if (method == verify || method == resync) {
             command->add_option("--disk", options_.vm_disk, "one disk; without it all");
+        }
+        if (method == move_backup) {
+            command->add_option("--to", options_.to, "the site where it is to be")->required();
         }
         if (method == cancel) {
             command->add_option("--operation", options_.operation, "its number")->required();

@@ -47,6 +47,7 @@ Result<Asked> read_request(const Call& call) {
     body.text("fault", asked.request.fault, Body::optional, 64);
     body.number("duration_seconds", asked.request.duration_seconds, 0, 86'400);
     body.text("text", asked.request.text, Body::optional, 4096);
+    body.text("to", asked.request.to, Body::optional, 64);
     body.integer("operation", operation, 0, int64_t{1} << 52);
     body.text("options", asked.request.options, Body::optional, 16 * 1024);
     FT_TRY_VOID(body.done());

@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "web/exposition.h"
+#include "web/headline.h"
 #include "web/routes/disks.h"
 
 namespace antipode::web {
@@ -42,6 +43,9 @@ constexpr PairMetric kPairMetrics[] = {
     {"antipode_pair_protected", "gauge",
      "1 if a loss of the primary's site now would lose nothing.",
      READ(s.protection == control::Protection::protected_ ? 1 : 0)},
+    {"antipode_pair_spare", "gauge",
+     "1 if this site is idle because two others of the pair's three have the VM.",
+     READ(is_spare(s) ? 1 : 0)},
     {"antipode_pair_epoch", "gauge", "The pair's epoch as this site knows it.",
      READ(count(s.epoch.value()))},
     {"antipode_pair_execution_lag_seconds", "gauge", "How far the backup's execution is behind.",
@@ -144,6 +148,7 @@ void add_disks(Exposition& out, const Status& status, std::string_view pair,
 void declare(Exposition& out) {
     out.family("antipode_pair_up", "gauge", "1 if the pair's replicator at this site answers.");
     out.family("antipode_pair_state", "gauge", "1 for the state that the site is in.");
+    out.family("antipode_pair_peer", "gauge", "1 for the site that this one is turned to.");
     for (const PairMetric& metric : kPairMetrics) {
         out.family(metric.name, metric.type, metric.help);
     }
@@ -167,6 +172,8 @@ void add_view(Exposition& out, const View& view) {
                    {{"pair", pair}, {"site", site}, {"state", control::word(state)}},
                    view.status->state == state ? 1 : 0);
     }
+    out.sample("antipode_pair_peer",
+               {{"pair", pair}, {"site", site}, {"peer", view.status->peer_site}}, 1);
     for (const PairMetric& metric : kPairMetrics) {
         out.sample(metric.name, labels, metric.read(*view.status));
     }

@@ -6,7 +6,7 @@ import shutil
 
 from . import netns, paths, process
 
-SITE_NAME = {"a": "site-a", "b": "site-b"}
+SITE_NAME = {"a": "site-a", "b": "site-b", "c": "site-c"}
 
 
 class Credentials:
@@ -39,8 +39,9 @@ class Credentials:
             for folder in folders.values():
                 os.makedirs(folder)
                 process.run([paths.program("antipode-replicator"), "keygen", folder])
-            shutil.copy(os.path.join(folders["a"], "heartbeat.key"), os.path.join(folders["b"], "heartbeat.key"))
-            shutil.copy(os.path.join(folders["a"], "channel.pub"), os.path.join(folders["b"], "peer.pub"))
+            for letter in ("b", "c"):
+                shutil.copy(os.path.join(folders["a"], "heartbeat.key"), os.path.join(folders[letter], "heartbeat.key"))
+                shutil.copy(os.path.join(folders["a"], "channel.pub"), os.path.join(folders[letter], "peer.pub"))
             shutil.copy(os.path.join(folders["b"], "channel.pub"), os.path.join(folders["a"], "peer.pub"))
         return folders
 

@@ -23,8 +23,8 @@ PREFIX = "antipode-"
 CLIENT_ADDRESS = "10.77.10.1"
 GUEST_ADDRESS = "10.77.10.15"  # of the first pair; the next ones count up
 LAN_PREFIX = 24
-SITE_ADDRESS = {"a": "10.77.1.1", "b": "10.77.2.1", "t": "10.77.3.1"}
-WAN_ADDRESS = {"a": "10.77.1.254", "b": "10.77.2.254", "t": "10.77.3.254"}
+SITE_ADDRESS = {"a": "10.77.1.1", "b": "10.77.2.1", "t": "10.77.3.1", "c": "10.77.4.1"}  # c: RoutedTopology alone
+WAN_ADDRESS = {"a": "10.77.1.254", "b": "10.77.2.254", "t": "10.77.3.254", "c": "10.77.4.254"}
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
@@ -99,6 +99,7 @@ def _made_at(path, make):
 
 class Topology:
     ROLES = ("client", "a", "b", "t", "wan")
+    SITES = ("a", "b")
 
     def __init__(self):
         sweep()
@@ -107,7 +108,7 @@ class Topology:
             for role in self.ROLES:
                 self._make(role)
             self._make_lan()
-            for site in ("a", "b", "t"):
+            for site in (*self.SITES, "t"):
                 self._join(("wan", f"to-{site}"), (site, "wan0"))
                 ip("address", "add", f"{WAN_ADDRESS[site]}/24", "dev", f"to-{site}", namespace=self.name("wan"))
                 ip("address", "add", f"{SITE_ADDRESS[site]}/24", "dev", "wan0", namespace=self.name(site))
@@ -141,9 +142,9 @@ class Topology:
         ip("link", "set", "lan0", "up", namespace=name)
 
     def _make_lan(self):
-        for role in ("client", "a", "b"):
+        for role in ("client", *self.SITES):
             self._bridge(role)
-        for site in ("a", "b"):
+        for site in self.SITES:
             self._join(("client", f"to-{site}"), (site, "to-client"))
             ip("link", "set", f"to-{site}", "master", "lan0", namespace=self.name("client"))
             ip("link", "set", "to-client", "master", "lan0", namespace=self.name(site))
@@ -192,3 +193,21 @@ class Topology:
 
     def __exit__(self, *_):
         self.close()
+
+
+class RoutedTopology(Topology):
+    """Three sites and the tiebreaker, who reach each other at their own addresses: the wan routes, without an emulator."""
+
+    ROLES = ("client", "a", "b", "c", "t", "wan")
+    SITES = ("a", "b", "c")
+
+    def __init__(self):
+        super().__init__()
+        try:
+            subprocess.run(["nsenter", f"--net=/run/netns/{self.name('wan')}", "--", "sh", "-c",
+                            "echo 1 > /proc/sys/net/ipv4/ip_forward"], check=True)
+            for site in (*self.SITES, "t"):
+                ip("route", "add", "default", "via", WAN_ADDRESS[site], namespace=self.name(site))
+        except BaseException:
+            self.close()
+            raise

@@ -141,6 +141,68 @@ TEST(PairConfigTest, ASecondPathForHeartbeats) {
               " heartbeat.second_listen is \"x\", not HOST:PORT");
 }
 
+constexpr const char* kNextSite = R"([next_site]
+site = "a-third"
+channel = "tcp://10.0.0.4:7100"
+channel_key = "a-third.pub"
+heartbeat = "10.0.0.4:7101"
+heartbeat_key = "a-third.key"
+)";
+
+TEST(PairConfigTest, AThirdSite) {
+    auto config = parse_pair_config(std::string(kFull) + kNextSite + "spare_after_s = 2.5\n",
+                                    "/etc/antipode/vms/web1/pair.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->spare_after, std::chrono::milliseconds(2500));
+    const Name a = Name::literal("site-a");
+    const Name b = Name::literal("site-b");
+    const Name third = Name::literal("a-third");
+    EXPECT_EQ(config->sites(), (wire::Sites{a, b, third})) << "last, whatever its name";
+    EXPECT_EQ(config->peer(b).channel, "tcp://10.0.0.2:7100");
+    EXPECT_EQ(config->peer(b).channel_key, "/etc/antipode/vms/web1/peer.pub");
+    EXPECT_EQ(config->peer(third).channel, "tcp://10.0.0.4:7100");
+    EXPECT_EQ(config->peer(third).channel_key, "/etc/antipode/vms/web1/a-third.pub");
+    EXPECT_EQ(config->peer(third).heartbeat, "10.0.0.4:7101");
+    EXPECT_EQ(config->peer(third).heartbeat_key, "/etc/antipode/vms/web1/a-third.key");
+
+    config = parse_pair_config(with("\"primary\"", "\"spare\"") + kNextSite, "pair.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->spare_after, std::chrono::seconds(60));
+    EXPECT_EQ(config->sites(), (wire::Sites{third, b, a})) << "this one is the third";
+
+    config = parse_pair_config(kFull, "pair.toml");
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->sites(), wire::Sites{}) << "two sites";
+}
+
+TEST(PairConfigTest, AThirdSiteThatCannotBe) {
+    const std::string full = kFull;
+    EXPECT_EQ(problem(full + kNextSite + kNextSite).empty(), false);
+    std::string twice = kNextSite;
+    twice.replace(0, std::string("[next_site]").size(), "[[next_site]]");
+    EXPECT_EQ(problem(full + twice + twice),
+              "27: next_site is given more than once: a pair has three sites at most");
+    EXPECT_EQ(problem(with("\"primary\"", "\"spare\"")),
+              " pair.role is \"spare\", so next_site has to name the other of the two sites beside "
+              "pair.peer_site");
+    const auto changed = [&](std::string_view from, std::string_view to) {
+        std::string text = kNextSite;
+        text.replace(text.find(from), from.size(), to);
+        return problem(full + text);
+    };
+    EXPECT_EQ(changed("a-third\"", "site-b\""),
+              " next_site.site is site-b, which is pair.peer_site already");
+    EXPECT_EQ(changed("a-third\"", "site-a\""),
+              " next_site.site is site-a, which is pair.site already");
+    EXPECT_EQ(changed("10.0.0.4:7101", "10.0.0.4"),
+              " next_site.heartbeat is \"10.0.0.4\", not HOST:PORT");
+    EXPECT_EQ(changed("tcp://", "udp://"),
+              " next_site.channel is \"udp://10.0.0.4:7100\", not tcp://ADDRESS:PORT");
+    EXPECT_EQ(changed("channel_key = \"a-third.pub\"\n", ""), " next_site.channel_key is missing");
+    EXPECT_EQ(changed("heartbeat_key", "second_heartbeat = \"10.1.0.4:7101\"\nheartbeat_key"),
+              " next_site.second_heartbeat and heartbeat.second_listen need each other");
+}
+
 TEST(PairConfigTest, TheBackup) {
     const auto config = parse_pair_config(with("\"primary\"", "\"backup\""), "pair.toml");
     ASSERT_TRUE(config);
@@ -240,7 +302,7 @@ TEST(PairConfigTest, WhatHasTheWrongType) {
 
 TEST(PairConfigTest, NamesAndRoles) {
     EXPECT_EQ(problem(with("\"primary\"", "\"leader\"")),
-              " pair.role is \"leader\", not \"primary\" or \"backup\"");
+              " pair.role is \"leader\", not \"primary\", \"backup\" or \"spare\"");
     EXPECT_EQ(problem(with("\"site-b\"", "\"site-a\"")),
               " pair.site and peer_site are both site-a");
     for (const char* setting : {"web1\"", "site-a\"", "site-b\""}) {

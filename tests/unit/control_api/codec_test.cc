@@ -31,6 +31,7 @@ Status full_status() {
     status.pair = "web1";
     status.site = "site-a";
     status.peer_site = "site-b";
+    status.spare_site = "site-c";
     status.state = State::going_live;
     status.reason = "won epoch 8";
     status.state_since_unix_ms = 1'700'000'000'123;

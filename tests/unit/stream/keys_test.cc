@@ -151,6 +151,7 @@ TEST(Zap, only_the_pinned_key_is_let_in) {
     EXPECT_THAT(zap_answer(parsed->request_id, ZapVerdict::allowed),
                 ElementsAre("1.0", "17", "200", "OK", "peer", ""));
     EXPECT_EQ(zap_answer(parsed->request_id, ZapVerdict::denied)[2], "400");
+    EXPECT_EQ(zap_answer(parsed->request_id, ZapVerdict::later)[2], "300") << "and it tries again";
 }
 
 TEST(Zap, anything_else_is_no_request) {

@@ -54,6 +54,28 @@ TEST(Headline, ThePeerIsInferredAndSaysSo) {
     EXPECT_EQ(judge({&solo}).sites[1].word, "unknown");
 }
 
+TEST(Headline, AThirdSiteIsASpareAndIdleAsItShouldBe) {
+    View primary = view_of("a", "b", State::primary);
+    primary.status->spare_site = "c";
+    Headline headline = judge({&primary});
+    ASSERT_EQ(headline.sites.size(), 3u);
+    EXPECT_EQ(headline.sites[2].site, "c");
+    EXPECT_EQ(headline.sites[2].reason, "a spare; not seen from a");
+    EXPECT_EQ(headline.mood, Mood::good);
+
+    View spare = view_of("c", "a", State::halted);
+    spare.status->spare_site = "b";
+    EXPECT_EQ(judge({&spare}).mood, Mood::bad) << "nobody knows";
+    control::TiebreakerRecord record;
+    record.holder = "a";
+    record.members = {{"a", Incarnation(1)}, {"b", Incarnation(2)}};
+    spare.status->tiebreaker.record = record;
+    headline = judge({&spare});
+    EXPECT_EQ(headline.mood, Mood::unknown);
+    EXPECT_EQ(headline.reason, "a spare: the VM is at a");
+    EXPECT_THAT(judge({&primary, &spare}).sites, testing::SizeIs(3));
+}
+
 TEST(Headline, TheSiteWithTheVmSpeaksForThePair) {
     View halted = view_of("a", "b", State::halted);
     View solo = view_of("b", "a", State::solo);

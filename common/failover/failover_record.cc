@@ -90,6 +90,7 @@ void Failover::on_answer(Event event, const wire::Answer& answer) {
 // A site that has its place, and with it its quarter of the forced epochs, from another list than
 // the record's could be forced into another one's epoch.
 void Failover::check_sites(const Record& record) {
+    if (record.mode == PairMode::none) return;  // forgotten: its sites say nothing
     const wire::Sites& ours = config_.sites;
     const bool third_differs = !record.sites[2].empty() && record.sites[2] != ours[2];
     if (record.sites[0] == ours[0] && record.sites[1] == ours[1] && !third_differs) {

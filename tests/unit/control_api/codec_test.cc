@@ -26,6 +26,34 @@ VerifyStatus full_verify() {
     return verify;
 }
 
+DrillStatus full_drill() {
+    return DrillStatus{4,
+                       DrillState::ended,
+                       DrillNetwork::isolated,
+                       "time is up",
+                       "admin",
+                       5,
+                       6,
+                       7,
+                       8,
+                       Epoch(8),
+                       LogIndex(9),
+                       0.25,
+                       0.5,
+                       0.75,
+                       VcpuState::running,
+                       1.5,
+                       10,
+                       11,
+                       12,
+                       13,
+                       14,
+                       15,
+                       {"drill0"},
+                       {{"root", 16, "ab"}},
+                       "login:"};
+}
+
 Status full_status() {
     Status status;
     status.pair = "web1";
@@ -64,31 +92,7 @@ Status full_status() {
     TiebreakerRecord record{RecordMode::solo, Epoch(8), "site-a", status.members};
     status.tiebreaker = {true, "10.0.0.3:7200", "fine", 1.5, 0.02, record, 1792345678000};
     status.vm = {"web1", VcpuState::waiting, ReplayMode::checkpoint, 3600, 1 << 28, 1, "login:"};
-    status.drill = DrillStatus{4,
-                               DrillState::ended,
-                               DrillNetwork::isolated,
-                               "time is up",
-                               "admin",
-                               5,
-                               6,
-                               7,
-                               8,
-                               Epoch(8),
-                               LogIndex(9),
-                               0.25,
-                               0.5,
-                               0.75,
-                               VcpuState::running,
-                               1.5,
-                               10,
-                               11,
-                               12,
-                               13,
-                               14,
-                               15,
-                               {"drill0"},
-                               {{"root", 16, "ab"}},
-                               "login:"};
+    status.drill = full_drill();
     status.verify = full_verify();
     status.operations = {{3, Method::verify, OperationState::failed, 0.5, "t", "admin", 1, 2}};
     status.alerts = {{EventCode::tiebreaker_lost, Severity::warning, "no tiebreaker", 5}};

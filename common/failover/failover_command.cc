@@ -64,8 +64,10 @@ void Failover::on_force(const Command& command) {
     if (record_ && !config_.sites[2].empty() && alarms_.count(AlarmCode::configuration) > 0) {
         return refuse(command.kind, "the sites in the settings here are not those of the record");
     }
+    // Who ran the VM was it, whatever a loss of power has made of its role since.
     const bool was_backup =
-        durable_.role != DurableRole::none && durable_.role != DurableRole::joining;
+        durable_.live_epoch > Epoch(0) ||
+        (durable_.role != DurableRole::none && durable_.role != DurableRole::joining);
     const bool named = record_ && wire::names_site(record_->sites, config_.site);
     if (third_site() && !was_backup && !named) {
         // The tiebreaker would not know it, and its disk is nobody's.

@@ -259,6 +259,11 @@ void Node::follow_wishes() {
         auto end = end_of(wish);
         if (end && end->state == OperationState::succeeded && seeds_anew(wish.method) &&
             wish.step == Method::unprotect) {
+            // First it turns, or the backup that was given up would be the first to come.
+            if (!wish.to.empty() && peer_site() != wish.to) {
+                ++i;
+                continue;
+            }
             wish.step = Method::protect;
             wish.until = now + kDecisionLimit;
             feed(failover::Command{CommandKind::protect, {}});

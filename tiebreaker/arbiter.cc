@@ -105,11 +105,7 @@ AnswerKind standing(const Record& record, const Member& me) {
 // The other site that knows how `record` ended, if `me` goes on alone.
 Name former_of(const Record& record, const Name& me) {
     if (record.sites[2].empty()) return {};
-    if (record.mode == PairMode::solo) {
-        return record.holder.site == me ? record.former : record.holder.site;
-    }
-    const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
-    return record.holder.site == me ? second.site : record.holder.site;
+    return record.holder.site == me ? wire::last_partner(record) : record.holder.site;
 }
 
 Record solo(const Record& record, Epoch epoch, const Member& holder) {

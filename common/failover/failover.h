@@ -203,6 +203,7 @@ class Failover {
     void on_seed(Event event, const Input& input);
     void begin_seeding(const Member& to);
     void cut_if_ready();
+    void abort_seed();  // of the sender, if one is under way
     void abandon_seeding(const std::string& reason);
     void enter_rejoining();
     void settle_rejoining();

@@ -85,10 +85,7 @@ void Failover::on_local(Event event, const Input& input) {
 // The tiebreaker (or an operator) has given us `epoch`. What is left to do depends on what there is
 // of the VM here; output leaves, and a standing VM runs, only in now_live().
 void Failover::go_live(Epoch epoch, Target target, const std::string& reason) {
-    if (seed_running_) {
-        seed_running_ = false;
-        emit(AbortSeed{attempt_});
-    }
+    abort_seed();
     begin_from_ = epoch_;
     use_epoch(epoch, target == Target::paired ? partner_ : Member{});
     target_ = target;
@@ -197,10 +194,7 @@ bool Failover::diverges_at(Epoch epoch) const {
 }
 
 void Failover::halt(Epoch epoch, const std::string& reason) {
-    if (seed_running_) {
-        seed_running_ = false;
-        emit(AbortSeed{attempt_});
-    }
+    abort_seed();
     if (diverges_at(epoch)) durable_.divergence = Divergence::diverged;
     use_epoch(std::max(epoch, epoch_), Member{});
     sealed_ = false;
@@ -347,10 +341,7 @@ void Failover::on_vm_paused(LogIndex last) {
 }
 
 void Failover::on_guest_stopped(LogIndex position) {
-    if (seed_running_) {
-        seed_running_ = false;
-        emit(AbortSeed{attempt_});
-    }
+    abort_seed();
     if (usable_session() && vm_ == Vm::running) send(PeerMessageKind::stopped, position);
     vm_ = Vm::none;
     enter(State::stopped, "the guest was shut down");

@@ -22,8 +22,7 @@ void Failover::on_turn_to(const Name& site) {
              "{} is no other site of the pair", site);
     if (!may_turn() || site == peer_site_) return;
     if (state_ == State::pairing) {  // the deliberate bug
-        emit(AbortSeed{attempt_});
-        seed_running_ = false;
+        abort_seed();
         use_epoch(epoch_, Member{});
         enter(State::solo, "turns away");
     }

@@ -18,14 +18,6 @@ using wire::Request;
 using wire::RequestKind;
 using wire::StoreIdentity;
 
-namespace {
-
-Member other_member(const Record& record, const Member& me) {
-    return record.members[0] == me ? record.members[1] : record.members[0];
-}
-
-}  // namespace
-
 void Failover::on_tiebreaker(Event event, const Input& input) {
     next_ask_ = now_;
     asked_.reset();
@@ -134,7 +126,7 @@ void Failover::on_granted(const Record& record) {
 
 // The record pairs us as the primary of a later epoch.
 void Failover::on_paired_primary(const Record& record) {
-    const Member other = other_member(record, me_);
+    const Member other = wire::other_member(record, me_);
     switch (state_) {
         case State::starting:
             if (vm_ != Vm::none || durable_.live_epoch > Epoch(0)) return;
@@ -176,8 +168,7 @@ void Failover::on_paired_primary(const Record& record) {
         return send_begin();
     }
     insist_ = true;  // a pair request that we had given up was applied: that needs an epoch
-    if (seed_running_) emit(AbortSeed{attempt_});
-    seed_running_ = false;
+    abort_seed();
     enter(State::asking_primary, "paired against our will");
 }
 

@@ -10,6 +10,7 @@
 // Once it may have left, giving up needs an epoch: asking_primary, under the Output Rule until it
 // is answered.
 #include <algorithm>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/failover/deliberate_bugs.h"
@@ -116,9 +117,12 @@ void Failover::on_seed_loaded_said(const PeerMessage& loaded) {
     ack_progress_ = now_;
 }
 
+void Failover::abort_seed() {
+    if (std::exchange(seed_running_, false)) emit(AbortSeed{attempt_});
+}
+
 void Failover::abandon_seeding(const std::string& reason) {
-    if (seed_running_) emit(AbortSeed{attempt_});
-    seed_running_ = false;
+    abort_seed();
     seed_not_before_ = now_ + config_.seed_retry_interval;
     if (state_ == State::pairing && pair_asked_ && !bug(Bug::abandon_plainly)) {
         insist_ = true;

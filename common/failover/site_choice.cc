@@ -63,12 +63,10 @@ std::optional<Name> SiteChoice::next(const Failover& core, Instant now) {
 Name SiteChoice::named_by(const wire::Record& record) const {
     if (record.mode == wire::PairMode::none) return {};
     if (record.holder.site != self_) return record.holder.site;
-    if (record.mode == wire::PairMode::solo) {
-        if (!record.sites[2].empty()) return record.former;
+    if (record.mode == wire::PairMode::solo && record.sites[2].empty()) {
         return record.sites[record.sites[0] == self_ ? 1 : 0];
     }
-    const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
-    return second.site;
+    return wire::last_partner(record);
 }
 
 std::optional<Name> SiteChoice::next_idle(const Failover& core, Instant now) {

@@ -316,6 +316,13 @@ bool all_zero(const std::array<uint8_t, N>& bytes) {
     return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
 }
 
+template <typename Layout>
+Layout layout_from(std::span<const std::byte> bytes) {
+    Layout layout;
+    std::memcpy(&layout, bytes.data(), sizeof(layout));
+    return layout;
+}
+
 // Reads fields and remembers the first rule that is broken, so that the readers stay plain.
 class Reader {
   public:
@@ -390,6 +397,12 @@ class Reader {
             require(!out.sites[i].empty(), "a site of the request is empty");
         }
     }
+    // All that is left of the body: such a tail, or nothing.
+    template <typename Tail, typename Out>
+    void read_last_tail(std::span<const std::byte> rest, Out& out, const char* rule) {
+        require(rest.empty() || rest.size() == sizeof(Tail), rule);
+        if (rest.size() == sizeof(Tail)) read_tail(layout_from<Tail>(rest), out);
+    }
     ArbiterHello read(const HelloLayout& in) {
         require(all_zero(in.reserved), "reserved bytes of the hello are not zero");
         ArbiterHello out{name(in.site, "the hello's site is not a name")};
@@ -426,13 +439,6 @@ class Reader {
     const char* rule_ = nullptr;
 };
 
-template <typename Layout>
-Layout layout_from(std::span<const std::byte> bytes) {
-    Layout layout;
-    std::memcpy(&layout, bytes.data(), sizeof(layout));
-    return layout;
-}
-
 Result<ArbiterBody> decode_error_body(std::span<const std::byte> bytes) {
     const auto layout = layout_from<ErrorLayout>(bytes);
     const auto text = bytes.subspan(sizeof(layout));
@@ -460,11 +466,7 @@ Result<ArbiterBody> decode_request_body(std::span<const std::byte> bytes) {
     const auto tail = bytes.subspan(sizeof(RequestLayout));
     Reader reader;
     Request request = reader.read(layout_from<RequestLayout>(bytes));
-    reader.require(tail.empty() || tail.size() == kRequestTailBytes,
-                   "the request has another length");
-    if (tail.size() == kRequestTailBytes) {
-        reader.read_tail(layout_from<RequestTailLayout>(tail), request);
-    }
+    reader.read_last_tail<RequestTailLayout>(tail, request, "the request has another length");
     if (reader.rule() != nullptr) return broken(reader.rule());
     return ArbiterBody(std::move(request));
 }
@@ -477,11 +479,7 @@ Result<ArbiterBody> decode_answer_body(std::span<const std::byte> bytes) {
         reader.read_tail(layout_from<RequestTailLayout>(tail), answer.request);
         tail = tail.subspan(kRequestTailBytes);
     }
-    reader.require(tail.empty() || tail.size() == kRecordTailBytes,
-                   "the answer has another length");
-    if (tail.size() == kRecordTailBytes) {
-        reader.read_tail(layout_from<RecordTailLayout>(tail), answer.record);
-    }
+    reader.read_last_tail<RecordTailLayout>(tail, answer.record, "the answer has another length");
     if (reader.rule() != nullptr) return broken(reader.rule());
     return ArbiterBody(std::move(answer));
 }
@@ -490,10 +488,11 @@ Result<ArbiterBody> decode_record_body(std::span<const std::byte> bytes) {
     const auto tail = bytes.subspan(sizeof(RecordFrameLayout));
     Reader reader;
     ArbiterRecord body = reader.read(layout_from<RecordFrameLayout>(bytes));
-    reader.require(tail.empty() || (tail.size() == kRecordTailBytes && body.record.has_value()),
-                   "the record has another length");
-    if (tail.size() == kRecordTailBytes && body.record) {
-        reader.read_tail(layout_from<RecordTailLayout>(tail), *body.record);
+    constexpr const char* kRule = "the record has another length";
+    if (body.record) {
+        reader.read_last_tail<RecordTailLayout>(tail, *body.record, kRule);
+    } else {
+        reader.require(tail.empty(), kRule);
     }
     if (reader.rule() != nullptr) return broken(reader.rule());
     return ArbiterBody(std::move(body));

@@ -11,6 +11,15 @@ bool is_member(const Record& record, const Member& member) {
     return record.members[0] == member || record.members[1] == member;
 }
 
+Member other_member(const Record& record, const Member& one) {
+    return record.members[0] == one ? record.members[1] : record.members[0];
+}
+
+Name last_partner(const Record& record) {
+    if (record.mode == PairMode::solo) return record.former;
+    return other_member(record, record.holder).site;
+}
+
 bool names_site(const Sites& sites, const Name& site) {
     return !site.empty() && std::find(sites.begin(), sites.end(), site) != sites.end();
 }
@@ -19,8 +28,7 @@ bool are_last_sites(const Record& record, const Name& one, const Name& other) {
     const bool named = names_site(record.sites, one) && names_site(record.sites, other);
     if (!named || one == other) return false;
     if (record.sites[2].empty()) return true;  // there are no others
-    const Member& second = record.members[record.members[0] == record.holder ? 1 : 0];
-    const Name& last = record.mode == PairMode::solo ? record.former : second.site;
+    const Name last = last_partner(record);
     const Name& holder = record.holder.site;
     return (one == holder && other == last) || (one == last && other == holder);
 }

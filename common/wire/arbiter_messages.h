@@ -106,6 +106,11 @@ struct Answer {
 };
 
 bool is_member(const Record& record, const Member& member);
+// The member that is not `one`, which is one.
+Member other_member(const Record& record, const Member& one);
+// The site that was the holder's partner when the pair last had one; of a pair with two sites that
+// is solo, empty: it is the other one.
+Name last_partner(const Record& record);
 bool names_site(const Sites& sites, const Name& site);
 // Nobody knows more of how `record` ended than the sites of its dead members; of a lone holder,
 // whose grant may have died with it, those of the epoch before. Are these two of them?

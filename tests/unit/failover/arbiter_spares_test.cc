@@ -1,55 +1,23 @@
 // The arbiter's decisions about a pair with a third site.
 #include <gtest/gtest.h>
 
+#include "tests/unit/failover/arbiter_harness.h"
 #include "tiebreaker/arbiter.h"
 
 namespace antipode::tiebreaker {
 namespace {
 
-using wire::Answer;
-using wire::AnswerKind;
 using wire::forced_epoch;
-using wire::PairMode;
-using wire::Record;
-using wire::RefusalReason;
-using wire::Request;
-using wire::RequestKind;
-using wire::StoreIdentity;
 
-const Name kPair = Name::literal("web1");
-const Name kA = Name::literal("site-a");
-const Name kB = Name::literal("site-b");
 const Name kC = Name::literal("another-site");  // before both, by name
 const Name kD = Name::literal("site-d");
-constexpr StoreIdentity kStore{77};
-constexpr Context kContext{kStore, PeerPresence::absent};
 
-Member a(uint64_t incarnation) {
-    return {kA, Incarnation(incarnation)};
-}
-Member b(uint64_t incarnation) {
-    return {kB, Incarnation(incarnation)};
-}
 Member c(uint64_t incarnation) {
     return {kC, Incarnation(incarnation)};
 }
-Request ask(RequestKind kind, uint64_t epoch, Member me, Member other = {}) {
-    return {kind, kPair, kStore, Epoch(epoch), me, other, {}};
-}
 
-class ArbiterSpares : public testing::Test {
+class ArbiterSpares : public ArbiterFixture {
   protected:
-    Answer send(const Request& request) {
-        const Decision decision = decide(record_, request, kContext);
-        const Decision again = decide(decision.record, request, kContext);
-        EXPECT_EQ(again.record, decision.record) << to_string(request.kind);
-        EXPECT_EQ(again.changed, Changed::no);
-        record_ = decision.record;
-        if (record_) {
-            EXPECT_EQ(invalid(*record_), nullptr);
-        }
-        return decision.answer;
-    }
     void a_alone() {
         send(ask(RequestKind::create, 0, a(1), b(1)));
         send(ask(RequestKind::acquire, 1, a(1)));
@@ -58,7 +26,6 @@ class ArbiterSpares : public testing::Test {
         a_alone();
         EXPECT_EQ(send(ask(RequestKind::pair, 2, a(1), c(1))).kind, AnswerKind::paired);
     }
-    std::optional<Record> record_;
 };
 
 TEST_F(ArbiterSpares, TheHoldersPairAddsAThirdSiteBehindTheFirstTwo) {

@@ -5,53 +5,15 @@
 #include <gtest/gtest.h>
 #include <vector>
 
+#include "tests/unit/failover/arbiter_harness.h"
+
 namespace antipode::tiebreaker {
 namespace {
 
-using wire::Answer;
-using wire::AnswerKind;
-using wire::PairMode;
-using wire::Record;
-using wire::RefusalReason;
-using wire::Request;
-using wire::RequestKind;
-using wire::StoreIdentity;
-
-const Name kPair = Name::literal("web1");
-const Name kA = Name::literal("site-a");
-const Name kB = Name::literal("site-b");
-constexpr StoreIdentity kStore{77};
-constexpr Context kContext{kStore, PeerPresence::absent};
-
-Member a(uint64_t incarnation) {
-    return {kA, Incarnation(incarnation)};
-}
-Member b(uint64_t incarnation) {
-    return {kB, Incarnation(incarnation)};
-}
-Request ask(RequestKind kind, uint64_t epoch, Member me, Member other = {}) {
-    return {kind, kPair, kStore, Epoch(epoch), me, other};
-}
-
-class ArbiterTest : public testing::Test {
+class ArbiterTest : public ArbiterFixture {
   protected:
-    Answer send(const Request& request, const Context& context = kContext) {
-        const Decision decision = decide(record_, request, context);
-        const Decision again = decide(decision.record, request, context);
-        EXPECT_EQ(again.record, decision.record) << to_string(request.kind);
-        EXPECT_EQ(again.answer.kind, decision.answer.kind) << to_string(request.kind);
-        EXPECT_EQ(again.changed, Changed::no);
-        EXPECT_EQ(decision.changed == Changed::yes, decision.record != record_);
-        record_ = decision.record;
-        if (record_) {
-            EXPECT_EQ(invalid(*record_), nullptr);
-        }
-        return decision.answer;
-    }
     void start() { send(ask(RequestKind::create, 0, a(1), b(1))); }
     Epoch epoch() const { return record_->epoch; }
-
-    std::optional<Record> record_;
 };
 
 TEST_F(ArbiterTest, CreatePairsBothAtEpochOne) {

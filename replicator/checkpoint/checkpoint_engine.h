@@ -35,6 +35,7 @@
 #include "replicator/checkpoint/assembler.h"
 #include "replicator/checkpoint/vcpu_group.h"
 #include "replicator/replay/engine_inbox.h"
+#include "replicator/replay/in_flight.h"
 #include "replicator/replay/interval_controller.h"
 #include "replicator/replay/page_table.h"
 #include "replicator/replay/vm_engine.h"
@@ -44,11 +45,7 @@
 
 namespace antipode::checkpoint {
 
-struct CheckpointOptions {
-    replay::IntervalSettings interval;
-    // Checkpoints that are logged and not acknowledged; more are not taken.
-    size_t in_flight_max = 8;
-    uint64_t in_flight_bytes_max = uint64_t{64} << 20;
+struct CheckpointOptions : replay::InFlightOptions {
     // What is copied aside of a checkpoint's pages; for what is more, the guest stands until it is
     // logged.
     uint64_t copy_bytes_max = uint64_t{16} << 20;
@@ -122,11 +119,6 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     struct HeldWrites {
         uint64_t checkpoint;
         std::vector<vmm::BlockRequest> requests;
-    };
-    struct Unacknowledged {
-        uint64_t checkpoint;
-        uint64_t bytes;
-        Instant taken;
     };
     // A checkpoint, copied aside.
     struct Copy {
@@ -252,8 +244,7 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     bool drained_reported_ = false;
     bool resetting_ = false;  // stands until the disks have ended what was begun
     uint64_t acknowledged_handled_ = 0;
-    std::deque<Unacknowledged> unacknowledged_;
-    uint64_t unacknowledged_bytes_ = 0;
+    replay::InFlight unacknowledged_;
     uint64_t with_disk_ = 0;  // recording: submitted, not completed to the guest
     // Replaying: the writes of the checkpoints, executed here.
     std::set<RequestKey> known_writes_;  // in flight in the last checkpoint

@@ -307,8 +307,7 @@ void CheckpointEngine::take_requests() {
 }
 
 void CheckpointEngine::forget_unacknowledged() {
-    unacknowledged_.clear();
-    unacknowledged_bytes_ = 0;
+    unacknowledged_.forget();
     const std::lock_guard lock(status_mutex_);
     on_the_way_.clear();
 }
@@ -316,10 +315,7 @@ void CheckpointEngine::forget_unacknowledged() {
 void CheckpointEngine::submit_acknowledged() {
     const uint64_t acknowledged = acknowledged_.load();
     acknowledged_handled_ = acknowledged;
-    while (!unacknowledged_.empty() && unacknowledged_.front().checkpoint <= acknowledged) {
-        unacknowledged_bytes_ -= unacknowledged_.front().bytes;
-        unacknowledged_.pop_front();
-    }
+    unacknowledged_.acknowledged(acknowledged);
     const std::lock_guard lock(machine_mutex_);
     while (!held_writes_.empty() && held_writes_.front().checkpoint <= acknowledged) {
         for (auto& request : held_writes_.front().requests) submit(std::move(request));

@@ -13,16 +13,10 @@ constexpr size_t kPageBytes = vmm::layout::kPageBytes;
 
 }  // namespace
 
-// Not too many at once: what the line or the backup does not take must not pile up here. The guest
-// runs on meanwhile, and the next checkpoint covers more.
+// Not too many at once. The guest runs on meanwhile, and the next checkpoint covers more.
 bool CheckpointEngine::may_take() const {
-    if (standing_ || unacknowledged_.size() >= options_.in_flight_max ||
-        unacknowledged_bytes_ >= options_.in_flight_bytes_max) {
-        return false;
-    }
-    if (unacknowledged_.empty()) return true;
-    const Duration age = MonotonicClock::now() - unacknowledged_.front().taken;
-    return interval_.line_takes_more(age, Duration(round_trip_ns_.load()));
+    return !standing_ && unacknowledged_.takes_more(interval_, Duration(round_trip_ns_.load()),
+                                                    MonotonicClock::now());
 }
 
 Instant CheckpointEngine::due() const {
@@ -58,8 +52,7 @@ CheckpointEngine::Step CheckpointEngine::take_checkpoint(Then then) {
     last_taken_ = begin;
     if (log_copy() == Step::stop || log_outputs(first_output) == Step::stop) return Step::stop;
     number_seen_ = number_;
-    unacknowledged_.push_back({number_, part_bytes_, begin});
-    unacknowledged_bytes_ += part_bytes_;
+    unacknowledged_.taken(number_, part_bytes_, begin);
     interval_.taken(pause, part_bytes_);
     checkpoints_total_.add();
     bytes_total_.add(part_bytes_);

@@ -246,6 +246,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void tell_mode(const replay::StretchStatus& stretch);
     void stretch_begins(LogIndex entry);
     void stretch_followed(LogIndex applied);
+    void forget_stretch_begin();
     void fill_mode(Status& status) const;
 
     // node_stall.cc: a site that stood still asks before it acts.

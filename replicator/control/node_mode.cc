@@ -74,9 +74,13 @@ void Node::stretch_begins(LogIndex entry) {
 
 void Node::stretch_followed(LogIndex applied) {
     if (!stretch_begin_ || applied < *stretch_begin_) return;
+    forget_stretch_begin();
+    release_outputs();
+}
+
+void Node::forget_stretch_begin() {
     stretch_begin_.reset();
     gate_.hold_behind(std::nullopt);
-    release_outputs();
 }
 
 void Node::fill_mode(Status& status) const {

@@ -48,10 +48,8 @@ Result<void> Node::open_channel() {
     channel.peer = peer.channel;
     FT_TRY(channel.own_keys, stream::load_curve_key_pair(pair.channel_own_key));
     FT_TRY(channel.peer_key, stream::load_curve_public_key(peer.channel_key));
-    if (pair.next_site) {
-        const bool first = peer.site == pair.peer_site;
-        FT_TRY(channel.other_key, stream::load_curve_public_key(first ? pair.next_site->channel_key
-                                                                      : pair.channel_peer_key));
+    if (const auto other = pair.beside(peer.site)) {
+        FT_TRY(channel.other_key, stream::load_curve_public_key(other->channel_key));
     }
     channel.pair = wire::pair_id(pair.pair);
     channel.self = me_;

@@ -124,11 +124,12 @@ void Node::make_engine() {
 }
 
 std::unique_ptr<replay::VmEngine> Node::new_engine() {
+    replay::InFlightOptions in_flight;
+    in_flight.interval.longest = config_.pair.checkpoint_output_delay;
+    in_flight.interval.bandwidth_bytes_per_second = config_.pair.checkpoint_bandwidth;
+    in_flight.in_flight_bytes_max = config_.pair.log_buffer_bytes;
     if (config_.vm.mode == vmm::ProtectionMode::checkpoint) {
-        checkpoint::CheckpointOptions options;
-        options.interval.longest = config_.pair.checkpoint_output_delay;
-        options.interval.bandwidth_bytes_per_second = config_.pair.checkpoint_bandwidth;
-        options.in_flight_bytes_max = config_.pair.log_buffer_bytes;
+        checkpoint::CheckpointOptions options{in_flight};
         options.reset = checkpoint::CheckpointOptions::Reset::reboots;
         return std::make_unique<checkpoint::CheckpointEngine>(std::move(built_), options, bridge_,
                                                               *disks_, bridge_, metrics_);
@@ -137,9 +138,7 @@ std::unique_ptr<replay::VmEngine> Node::new_engine() {
     options.digest_interval = config_.pair.digest_interval;
     options.reset = replay::EngineOptions::Reset::reboots;
     options.healing = replay::EngineOptions::Healing::on;
-    options.stretch.interval.longest = config_.pair.checkpoint_output_delay;
-    options.stretch.interval.bandwidth_bytes_per_second = config_.pair.checkpoint_bandwidth;
-    options.stretch.in_flight_bytes_max = config_.pair.log_buffer_bytes;
+    options.stretch = {in_flight};
     return std::make_unique<replay::Engine>(std::move(built_), options, bridge_, *disks_, bridge_,
                                             metrics_);
 }
@@ -189,8 +188,7 @@ void Node::run_vm(const failover::RunVm& order) {
     if (order.from != RunFrom::memory) {
         outbox_.restart_after(engine_->applied());
         checkpoint_ends_.clear();
-        stretch_begin_.reset();
-        gate_.hold_behind(std::nullopt);
+        forget_stretch_begin();
     }
     last_produced_ = outbox_.last();
     lag_.reset();
@@ -284,8 +282,7 @@ void Node::use_epoch(const failover::UseEpoch& order) {
     if (partner_ != Member{}) return;
     outbox_.drop_all();
     checkpoint_ends_.clear();
-    stretch_begin_.reset();
-    gate_.hold_behind(std::nullopt);
+    forget_stretch_begin();
     if (!engine_) return;
     engine_->protect(replay::VmEngine::Protection::off);
     engine_->want_deltas(std::nullopt);

@@ -119,10 +119,7 @@ Status Node::status() const {
     status.pair = config_.pair.pair.view();
     status.site = config_.pair.site.view();
     status.peer_site = peer_site().view();
-    if (config_.pair.next_site) {
-        const bool first = peer_site() == config_.pair.peer_site;
-        status.spare_site = (first ? config_.pair.next_site->site : config_.pair.peer_site).view();
-    }
+    if (const auto spare = config_.pair.beside(peer_site())) status.spare_site = spare->site.view();
     status.state = state_word(state, core_.frozen());
     status.reason = core_.reason();
     status.state_since_unix_ms = state_since_unix_ms_;

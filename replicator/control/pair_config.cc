@@ -113,10 +113,7 @@ Result<> read_next_site(TomlSection section, PairConfig& config) {
     FT_TRY_VOID(section.text("second_heartbeat", next.second_heartbeat));
     FT_TRY_VOID(check_endpoint(next.channel, section.where("channel")));
     FT_TRY_VOID(parse_host_port(next.heartbeat, section.where("heartbeat")));
-    std::chrono::milliseconds spare_after =
-        std::chrono::duration_cast<std::chrono::milliseconds>(config.spare_after);
-    FT_TRY_VOID(section.seconds("spare_after_s", spare_after, 1, 86'400));
-    config.spare_after = spare_after;
+    FT_TRY_VOID(section.seconds("spare_after_s", config.spare_after, 1, 86'400));
     if (next.site == config.site || next.site == config.peer_site) {
         return fail(Errc::invalid_argument, "{} is {}, which is pair.{} already",
                     section.where("site"), next.site,
@@ -227,6 +224,11 @@ PeerConfig PairConfig::peer(const Name& which) const {
     FT_CHECK(which == peer_site, "{} is no other site of {}", which, pair);
     return {peer_site,      channel_peer,          channel_peer_key,
             heartbeat_peer, second_heartbeat_peer, heartbeat_key};
+}
+
+std::optional<PeerConfig> PairConfig::beside(const Name& which) const {
+    if (!next_site) return std::nullopt;
+    return peer(which == peer_site ? next_site->site : peer_site);
 }
 
 wire::Sites PairConfig::sites() const {

@@ -62,7 +62,7 @@ struct PairConfig {
     std::string state_directory;
 
     std::optional<PeerConfig> next_site;  // beside `peer_site`, of a pair with three sites
-    Duration spare_after = std::chrono::seconds(60);
+    std::chrono::milliseconds spare_after = std::chrono::seconds(60);
 
     std::string channel_listen;
     std::string channel_peer;
@@ -101,6 +101,8 @@ struct PairConfig {
 
     // `peer_site`, or that of next_site.
     PeerConfig peer(const Name& which) const;
+    // Of three sites: the other one of those two.
+    std::optional<PeerConfig> beside(const Name& which) const;
     // As in the pair's record; empty if there are two.
     wire::Sites sites() const;
 };

@@ -254,7 +254,9 @@ class Engine final : public VmEngine, private vmm::InputSource {
                        const std::function<bool(uint64_t)>& is_new);
     Step wait_in_halt(Instant now);
 
-    // engine_stretch.cc: recording.
+    // engine_stretch.cc: what people are told, then recording.
+    void note_stretch(DeltasReason reason);
+    void note_stretch_end(StretchEnd::Then then);
     bool stretch_change_wanted() const;
     Step change_stretch();
     Step begin_stretch(DeltasReason reason);

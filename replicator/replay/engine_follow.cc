@@ -50,10 +50,7 @@ Engine::Step Engine::begin_following(DeltasReason reason) {
     }
     retriable_.clear();
     own_completions_.clear();
-    stretches_total_.add();
-    const std::lock_guard lock(stretch_mutex_);
-    stretch_status_.now = reason;
-    stretch_status_.meant = reason;
+    note_stretch(reason);
     return Step::go_on;
 }
 
@@ -161,9 +158,7 @@ Engine::Step Engine::end_following(ExitNumber exit, const StretchEnd& end) {
     exit_ = exit.value();
     exit_seen_.store(exit_, std::memory_order_relaxed);
     settle_requests();
-    const std::lock_guard lock(stretch_mutex_);
-    stretch_status_.now.reset();
-    if (end.then == StretchEnd::Then::lockstep) stretch_status_.meant.reset();
+    note_stretch_end(end.then);
     return Step::go_on;
 }
 

@@ -146,9 +146,7 @@ Engine::Step Engine::apply(const IndexedEntry& next) {
         return begin_following(begin->reason);
     } else if (const auto* end = std::get_if<StretchEnd>(&body);
                end != nullptr && end->then == StretchEnd::Then::lockstep) {
-        // An interrupted one is not gone on with.
-        const std::lock_guard lock(stretch_mutex_);
-        stretch_status_.meant.reset();
+        note_stretch_end(end->then);  // an interrupted one is not gone on with
     } else if (is_of_stretch(next.entry)) {
         return begin_heal(Trouble::stuck, "an entry of a stretch outside of one");
     } else if (std::holds_alternative<InputRead>(body)) {
@@ -336,11 +334,7 @@ Engine::Step Engine::become_live() {
         settle_requests();
     }
     stretch_interrupted_ = false;
-    {
-        const std::lock_guard lock(stretch_mutex_);
-        stretch_status_.now.reset();
-        stretch_status_.meant.reset();
-    }
+    note_stretch_end(StretchEnd::Then::lockstep);
     for (auto& [key, completion] : own_completions_) {
         completions_.push_back(std::move(completion));
     }

@@ -29,6 +29,19 @@ std::optional<StretchStatus> Engine::stretch_status() const {
     return status;
 }
 
+void Engine::note_stretch(DeltasReason reason) {
+    stretches_total_.add();
+    const std::lock_guard lock(stretch_mutex_);
+    stretch_status_.now = reason;
+    stretch_status_.meant = reason;
+}
+
+void Engine::note_stretch_end(StretchEnd::Then then) {
+    const std::lock_guard lock(stretch_mutex_);
+    stretch_status_.now.reset();
+    if (then == StretchEnd::Then::lockstep) stretch_status_.meant.reset();
+}
+
 // A stretch that was interrupted is not gone on with where it is not wanted any more: the log is to
 // say so, too.
 bool Engine::stretch_change_wanted() const {
@@ -43,8 +56,7 @@ Engine::Step Engine::change_stretch() {
     if (wanted != 0) return begin_stretch(static_cast<DeltasReason>(wanted));
     if (!std::exchange(stretch_interrupted_, false)) return Step::go_on;
     append(StretchEnd{StretchEnd::Then::lockstep});
-    const std::lock_guard lock(stretch_mutex_);
-    stretch_status_.meant.reset();
+    note_stretch_end(StretchEnd::Then::lockstep);
     return Step::go_on;
 }
 
@@ -59,13 +71,9 @@ Engine::Step Engine::begin_stretch(DeltasReason reason) {
     if (exit.kind != vmm::Exit::Kind::kicked) return finish(StopReason::failed, exit.detail);
     append(StretchBegin{reason});
     passed_.store(exit_, std::memory_order_release);
-    stretch_ =
-        std::make_unique<RecordedStretch>(options_.stretch.interval, vm_->memory.page_count());
+    stretch_ = std::make_unique<RecordedStretch>(options_.stretch, vm_->memory.page_count());
     stretch_->last_taken = now;
-    stretches_total_.add();
-    const std::lock_guard lock(stretch_mutex_);
-    stretch_status_.now = reason;
-    stretch_status_.meant = reason;
+    note_stretch(reason);
     return Step::go_on;
 }
 
@@ -81,25 +89,15 @@ Engine::Step Engine::end_stretch() {
     delta_filter_.forget();
     (void)record_digest(MonotonicClock::now());
     passed_.store(exit_, std::memory_order_release);
-    const std::lock_guard lock(stretch_mutex_);
-    stretch_status_.now.reset();
-    if (then == StretchEnd::Then::lockstep) stretch_status_.meant.reset();
+    note_stretch_end(then);
     return Step::go_on;
 }
 
-// What the line or the backup does not take must not pile up in the log.
 bool Engine::may_take_delta(Instant now) {
     acknowledged_handled_ = acknowledged_.load();
-    auto& waiting = stretch_->unacknowledged;
-    while (!waiting.empty() && waiting.front().exit <= acknowledged_handled_) {
-        stretch_->unacknowledged_bytes -= waiting.front().bytes;
-        waiting.pop_front();
-    }
-    if (waiting.empty()) return true;
-    return waiting.size() < options_.stretch.in_flight_max &&
-           stretch_->unacknowledged_bytes < options_.stretch.in_flight_bytes_max &&
-           stretch_->interval.line_takes_more(now - waiting.front().taken,
-                                              Duration(round_trip_ns_.load()));
+    stretch_->unacknowledged.acknowledged(acknowledged_handled_);
+    return stretch_->unacknowledged.takes_more(stretch_->interval, Duration(round_trip_ns_.load()),
+                                               now);
 }
 
 // Nothing: not before the guest has done something, or the backup has acknowledged more.
@@ -163,8 +161,7 @@ Result<void> Engine::log_delta() {
     passed_.store(exit_, std::memory_order_release);
     const Duration pause = MonotonicClock::now() - begin;
     stretch.interval.taken(pause, bytes);
-    stretch.unacknowledged.push_back({exit_, bytes, begin});
-    stretch.unacknowledged_bytes += bytes;
+    stretch.unacknowledged.taken(exit_, bytes, begin);
     stretch.last_taken = begin;
     stretch.changed = false;
     stretch.held_bytes = 0;

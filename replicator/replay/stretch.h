@@ -8,22 +8,18 @@
 // Values; the vCPU thread's, but for StretchStatus.
 #pragma once
 
-#include <deque>
 #include <optional>
 #include <vector>
 
 #include "replicator/replay/heal.h"
+#include "replicator/replay/in_flight.h"
 #include "replicator/replay/interval_controller.h"
 #include "replicator/replay/log_entry.h"
 #include "replicator/replay/page_table.h"
 
 namespace antipode::replay {
 
-struct StretchOptions {
-    IntervalSettings interval;
-    // Deltas that are logged and not acknowledged; more are not taken, and the next covers more.
-    size_t in_flight_max = 8;
-    uint64_t in_flight_bytes_max = uint64_t{64} << 20;
+struct StretchOptions : InFlightOptions {
     // Outputs and disk writes that wait for a delta; with more, one is taken at once, and the guest
     // stands until there is room for it in the log.
     uint64_t held_bytes_max = uint64_t{8} << 20;
@@ -49,23 +45,17 @@ struct StretchStatus {
 
 // Recording: a stretch that is under way.
 struct RecordedStretch {
-    struct Unacknowledged {
-        uint64_t exit;
-        uint64_t bytes;
-        Instant taken;
-    };
-    RecordedStretch(const IntervalSettings& settings, uint64_t page_count)
-        : interval(settings), table(page_count) {}
+    RecordedStretch(const StretchOptions& options, uint64_t page_count)
+        : interval(options.interval), unacknowledged(options), table(page_count) {}
 
     IntervalController interval;
+    InFlight unacknowledged;  // by exit
     PageTable table;
     Instant last_taken{};
     bool changed = false;  // the guest has run, or has been told something, since the last delta
     std::vector<vmm::Output> outputs;  // since the last delta
     std::vector<StretchWrite> writes;
     uint64_t held_bytes = 0;  // of both
-    std::deque<Unacknowledged> unacknowledged;
-    uint64_t unacknowledged_bytes = 0;
 };
 
 // Replaying: what has come of the delta that is not whole, beside its pages.

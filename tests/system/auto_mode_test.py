@@ -60,6 +60,16 @@ class AutoMode(WorldCase):
         acknowledged, duplicated = world.assert_nothing_lost(self, survivor, [client])
         print(f"{what}: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
 
+    @staticmethod
+    def lose_and_seed(pair, victim, client):
+        """kill -9 of a site; the other goes on alone, and seeds it again."""
+        before = client.acknowledged()
+        victim.kill()
+        pair.other(victim).wait_for_state("solo")
+        client.wait_for_acknowledged(before + 20)
+        victim.start()
+        pair.wait_until_protected(60)
+
     def test_demoted_killed_and_back_in_lockstep(self):
         pair = self.restless_pair(lockstep_after_s=20)
         client = self.world.client(pair, options=["--window", "4"])
@@ -74,21 +84,11 @@ class AutoMode(WorldCase):
         self.assertIn("\nantipode_by_deltas 1", control.call(pair.a.socket, "metrics"))
 
         # The backup is lost in a stretch; the primary goes on alone and seeds it again.
-        before = client.acknowledged()
-        pair.b.kill()
-        pair.a.wait_for_state("solo")
-        client.wait_for_acknowledged(before + 20)
-        pair.b.start()
-        pair.wait_until_protected(60)
+        self.lose_and_seed(pair, pair.b, client)
         self.wait_for_deltas(pair)
 
         # The primary is lost in a stretch; the backup goes on from the last delta, in the same mode.
-        before = client.acknowledged()
-        pair.a.kill()
-        pair.b.wait_for_state("solo")
-        client.wait_for_acknowledged(before + 20)
-        pair.a.start()
-        pair.wait_until_protected(60)
+        self.lose_and_seed(pair, pair.a, client)
         self.wait_for_deltas(pair)
         self.assertIn("put right", mode(pair.b)["reason"])
 
@@ -103,12 +103,7 @@ class AutoMode(WorldCase):
         self.assertIn("by events", [event["text"] for event in backup.events() if event["code"] == "mode_changed"][-1])
 
         # The primary is lost in lockstep.
-        before = client.acknowledged()
-        pair.b.kill()
-        pair.a.wait_for_state("solo")
-        client.wait_for_acknowledged(before + 20)
-        pair.b.start()
-        pair.wait_until_protected(60)
+        self.lose_and_seed(pair, pair.b, client)
         self.assertFalse(mode(pair.a)["by_deltas"])
         self.finish(pair, client, "both sides lost by deltas, the primary in lockstep")
 

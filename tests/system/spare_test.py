@@ -6,7 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import case, requirements, spares, wait  # noqa: E402  pylint: disable=wrong-import-position
+from lib import case, requirements, spares, wait, world  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
 
@@ -15,6 +15,11 @@ class Spare(case.Case):
     def setUp(self):
         super().setUp()
         self.world = self.owned(spares.SpareWorld(self.folder))
+
+    def ends(self, what, site, client):
+        client.stop()
+        acknowledged, duplicated = world.assert_nothing_lost(self, site, [client])
+        print(f"{what}: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
 
     def goes_on(self, client):
         before = client.acknowledged()
@@ -30,8 +35,7 @@ class Spare(case.Case):
         pair.b.kill()
         pair.c.wait_for_state("solo", seconds=30)
         self.goes_on(client)
-        acknowledged, duplicated = spares.assert_nothing_lost(self, pair.c, client)
-        print(f"two of three sites lost: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
+        self.ends("two of three sites lost", pair.c, client)
 
     def test_who_was_replaced_comes_back_as_a_spare_and_serves_again(self):
         pair, client = self.world.started()
@@ -45,8 +49,7 @@ class Spare(case.Case):
         pair.a.kill()
         pair.wait_for_roles(pair.c, pair.b)
         self.goes_on(client)
-        acknowledged, duplicated = spares.assert_nothing_lost(self, pair.c, client)
-        print(f"replaced and back: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
+        self.ends("replaced and back", pair.c, client)
 
     def test_the_backup_is_moved_while_the_vm_runs(self):
         pair, client = self.world.started()
@@ -64,8 +67,7 @@ class Spare(case.Case):
         pair.c.wait_for_state("solo", "pairing", "primary", seconds=30)
         pair.wait_for_roles(pair.c, pair.b)
         self.goes_on(client)
-        acknowledged, duplicated = spares.assert_nothing_lost(self, pair.c, client)
-        print(f"moved, and the primary lost: acknowledged={acknowledged} lost=0 duplicated={duplicated}", flush=True)
+        self.ends("moved, and the primary lost", pair.c, client)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import os
 import shutil
 
-from . import control, guests, netns, violations, wait
+from . import control, guests, netns, wait
 from .credentials import SITE_NAME, Credentials
 from .pair import LedgerClient, Pair, Site, TIEBREAKER_PORT
 from .tiebreaker import Tiebreaker
+from .world import Owner
 
 SPARE_AFTER_S = 2  # how long a site alone waits at one of the others
 
@@ -87,21 +88,11 @@ socket = "{site.socket}"
         return control.call(site.socket, method, actor="test", confirm=self.name, **params)
 
 
-class SpareWorld:
-    def __init__(self, folder):
-        self.folder = folder
-        self._things = []
-        try:
-            self.topology = self.own(netns.RoutedTopology())
-            self.credentials = Credentials(os.path.join(folder, "credentials"))
-            self.tiebreaker = self.own(Tiebreaker(self.topology, NoEmulator(), os.path.join(folder, "tiebreaker"), self.credentials))
-        except BaseException:
-            self.close()
-            raise
-
-    def own(self, thing):
-        self._things.append(thing)
-        return thing
+class SpareWorld(Owner):
+    def build(self):
+        self.topology = self.own(netns.RoutedTopology())
+        self.credentials = Credentials(os.path.join(self.folder, "credentials"))
+        self.tiebreaker = self.own(Tiebreaker(self.topology, NoEmulator(), os.path.join(self.folder, "tiebreaker"), self.credentials))
 
     def started(self):
         """A pair in step, with an idle spare, and a client that keeps it busy."""
@@ -114,22 +105,3 @@ class SpareWorld:
         client = self.own(LedgerClient(pair, options=["--window", "4"]))
         client.wait_for_acknowledged(20)
         return pair, client
-
-    def close(self):
-        for thing in reversed(self._things):
-            (thing.close if hasattr(thing, "close") else thing.discard)()
-        self._things = []
-
-
-def assert_nothing_lost(test, site, client):
-    """Ends the survivor and holds its disk against what the client saw."""
-    client.stop()
-    site.process.stop()
-    acknowledged, lost, duplicated, sound, text = guests.check_ledger(site.disk, [client.log])
-    with violations.kept():
-        test.assertEqual(lost, 0, text)
-        test.assertTrue(sound, text)
-    test.assertGreater(acknowledged, 0, text)
-    return acknowledged, duplicated
-
-

@@ -10,38 +10,24 @@ from .tiebreaker import Tiebreaker
 from .wan import Wan
 
 
-class World:
-    def __init__(self, folder, delay_ms=5, rate_mbytes=125, seed=1):
+class Owner:
+    """Ends what it owns."""
+
+    def __init__(self, folder):
         self.folder = folder
         self._things = []
-        self._pairs = 0
         try:
-            self.topology = self.own(Topology())
-            self.wan = self.own(Wan(self.topology, os.path.join(folder, "wan.log"), seed=seed))
-            self.wan.set("a<->b", delay_ms=delay_ms, rate_mbytes=rate_mbytes)
-            for site in ("a", "b"):
-                self.wan.set(f"{site}<->t", delay_ms=delay_ms)
-            self.credentials = Credentials(os.path.join(folder, "credentials"))
-            self.tiebreaker = self.own(Tiebreaker(self.topology, self.wan, os.path.join(folder, "tiebreaker"), self.credentials))
+            self.build()
         except BaseException:
             self.close()
             raise
 
+    def build(self):
+        raise NotImplementedError
+
     def own(self, thing):
         self._things.append(thing)
         return thing
-
-    def pair(self, guest, **options):
-        """A new pair with ports, TAPs and a guest address of its own; its files are in a folder of its name."""
-        index = self._pairs
-        self._pairs += 1
-        name = options.pop("name", f"vm{index}")
-        folder = os.path.join(self.folder, name)
-        os.makedirs(folder)
-        return self.own(Pair(self.topology, self.wan, folder, guest, self.credentials, name=name, index=index, **options))
-
-    def client(self, pair, **options):
-        return self.own(LedgerClient(pair, **options))
 
     def close(self):
         """Ends everything, last first; all of it, whatever fails."""
@@ -54,6 +40,35 @@ class World:
         self._things = []
         if failures:
             raise failures[0]
+
+
+class World(Owner):
+    def __init__(self, folder, delay_ms=5, rate_mbytes=125, seed=1):
+        self._line = (delay_ms, rate_mbytes, seed)
+        self._pairs = 0
+        super().__init__(folder)
+
+    def build(self):
+        delay_ms, rate_mbytes, seed = self._line
+        self.topology = self.own(Topology())
+        self.wan = self.own(Wan(self.topology, os.path.join(self.folder, "wan.log"), seed=seed))
+        self.wan.set("a<->b", delay_ms=delay_ms, rate_mbytes=rate_mbytes)
+        for site in ("a", "b"):
+            self.wan.set(f"{site}<->t", delay_ms=delay_ms)
+        self.credentials = Credentials(os.path.join(self.folder, "credentials"))
+        self.tiebreaker = self.own(Tiebreaker(self.topology, self.wan, os.path.join(self.folder, "tiebreaker"), self.credentials))
+
+    def pair(self, guest, **options):
+        """A new pair with ports, TAPs and a guest address of its own; its files are in a folder of its name."""
+        index = self._pairs
+        self._pairs += 1
+        name = options.pop("name", f"vm{index}")
+        folder = os.path.join(self.folder, name)
+        os.makedirs(folder)
+        return self.own(Pair(self.topology, self.wan, folder, guest, self.credentials, name=name, index=index, **options))
+
+    def client(self, pair, **options):
+        return self.own(LedgerClient(pair, **options))
 
 
 def assert_nothing_lost(test, site, clients):

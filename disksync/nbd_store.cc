@@ -131,7 +131,7 @@ Result<> NbdStore::submit(StoreRequest&& request) {
     {
         const std::lock_guard lock(mutex_);
         if (closing_) return fail(Errc::closed, "disk {}: is closed", uri_);
-        if (ended_for_good_) return fail(Errc::unreachable, "disk {}: {}", uri_, status_.text);
+        if (ended_for_good_) return fail(*ended_for_good_);
         if (jobs_in_flight_ >= options_.requests_in_flight_max) {
             return fail(Errc::busy, "disk {}: {} requests are in flight", uri_, jobs_in_flight_);
         }
@@ -160,7 +160,7 @@ Result<std::vector<StoreExtent>> NbdStore::extents(uint64_t offset_bytes, uint64
         {
             const std::lock_guard lock(mutex_);
             if (closing_) return fail(Errc::closed, "disk {}: is closed", uri_);
-            if (ended_for_good_) return fail(Errc::unreachable, "disk {}: {}", uri_, status_.text);
+            if (ended_for_good_) return fail(*ended_for_good_);
             auto job = std::make_shared<Job>();
             job->kind = JobKind::extents;
             job->request.offset_bytes = at;

@@ -160,8 +160,8 @@ class NbdStore final : public LocalStore {
 
     mutable std::mutex mutex_;
     std::deque<std::shared_ptr<Job>> submitted_;
-    uint32_t jobs_in_flight_ = 0;  // of callers
-    bool ended_for_good_ = false;  // failed or closed: nothing is taken any more
+    uint32_t jobs_in_flight_ = 0;          // of callers
+    std::optional<Error> ended_for_good_;  // failed or closed: nothing is taken any more
     StoreStatus status_;
     std::atomic<bool> closing_{false};
     std::mutex close_mutex_;

@@ -47,7 +47,7 @@ void NbdStore::main() {
         bool waits = false;
         {
             const std::lock_guard lock(mutex_);
-            waits = ended_for_good_;
+            waits = ended_for_good_.has_value();
         }
         if (!handle_ && !waits) {
             reconnect();
@@ -396,7 +396,7 @@ void NbdStore::fail_for_good(Error error) {
     on_wire_.clear();
     {
         const std::lock_guard lock(mutex_);
-        ended_for_good_ = true;
+        ended_for_good_ = error;
         status_.health = StoreHealth::failed;
         status_.text = error.context;
         jobs.insert(submitted_.begin(), submitted_.end());

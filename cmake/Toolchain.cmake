@@ -51,6 +51,12 @@ function(antipode_library name)
     antipode_pch(${name})
 endfunction()
 
+# Files that all read the same large headers are compiled some at a time, as one: less of it is done again. No two of them may
+# have a name of their own in common.
+function(antipode_unity name)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+endfunction()
+
 function(antipode_executable name)
     cmake_parse_arguments(A "" "" "SOURCES;DEPENDS" ${ARGN})
     add_executable(${name} ${A_SOURCES})

@@ -111,6 +111,9 @@ class CheckpointEngine final : public replay::VmEngine, private vmm::InputSource
     vmm::VirtualMachine& vm() override { return *vm_; }
 
   private:
+    // How long one of its threads sleeps, at most, when there is nothing to do.
+    static constexpr Duration kLogWait = std::chrono::milliseconds(2);
+
     enum class Mode : uint8_t { recording, replaying };
     enum class Step : uint8_t { go_on, stop };
     // Whether the vCPUs run on when a checkpoint has been copied.

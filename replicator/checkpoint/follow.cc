@@ -10,7 +10,6 @@ namespace {
 
 // Writes that wait for this site's disk; beyond it the log waits.
 constexpr uint64_t kWriteQueueBytesMax = 64 << 20;
-constexpr Duration kLogWait = std::chrono::milliseconds(2);
 
 }  // namespace
 

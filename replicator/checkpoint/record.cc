@@ -10,7 +10,6 @@ namespace {
 
 // Unprotected: how long an unfinished console line waits.
 constexpr Duration kConsoleFlush = std::chrono::milliseconds(20);
-constexpr Duration kLogWait = std::chrono::milliseconds(2);
 
 }  // namespace
 

@@ -18,11 +18,11 @@ constexpr double kSecondsMax = 300;
 constexpr Duration kPulse = std::chrono::milliseconds(100);
 constexpr Duration kBeforeDeath = std::chrono::milliseconds(300);  // the answer leaves first
 
-struct Kind {
+struct FaultKind {
     std::string_view name;
     std::string_view consequence;
 };
-constexpr std::array<Kind, 4> kKinds{{
+constexpr std::array<FaultKind, 4> kKinds{{
     {"link_cut",
      "nothing passes the line to the peer, channel and heartbeats; beyond the time in "
      "which silence is suspected one site goes on alone, and the other is seeded again"},
@@ -59,8 +59,9 @@ Result<> Node::may_inject(std::string_view fault) const {
 }
 
 Result<ActionReply> Node::inject_fault(const ActionRequest& request) {
-    const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
-                                   [&](const Kind& each) { return each.name == request.fault; });
+    const auto kind = std::find_if(kKinds.begin(), kKinds.end(), [&](const FaultKind& each) {
+        return each.name == request.fault;
+    });
     if (kind == kKinds.end()) {
         return fail(Errc::invalid_argument,
                     "fault: is none of link_cut, link_degrade, tiebreaker_cut, kill_primary");

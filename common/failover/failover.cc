@@ -420,7 +420,8 @@ void Failover::persist() {
 void Failover::fence() {
     if (disk_fence_asked_ >= epoch_) return;
     disk_fence_asked_ = epoch_;
-    emit(FenceDisk{epoch_});
+    const bool live = state_ == State::going_live;
+    emit(FenceDisk{epoch_, live ? FenceDisk::OldCopy::put_back : FenceDisk::OldCopy::stays});
     if (bug(Bug::act_before_durable)) disk_fenced_ = epoch_;
 }
 

@@ -24,6 +24,8 @@ void Failover::on_start(const Start& start) {
                          durable_.role == DurableRole::solo || durable_.role == DurableRole::halted;
         if (ran && durable_.disk == DiskCopy::incomplete) {
             if (start.host == Host::same_boot) {
+                // The process may have died in the middle of going live.
+                emit(FenceDisk{disk_fence_asked_, FenceDisk::OldCopy::put_back});
                 flush();
             } else {
                 durable_.role =

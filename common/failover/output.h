@@ -53,6 +53,10 @@ struct Persist {  // -> Persisted. Two copies, write the other one, fdatasync.
 };
 struct FenceDisk {  // -> DiskFenced. From here on no write of a lower epoch is let through.
     Epoch epoch;
+    // put_back: the VM is about to run here. If a seed that broke off has overwritten parts of the
+    // disk and what was there before has been kept, it is there again when this is done.
+    enum class OldCopy : uint8_t { stays = 1, put_back };
+    OldCopy old_copy = OldCopy::stays;
 };
 struct FlushDisk {};  // -> DiskFlushed
 

@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include "common/env/posix/storage_file.h"
-#include "disksync/core/undo_log.h"
 #include "disksync/disk_metadata.h"
 #include "disksync/local_store.h"
 #include "disksync/service/group_config.h"
+#include "disksync/undo_file.h"
 
 namespace antipode::disksync {
 
@@ -35,22 +35,6 @@ json::array ranges_of(const DirtyBitmap& bitmap) {
         next = bitmap.next_set(run.first + run.count);
     }
     return ranges;
-}
-
-Result<> write_back(env::Storage& storage, const UndoLog& undo, LocalStore& store,
-                    uint64_t size_bytes) {
-    for (const uint64_t block : undo.blocks()) {
-        FT_TRY(std::vector<std::byte> bytes, undo.read(storage, block));
-        StoreRequest request;
-        request.offset_bytes = block * kBlockBytes;
-        request.length_bytes = std::min(kBlockBytes, size_bytes - request.offset_bytes);
-        request.operation = bytes.empty() ? StoreOperation::write_zeroes : StoreOperation::write;
-        if (!bytes.empty()) request.buffer = bytes;
-        FT_TRY_VOID(run_blocking(store, std::move(request)));
-    }
-    StoreRequest flush;
-    flush.operation = StoreOperation::flush;
-    return run_blocking(store, std::move(flush));
 }
 
 }  // namespace
@@ -205,7 +189,9 @@ Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream&
     metadata.record().write_bitmap();
     FT_TRY_VOID(metadata.write());
     FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
-    FT_TRY_VOID(write_back(*file, undo, *store, next.size_bytes));
+    FT_TRY_VOID(put_back(*file, undo, next.size_bytes, Epoch(), [&store](StoreRequest&& request) {
+        return run_blocking(*store, std::move(request));
+    }));
     FT_TRY_VOID(store->close());
     // The contents are again what the current generation names; the peer has newer ones.
     next.state = DiskState::outdated;

@@ -118,6 +118,8 @@ enum class EventCode {
     disk_fenced,
     disk_sync_started,
     disk_sync_finished,
+    disk_put_back,
+    disk_undo_dropped,
     vm_started,
     vm_paused,
     vm_resumed,

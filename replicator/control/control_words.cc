@@ -148,6 +148,8 @@ constexpr auto kEventCodes = std::to_array<CodeEntry>({
     {EventCode::disk_fenced, "disk_fenced", Severity::error},
     {EventCode::disk_sync_started, "disk_sync_started", Severity::info},
     {EventCode::disk_sync_finished, "disk_sync_finished", Severity::info},
+    {EventCode::disk_put_back, "disk_put_back", Severity::warning},
+    {EventCode::disk_undo_dropped, "disk_undo_dropped", Severity::warning},
     {EventCode::vm_started, "vm_started", Severity::info},
     {EventCode::vm_paused, "vm_paused", Severity::info},
     {EventCode::vm_resumed, "vm_resumed", Severity::info},

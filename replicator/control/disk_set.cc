@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "disksync/disk_metadata.h"
 
 namespace antipode::control {
 namespace {
@@ -49,9 +50,10 @@ Result<std::unique_ptr<DiskSet>> DiskSet::open(const std::vector<vmm::DriveConfi
         FT_TRY(options.disk, Name::parse(config.drive_id, "drive_id"));
         options.metadata_missing = disksync::FencedStore::Options::Missing::create;
         if (config.is_read_only) options.store.access = disksync::StoreAccess::read_only;
-        if (disksync::is_nbd_uri(config.path_on_host)) {
-            options.metadata_path = state_directory + "/" + config.drive_id + ".antipode";
-        }
+        options.metadata_path = disksync::is_nbd_uri(config.path_on_host)
+                                    ? state_directory + "/" + config.drive_id + ".antipode"
+                                    : disksync::metadata_path_of(config.path_on_host);
+        if (!config.is_read_only) drive->undo_path = options.metadata_path + ".undo";
         auto opened = disksync::FencedStore::open(config.path_on_host, options);
         if (!opened) {
             return antipode::fail(std::move(opened).error().within("drive " + config.drive_id));
@@ -114,15 +116,9 @@ Result<void> DiskSet::fence(Epoch epoch) {
 
 Result<void> DiskSet::flush() {
     for (auto& drive : drives_) {
-        std::promise<Result<>> promise;
         disksync::StoreRequest order;
         order.operation = disksync::StoreOperation::flush;
-        order.done = [&promise](Result<> result) { promise.set_value(std::move(result)); };
-        {
-            const std::lock_guard lock(drive->mutex);
-            FT_TRY_VOID(drive->store->submit(std::move(order)));
-        }
-        FT_TRY_VOID(promise.get_future().get());
+        FT_TRY_VOID(run_now(*drive, std::move(order)));
     }
     return {};
 }
@@ -157,23 +153,23 @@ void DiskSet::save_before(const vmm::BlockRequest& request) {
     Drive& drive = *drives_[request.device];
     overlay->save(request.offset_bytes, request.length_bytes,
                   [&](uint64_t offset_bytes, std::span<std::byte> data) {
-                      return read_now(drive, offset_bytes, data);
+                      disksync::StoreRequest order;
+                      order.operation = disksync::StoreOperation::read;
+                      order.offset_bytes = offset_bytes;
+                      order.length_bytes = data.size();
+                      order.buffer = data;
+                      return run_now(drive, std::move(order));
                   });
 }
 
-Result<void> DiskSet::read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data) {
+Result<void> DiskSet::run_now(Drive& drive, disksync::StoreRequest&& order) {
+    std::promise<Result<>> promise;
+    order.done = [&promise](Result<> result) { promise.set_value(std::move(result)); };
     for (;;) {
-        std::promise<Result<>> promise;
-        disksync::StoreRequest order;
-        order.operation = disksync::StoreOperation::read;
-        order.offset_bytes = offset_bytes;
-        order.length_bytes = data.size();
-        order.buffer = data;
-        order.done = [&promise](Result<> result) { promise.set_value(std::move(result)); };
         Result<> submitted;
         {
             const std::lock_guard lock(drive.mutex);
-            submitted = drive.store->submit(std::move(order));
+            submitted = drive.store->submit(std::move(order));  // takes it only if it succeeds
         }
         if (submitted) return promise.get_future().get();
         if (submitted.error().code != Errc::busy) return submitted;

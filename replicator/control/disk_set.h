@@ -90,6 +90,16 @@ class DiskSet final : public replay::DiskPort {
     void write_chunk(uint32_t drive, uint64_t offset_bytes, uint64_t length_bytes,
                      std::vector<std::byte> bytes, std::function<void(Result<void>)> done);
 
+    // For who blocks: hands a request to the drive and waits for its end. Any thread but a store's.
+    Result<void> run_now(uint32_t drive, disksync::StoreRequest&& order) {
+        return run_now(*drives_[drive], std::move(order));
+    }
+    // Where what a seed overwrites is kept; nullopt: this drive is never written.
+    std::optional<std::string> undo_path(uint32_t drive) const { return drives_[drive]->undo_path; }
+    disksync::DiskId copy_id(uint32_t drive) const {
+        return drives_[drive]->store->superblock().id;
+    }
+
     // Fixing. From fix() until unfix() nothing from behind the point changes the range; `settled`
     // is posted to the core thread once everything from before it has landed. `at`: nullopt is now.
     // Errc::busy if that point is over here. Core thread, as are all of these.
@@ -116,6 +126,7 @@ class DiskSet final : public replay::DiskPort {
   private:
     struct Drive {
         std::string id;
+        std::optional<std::string> undo_path;
         std::unique_ptr<disksync::FencedStore> store;
         mutable std::mutex mutex;
         std::deque<vmm::BlockRequest> waiting;  // the store was full
@@ -138,7 +149,7 @@ class DiskSet final : public replay::DiskPort {
     uint64_t exit_now();
     void post_settled(Drive& drive);
     void save_before(const vmm::BlockRequest& request);
-    Result<void> read_now(Drive& drive, uint64_t offset_bytes, std::span<std::byte> data);
+    static Result<void> run_now(Drive& drive, disksync::StoreRequest&& order);
     void track(Drive& drive, const vmm::BlockRequest& request);
     void start_seed(Drive& drive, disksync::StoreRequest&& order);
     void start_waiting_seeds(Drive& drive);

@@ -171,6 +171,7 @@ Result<void> Node::open_local() {
     FT_TRY(disks_,
            DiskSet::open(config_.vm.drives, pair.pair, pair.state_directory, context_, metrics_));
     disks_->set_stall_guard(stall_guard_);
+    FT_TRY_VOID(open_seed_undo());
     FT_TRY(auto kvm, vmm::Kvm::open());
     kvm_.emplace(std::move(kvm));
     FT_TRY_VOID(build_vm());

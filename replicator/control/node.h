@@ -52,6 +52,7 @@
 #include "replicator/control/pair_config.h"
 #include "replicator/control/seed_receiver.h"
 #include "replicator/control/seed_sender.h"
+#include "replicator/control/seed_undo.h"
 #include "replicator/control/snapshot_task.h"
 #include "replicator/control/stall_guard.h"
 #include "replicator/control/threshold.h"
@@ -136,6 +137,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     void drop_vm();
     void end_engine();
     void persist(const failover::Persist& order);
+    void fence_disk(const failover::FenceDisk& order);
+    Result<void> open_seed_undo();
     void on_disk_thread(std::function<Result<void>()> work, failover::Input done, std::string what);
     void use_epoch(const failover::UseEpoch& order);
     Result<void> build_vm();
@@ -424,6 +427,8 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<SeedSender> seed_out_;
     bool seed_cut_ = false;
     std::unique_ptr<SeedReceiver> seed_in_;
+    std::unique_ptr<SeedUndo> seed_undo_;
+    failover::Durable persisted_;                                        // as it was last asked for
     std::optional<double> seed_in_ratio_;                                // as the sender told
     std::deque<std::pair<Epoch, std::vector<std::byte>>> held_batches_;  // until the seed is loaded
     uint64_t held_batch_bytes_ = 0;

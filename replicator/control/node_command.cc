@@ -140,6 +140,14 @@ std::optional<Result<ActionReply>> Node::act_on_core(Method method, const Action
             reply.allowed = false;
             reply.findings.push_back({Severity::error, std::string(kSwear)});
         }
+        if (force && seed_undo_->counts()) {
+            const auto kept = seed_undo_->status();
+            reply.findings.push_back(
+                {Severity::warning,
+                 fmt::format("the copy that broke off is taken back first: the VM boots from the "
+                             "disks as they were in epoch {} ({} blocks of 64 KiB)",
+                             kept.back_to, kept.blocks)});
+        }
         if (order.kind == CommandKind::reclaim && config_.pair.reclaim == SelfHelp::automatic) {
             reply.findings.push_back({Severity::warning,
                                       "pair.reclaim is automatic: this site boots the VM by itself "

@@ -49,10 +49,7 @@ void Node::carry_out(const failover::Output& output) {
             [this](const AcceptLog& order) { accept_log(order); },
             [this](const Acknowledge& order) { acknowledge(order); },
             [this](const Persist& order) { persist(order); },
-            [this](const FenceDisk& order) {
-                on_disk_thread([this, epoch = order.epoch] { return disks_->fence(epoch); },
-                               DiskFenced{order.epoch}, "fencing the disks");
-            },
+            [this](const FenceDisk& order) { fence_disk(order); },
             [this](const FlushDisk&) {
                 on_disk_thread([this] { return disks_->flush(); }, DiskFlushed{},
                                "flushing the disks");
@@ -101,10 +98,32 @@ void Node::on_disk_thread(std::function<Result<void>()> work, failover::Input do
     boost::asio::post(disk_work_, std::move(attempt));
 }
 
+// A site that is about to be filled anew keeps what it has until the new copy is whole. A third
+// site's disk that was never part of the pair is nothing to keep.
 void Node::persist(const failover::Persist& order) {
+    using failover::DurableRole;
+    const failover::Durable before = std::exchange(persisted_, order.state);
+    const bool held_something = before.role != DurableRole::none || before.live_epoch > Epoch(0) ||
+                                before.disk == wire::DiskCopy::complete;
+    const bool keeps = order.state.role == DurableRole::joining &&
+                       before.role != DurableRole::joining && held_something;
     const DurableRecord record{order.state, boot_id_};
-    on_disk_thread([this, record] { return durable_->store(record); },
-                   failover::Persisted{order.number}, "writing the failover state");
+    on_disk_thread(
+        [this, record, keeps, back_to = before.epoch]() -> Result<void> {
+            if (keeps) FT_TRY_VOID(seed_undo_->begin(back_to));
+            return durable_->store(record);
+        },
+        failover::Persisted{order.number}, "writing the failover state");
+}
+
+void Node::fence_disk(const failover::FenceDisk& order) {
+    on_disk_thread(
+        [this, order]() -> Result<void> {
+            FT_TRY_VOID(disks_->fence(order.epoch));
+            if (order.old_copy == failover::FenceDisk::OldCopy::stays) return {};
+            return seed_undo_->put_back(order.epoch);
+        },
+        failover::DiskFenced{order.epoch}, "fencing the disks");
 }
 
 Result<void> Node::build_vm() {

@@ -127,6 +127,9 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
         (void)channel_->send(wire::MessageClass::control,
                              static_cast<uint8_t>(Message::seed_digests), epoch_, encode(answer));
     };
+    hooks.save_before = [this](const DriveChunk& chunk, std::function<void(Result<void>)> saved) {
+        seed_undo_->save_then(chunk, std::move(saved));
+    };
     hooks.on_loaded = [this](SeedEnd end) { seed_loaded(std::move(end)); };
     hooks.on_failed = [this, attempt](const std::string& text) {
         event(EventCode::disk_failed, "being seeded: " + text);
@@ -146,12 +149,33 @@ void Node::receive_seed(const failover::ReceiveSeed& order) {
     });
 }
 
+// Before the core starts. Whoever has a whole copy, or replays, has no use for an older one.
+Result<void> Node::open_seed_undo() {
+    SeedUndo::Hooks hooks;
+    hooks.on_given_up = [this](const std::string& why) {
+        event(EventCode::disk_undo_dropped, "what the copy overwrites here is not kept: " + why);
+    };
+    hooks.on_put_back = [this](Epoch back_to, uint64_t blocks) {
+        event(EventCode::disk_put_back,
+              fmt::format("the disks are again as they were in epoch {}, before a copy that broke "
+                          "off: {} blocks of 64 KiB were put back",
+                          back_to, blocks));
+    };
+    seed_undo_ = std::make_unique<SeedUndo>(*disks_, context_, disk_work_,
+                                            config_.pair.seed_undo_bytes_max, std::move(hooks));
+    if (durable_->loaded()) persisted_ = durable_->loaded()->state;
+    const bool may_count = durable_->loaded() && persisted_.disk == wire::DiskCopy::incomplete &&
+                           persisted_.role != failover::DurableRole::backup;
+    return may_count ? seed_undo_->load() : seed_undo_->forget();
+}
+
 // Everything is in place; the disks are made durable before anybody hears of it.
 void Node::seed_loaded(SeedEnd end) {
     auto shared = std::make_shared<SeedEnd>(std::move(end));
     const uint64_t attempt = shared->attempt;
     boost::asio::post(disk_work_, [this, shared, attempt] {
-        const auto flushed = disks_->flush();
+        auto flushed = disks_->flush();
+        if (flushed) flushed = seed_undo_->forget();
         boost::asio::post(context_, [this, shared, attempt, flushed] {
             if (shut_down_ || !seed_in_ || seed_in_->attempt() != attempt) return;
             if (flushed) {

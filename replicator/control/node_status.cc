@@ -319,6 +319,10 @@ void Node::fill_disks(Status& status) const {
             out.text = word->text;
             if (word->state == DiskState::syncing) out.synced_ratio = seed_ratio();
         }
+        if (seed_undo_->counts() && word) {
+            out.text +=
+                fmt::format("; what it held in epoch {} is kept", seed_undo_->status().back_to);
+        }
         if (!drive.error.empty()) {
             out.state = DiskState::failed;
             out.text = drive.error;

@@ -48,6 +48,8 @@ Result<> read_pair(TomlSection section, PairConfig& config) {
     }
     FT_TRY_VOID(read_self_help(section, "rejoin", config.rejoin));
     FT_TRY_VOID(read_self_help(section, "reclaim", config.reclaim));
+    FT_TRY_VOID(read_mib(section, "seed_undo_max_mib", config.seed_undo_bytes_max, 0,
+                         config.seed_undo_bytes_max >> 20));
     config.first_role = role == "primary"  ? PairConfig::FirstRole::primary
                         : role == "backup" ? PairConfig::FirstRole::backup
                                            : PairConfig::FirstRole::spare;

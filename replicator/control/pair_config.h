@@ -3,7 +3,9 @@
 //   [pair]        name, site, peer_site, role = "primary" | "backup" (first start only) | "spare",
 //                 state_directory; rejoin = "automatic" | "wait": whether a halted or restarted
 //                 site becomes the backup by itself, or waits for an operator; reclaim, the same:
-//                 whether a VM whose processes all died is booted again by itself
+//                 whether a VM whose processes all died is booted again by itself;
+//                 seed_undo_max_mib: how much is kept at most of what a seed overwrites (0: none;
+//                 without it, all)
 //   [next_site]   the pair's third site, seen from here: site; channel, heartbeat, second_heartbeat
 //                 (addresses, as `peer` below), channel_key, heartbeat_key; spare_after_s = 60: how
 //                 long this site, alone with the VM, waits for a backup at one of them (optional)
@@ -60,6 +62,7 @@ struct PairConfig {
     SelfHelp rejoin = SelfHelp::automatic;
     SelfHelp reclaim = SelfHelp::automatic;
     std::string state_directory;
+    uint64_t seed_undo_bytes_max = uint64_t{1} << 60;
 
     std::optional<PeerConfig> next_site;  // beside `peer_site`, of a pair with three sites
     std::chrono::milliseconds spare_after = std::chrono::seconds(60);

@@ -120,7 +120,8 @@ class Restored {
                               {[](uint64_t) {},
                                {},
                                [this](SeedEnd end) { end_ = std::move(end); },
-                               [&failed](const std::string& text) { failed = text; }});
+                               [&failed](const std::string& text) { failed = text; },
+                               {}});
         const auto work = boost::asio::make_work_guard(context_);
         for (;;) {
             const uint64_t at = reader.offset();

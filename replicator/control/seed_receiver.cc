@@ -59,7 +59,22 @@ void SeedReceiver::take(SeedChunk piece, size_t bytes) {
         piece.length_bytes > disks_.size_bytes(piece.drive) - piece.offset_bytes) {
         return fail("the primary's disk is larger than this site's");
     }
+    if (piece.offset_bytes % SeedChunk::kBytes != 0 || piece.length_bytes > SeedChunk::kBytes) {
+        return fail(fmt::format("a chunk of {} bytes at {} is not one of {}", piece.length_bytes,
+                                piece.offset_bytes, SeedChunk::kBytes));
+    }
     ++writing_;
+    if (!hooks_.save_before) return write(std::move(piece), bytes);
+    const DriveChunk chunk{piece.drive, piece.offset_bytes / SeedChunk::kBytes};
+    auto kept = std::make_shared<SeedChunk>(std::move(piece));
+    hooks_.save_before(chunk, [this, alive = alive_, kept, bytes](const Result<void>& saved) {
+        if (!*alive) return;
+        if (!saved) return fail(saved.error().to_string());
+        write(std::move(*kept), bytes);
+    });
+}
+
+void SeedReceiver::write(SeedChunk piece, size_t bytes) {
     disks_.write_chunk(piece.drive, piece.offset_bytes, piece.length_bytes, std::move(piece.bytes),
                        [this, alive = alive_, bytes](Result<void> written) {
                            if (!*alive) return;

@@ -31,6 +31,10 @@ class SeedReceiver {
             answer;  // to the sender; none: a file, no questions
         std::function<void(SeedEnd end)> on_loaded;
         std::function<void(const std::string&)> on_failed;
+        // Calls `saved` when what is to be written to this chunk may be; in the order of the calls.
+        // None: at once.
+        std::function<void(const DriveChunk& chunk, std::function<void(Result<void>)> saved)>
+            save_before;
     };
 
     SeedReceiver(uint64_t attempt, vmm::VirtualMachine& vm, DiskSet& disks, Hooks hooks);
@@ -38,11 +42,12 @@ class SeedReceiver {
 
     void receive(std::span<const std::byte> bytes);
     uint64_t attempt() const { return attempt_; }
-    size_t writing() const { return writing_; }  // chunks on their way to the disks
+    size_t writing() const { return writing_; }  // chunks that are not on the disks yet
 
   private:
     void take(SeedPages piece);
     void take(SeedChunk piece, size_t bytes);
+    void write(SeedChunk piece, size_t bytes);
     void take(SeedEnd piece);
     void take(const SeedAsk& piece);
     void taken(uint64_t bytes);

@@ -10,6 +10,8 @@ from lib import case, control, requirements, violations, wait, world  # noqa: E4
 from lib.world_case import WorldCase  # noqa: E402  pylint: disable=wrong-import-position
 
 requirements.require(requirements.missing_for_namespaces(), requirements.missing_for_guests())
+BLOCK_BYTES = 64 << 10
+REGION_OFFSET, REGION_BYTES = 40 << 20, 16 << 20  # of the udp_echo guest's disk
 FORCED_BLOCK = 1 << 30  # epochs from here on were made by a force (common/wire/arbiter_messages.h)
 
 
@@ -177,6 +179,72 @@ class Operators(WorldCase):
         client.wait_for_acknowledged(before + 20, seconds=60)
         self.assertTrue(any(event["code"] == "vm_started" for event in loser.events()), "booted, not resumed")
         client.stop()
+
+    def test_a_copy_that_broke_off_is_taken_back(self):
+        """What the loser had on its disk is there again when it is forced, although half of it had been overwritten, and although
+        its process was killed meanwhile."""
+        pair, client = self.loaded_pair()
+        client.stop()
+        self.world.wan.cut("a<->b")
+        winner = wait.until("one goes on", lambda: next(
+            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
+        loser = pair.other(winner)
+        loser.wait_for_state("halted")
+        loser.process.stop()
+        # In a place of the disk that the guest has no use for.
+        random = {site: os.urandom(REGION_BYTES) for site in (winner, loser)}
+        for site, content in random.items():
+            self.write_region(site, content)
+        self.world.wan.set("a<->b", rate_mbytes=4)
+        self.world.wan.heal("a<->b")
+        loser.start()
+
+        def blocks_of(site):
+            held = self.read_region(loser)
+            return sum(held[at:at + BLOCK_BYTES] == random[site][at:at + BLOCK_BYTES] for at in range(0, REGION_BYTES, BLOCK_BYTES))
+
+        wait.until("a part of the disk is overwritten", lambda: blocks_of(winner) >= 20, 120)
+        winner.kill()
+        loser.kill()
+        self.assertGreater(blocks_of(loser), 20, "and a part is not")
+        loser.start()
+        wait.until("it answers", loser.status, 30)
+        self.wait_until_unreachable(loser)
+        self.assertTrue(any("is kept" in disk["text"] for disk in loser.status()["disks"]), loser.status()["disks"])
+        seen = self.act(loser, "force", check=True, peer_is_down=True, accept_loss=True)
+        self.assertIn("taken back first", str(seen["findings"]))
+        self.force(loser, accept_loss=True)
+        loser.wait_for_state("solo")
+        with violations.kept():
+            self.assertEqual(blocks_of(loser), REGION_BYTES // BLOCK_BYTES)
+        self.assert_in_journal(loser, "disk_put_back", "before a copy that broke off")
+        self.assertFalse(os.path.exists(loser.disk + ".antipode.undo"))
+        # The other one comes back, and what it gets now is whole.
+        client = self.world.client(pair, options=["--window", "4"])
+        client.wait_for_acknowledged(20)
+        self.world.wan.set("a<->b", rate_mbytes=125)
+        winner.start()
+        wait.until("it waits for the operator", lambda: any(
+            "overruled by a force" in alert["text"] for alert in winner.status()["alerts"]), 60)
+        self.act(winner, "rejoin")
+        pair.wait_until_protected(60)
+        self.assertIs(pair.primary(), loser)
+        before = client.acknowledged()
+        client.wait_for_acknowledged(before + 20, seconds=60)
+        self.assertEqual(client.stop()[0], 0)
+        self.assertEqual(self.read_region(winner), random[loser])
+
+    @staticmethod
+    def write_region(site, content):
+        with open(site.disk, "r+b") as disk:
+            disk.seek(REGION_OFFSET)
+            disk.write(content)
+
+    @staticmethod
+    def read_region(site):
+        with open(site.disk, "rb") as disk:
+            disk.seek(REGION_OFFSET)
+            return disk.read(REGION_BYTES)
 
     def test_both_sites_are_forced_and_one_lives(self):
         """The mistake that an operator is warned of: no two VMs share an epoch, and when they see each other one halts."""

@@ -241,7 +241,12 @@ TEST(Force, OfALoserWhoseCopyHasBegunMayLoseWrites) {
     a.step(Command{CommandKind::force, "web1"});
     ASSERT_NE(a.last<CommandRefused>(), nullptr);
     EXPECT_EQ(a.last<CommandRefused>()->reason, "this site's copy may lack acknowledged writes");
+    a.hold_writes = true;
     a.step(Command{CommandKind::force, "web1", Loss::accepted});
+    ASSERT_NE(a.last<FenceDisk>(), nullptr);
+    EXPECT_EQ(a.last<FenceDisk>()->old_copy, FenceDisk::OldCopy::put_back);
+    EXPECT_EQ(a.last<RunVm>(), nullptr) << "what was on the disk before the copy is not back yet";
+    a.finish_writes();
     EXPECT_EQ(a.state(), State::forced);
     ASSERT_NE(a.last<RunVm>(), nullptr);
     EXPECT_EQ(a.last<RunVm>()->from, RunFrom::disk);

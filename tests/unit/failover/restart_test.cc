@@ -44,6 +44,9 @@ TEST(Restart, UnflushedWritesAreFlushedFirstIfTheyAreThereAndMissedIfNot) {
     Core kept(site_a(2), site_b());
     kept.start(ran(3, DurableRole::solo, wire::DiskCopy::incomplete), Host::same_boot);
     ASSERT_NE(kept.last<FlushDisk>(), nullptr);
+    // The process before may have died while it put back what a seed had overwritten.
+    ASSERT_NE(kept.last<FenceDisk>(), nullptr);
+    EXPECT_EQ(kept.last<FenceDisk>()->old_copy, FenceDisk::OldCopy::put_back);
     kept.answer(kept.solo(3, site_a(1)));
     EXPECT_EQ(kept.asked(RequestKind::reclaim), nullptr);
     kept.step(DiskFlushed{});

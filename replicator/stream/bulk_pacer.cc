@@ -26,11 +26,18 @@ constexpr Duration kNoiseInterval = std::chrono::milliseconds(4);
 constexpr Duration kJitter = std::chrono::microseconds(400);
 constexpr Duration kJitterOver = std::chrono::microseconds(250);
 constexpr Duration kJitterTime = std::chrono::milliseconds(500);  // one change of the line is none
+// One look at few round trips, or while nothing is known of the line, is not believed at once.
+constexpr size_t kSamplesMin = 4;
+// What stands so many rounds although the window has given way is no queue of ours.
+constexpr int kStandingRounds = 6;
+constexpr double kStanding = 0.8;
 constexpr Duration kQueueAboveNoise = std::chrono::milliseconds(20);
 constexpr int kQueueOverNoise = 10;
 // A trial waits until the new window is what was measured, and averages over some rounds.
 constexpr int kTrialSkipped = 2;
 constexpr int kTrialRounds = 6;
+// As long as the window doubles, a look tells: on a long way each round counts.
+constexpr int kTrialRoundsStartup = 1;
 constexpr double kTrialUp = 1.25;
 constexpr double kTrialDown = 0.8;
 constexpr double kTrialStartup = 2;
@@ -246,13 +253,46 @@ void BulkPacer::adjust(Duration delay, Duration base, Instant now) {
         return trial_ ? next_trial() : begin_trial(1);
     }
     if (delay > kQueueDelayTarget) {
-        shrink(rate, base);
-    } else if (delay < kQueueDelayTarget * 2 / 3 && round_limited_) {
+        if (!believes(delay, base)) return;
+        if (stands(delay)) return rebase(base + delay);
+        return shrink(rate, base);
+    }
+    doubted_ = false;
+    standing_rounds_ = 0;
+    if (delay < kQueueDelayTarget * 2 / 3 && round_limited_) {
         grow(rate);
     } else {
         growth_ = 0;
         observing_ = false;
     }
+}
+
+// A host that stood still for a moment looks like a queue for a round.
+bool BulkPacer::believes(Duration delay, Duration base) {
+    const bool uncertain = !line_found_full_ || round_rtts_.size() < kSamplesMin;
+    if (!uncertain || delay > base / 4 || std::exchange(doubted_, true)) return true;
+    goal_ = 0;  // neither more nor less until the next round has been seen
+    return false;
+}
+
+// Behind a window that gives way our own queue is gone after a round or two.
+bool BulkPacer::stands(Duration delay) {
+    const bool less = delay < std::chrono::duration_cast<Duration>(standing_delay_ * kStanding);
+    if (standing_rounds_ == 0 || less) {
+        standing_rounds_ = 0;
+        standing_delay_ = delay;
+    }
+    return ++standing_rounds_ > kStandingRounds;
+}
+
+// The smallest round trip was a lucky one, or the rest is others' queue; and what was taken for a
+// full line was none.
+void BulkPacer::rebase(Duration base) {
+    base_.fill(std::nullopt);
+    base_[base_slot_] = base;
+    line_found_full_ = false;
+    doubted_ = false;
+    standing_rounds_ = 0;
 }
 
 void BulkPacer::grow(double rate) {
@@ -294,7 +334,8 @@ void BulkPacer::next_trial() {
     if (!round_limited_) {  // there was too little to send to tell
         *trial_ = {trial_->factor, trial_->window_before, 0, {}, 0};
     }
-    if (++trial_->rounds < kTrialSkipped + kTrialRounds || trial_->rtt_count == 0) return;
+    const int looks = trials_failed_ ? kTrialRounds : kTrialRoundsStartup;
+    if (++trial_->rounds < kTrialSkipped + looks || trial_->rtt_count == 0) return;
     const double mean = seconds(trial_->rtt_sum) / static_cast<double>(trial_->rtt_count);
     judge_trial(static_cast<double>(window_) / std::max(mean, 1e-6));
 }
@@ -326,6 +367,8 @@ void BulkPacer::restart(Instant now) {
     goal_ = 0;
     observing_ = false;
     drain_bytes_ = 0;
+    doubted_ = false;
+    standing_rounds_ = 0;
     trial_.reset();
     trials_failed_ = false;
     last_rtt_.reset();

@@ -12,7 +12,8 @@
 // window is found by trial: a quarter more that brings no more rate is taken back, a fifth less
 // that costs no rate is kept.
 //
-// The base is the smallest round trip of the last minute, so that a changed route is learned. Lest
+// The base is the smallest round trip of the last minute, so that a changed route is learned; one
+// that nothing comes near to any more, however small the window, is given up at once. Lest
 // our own queue be learned as a part of the route, the window is drained for a round in each slot.
 // Within a round trip the window is spread by a token bucket, for a burst is a queue, too. A cap in
 // bytes a second is another one.
@@ -67,6 +68,9 @@ class BulkPacer {
     void end_round(Instant now);
     void learn_line();
     void adjust(Duration delay, double rate, Duration base);
+    bool believes(Duration delay, Duration base);
+    bool stands(Duration delay);
+    void rebase(Duration base);
     void grow(double rate);
     void step_up(uint64_t bytes);
     void shrink(double rate, Duration base);
@@ -92,6 +96,9 @@ class BulkPacer {
     uint64_t goal_ = 0;
     bool observing_ = false;
     uint64_t drain_bytes_ = 0;  // less in flight in this round
+    bool doubted_ = false;      // the round before showed a queue, and was not believed
+    int standing_rounds_ = 0;   // in a row with a queue that the window's giving way did not lessen
+    Duration standing_delay_{};
 
     // The smallest round trip in each of the last slots of time.
     static constexpr size_t kBaseSlots = 8;

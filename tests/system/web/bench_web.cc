@@ -184,6 +184,7 @@ Outcome measure(uint16_t port, size_t subscribers, double seconds) {
     while (Clock::now() < settle) context.run_for(std::chrono::milliseconds(50));
     const std::vector<uint64_t> before = counts.messages;
     for (size_t i = 0; i < kRequesters; ++i) start(context, ask(tls, port, counts));
+    context.restart();  // without a subscriber it has run out of work
     const auto begin = Clock::now();
     context.run_for(std::chrono::duration_cast<std::chrono::milliseconds>(
         std::chrono::duration<double>(seconds)));

@@ -122,6 +122,7 @@ struct PacedLine {
         : base(base_rtt), rate(bytes_per_second) {}
 
     uint64_t rest = UINT64_MAX;  // what there is to send
+    Duration luck{};             // the next piece is so much faster than any other
 
     void run(Duration duration) {
         const Instant end = now + duration;
@@ -145,6 +146,7 @@ struct PacedLine {
                 if (jitter > Duration::zero()) {
                     done += Duration(random.below(static_cast<uint64_t>(jitter.count())));
                 }
+                done -= std::exchange(luck, Duration::zero());
                 // In order, as TCP delivers.
                 if (!flying.empty()) done = std::max(done, flying.back().acknowledged);
                 flying.push_back({now, done, piece});
@@ -195,6 +197,39 @@ TEST(BulkPacer, stands_jitter) {
     line.jitter = 20ms;
     line.run(5s);
     EXPECT_GT(line.use(10s), 0.8);
+}
+
+// On a long way the first seconds decide whether a short copy is over before it has found its rate.
+TEST(BulkPacer, finds_the_rate_of_a_long_way_with_jitter_within_seconds) {
+    PacedLine line(150ms, 125e6);
+    line.jitter = 10ms;
+    line.run(6s);
+    EXPECT_GT(line.use(5s), 0.8);
+}
+
+TEST(BulkPacer, finds_the_rate_of_a_long_way_on_a_host_that_stands_still_at_times) {
+    for (const auto every : {70ms, 190ms, 330ms}) {
+        PacedLine line(150ms, 125e6);
+        for (Duration passed{}; passed < 8s; passed += every) {
+            line.run(every - 25ms);
+            line.now += 25ms;  // nobody looks
+        }
+        EXPECT_GT(line.use(5s), 0.8) << every.count();
+    }
+}
+
+// What stands is no queue of ours, if it does not give way to anything: a minute at a crawl is what
+// believing it costs.
+TEST(BulkPacer, is_not_held_down_by_one_lucky_round_trip) {
+    for (const auto base : {10ms, 50ms, 150ms}) {
+        PacedLine line(base, 125e6);
+        line.luck = 1300us;
+        line.run(30 * base + 2s);
+        EXPECT_GT(line.use(3s), 0.9) << base.count();
+        line.luck = 1300us;
+        line.run(30 * base + 3s);
+        EXPECT_GT(line.use(3s), 0.9) << base.count() << ", later";
+    }
 }
 
 // A queue that always stands would in time be taken for a part of the route.

@@ -9,6 +9,7 @@ import unittest
 import coroutines
 import includes
 import limits
+import manuals
 import purity
 import source
 import wrap
@@ -159,6 +160,23 @@ class Wrap(unittest.TestCase):
         table = "// | a | " + "x" * 100
         code = "    call(" + "x" * 100 + ");"
         self.assertEqual(wrap.wrapped([table, code]), [table, code])
+
+
+class Manuals(unittest.TestCase):
+    CODE = """
+FT_TRY_VOID(section.text("listen", config.listen));
+FT_TRY_VOID(read_mib(section, "room_mib", config.room, 0, 9));
+FT_TRY_VOID(section.text("listen", config.listen));
+    Section{"drill", Need::optional, read_drill},
+"""
+
+    def test_what_is_missing_is_named_once_with_its_line(self):
+        found = list(manuals.missing(self.CODE, "a room_mib_max, and more listeners; drill"))
+        self.assertEqual([line for line, _ in found], [2, 3])
+        self.assertIn('"room_mib"', found[1][1])
+
+    def test_a_whole_manual(self):
+        self.assertEqual(list(manuals.missing(self.CODE, ".BR listen room_mib\n.SS [drill]")), [])
 
 
 class Purity(unittest.TestCase):

@@ -192,6 +192,8 @@ TEST_F(DrillsTest, AnIsolatedDrillPassesAndIsReported) {
     EXPECT_EQ(page.status, 200);
     EXPECT_THAT(page.body, HasSubstr("for the &lt;auditor&gt;"));
     EXPECT_THAT(page.body, HasSubstr(std::string(64, 'a')));
+    EXPECT_THAT(page.body, HasSubstr("<th scope=\"row\">Check within</th><td>60 s</td>"));
+    EXPECT_THAT(page.body, testing::Not(HasSubstr("{&quot;"))) << "no JSON for people";
     EXPECT_THAT(page.body, testing::Not(HasSubstr("<script")));
     EXPECT_THAT(page.headers.at("content-security-policy"), HasSubstr("'sha256-"));
     EXPECT_THAT(page.headers.at("content-security-policy"), testing::Not(HasSubstr("script-src")));

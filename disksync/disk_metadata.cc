@@ -67,6 +67,10 @@ std::string metadata_path_of(const std::string& image) {
     return image + ".antipode";
 }
 
+std::string undo_path_of(const std::string& metadata) {
+    return metadata + ".undo";
+}
+
 Result<std::unique_ptr<DiskMetadata>> open_metadata(const std::string& path) {
     FT_TRY(std::unique_ptr<env::Storage> file, env::StorageFile::open(path));
     return DiskMetadata::open(std::move(file));

@@ -52,6 +52,7 @@ Result<> execute(env::Storage& storage, const MetaPlan& plan);
 
 // In the file system. `image` is the path of the disk image.
 std::string metadata_path_of(const std::string& image);
+std::string undo_path_of(const std::string& metadata);
 // Errc::not_found where there is none.
 Result<std::unique_ptr<DiskMetadata>> open_metadata(const std::string& path);
 Result<std::unique_ptr<DiskMetadata>> create_metadata(const std::string& path, const Name& pair,

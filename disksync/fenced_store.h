@@ -59,6 +59,7 @@ class FencedStore final : public LocalStore {
     uint32_t alignment_bytes() const override { return store_->alignment_bytes(); }
     uint32_t requests_in_flight_max() const override { return store_->requests_in_flight_max(); }
     const std::string& name() const override { return store_->name(); }
+    const std::string& metadata_path() const { return metadata_->name(); }
     Result<std::vector<StoreExtent>> extents(uint64_t offset_bytes,
                                              uint64_t length_bytes) override {
         return store_->extents(offset_bytes, length_bytes);

@@ -71,14 +71,13 @@ Result<> UndoFile::check() {
     return {};
 }
 
-Result<> put_back(env::Storage& storage, const UndoLog& log, uint64_t disk_bytes, Epoch epoch,
-                  const SubmitAndWait& disk) {
-    for (const uint64_t block : log.blocks()) {
+Result<> UndoFile::put_back(uint64_t disk_bytes, Epoch epoch, const SubmitAndWait& disk) {
+    for (const uint64_t block : log_.blocks()) {
         if (block * kBlockBytes >= disk_bytes) {
             return fail(Errc::corrupt, "undo file {}: has block {}, and the disk only {} bytes",
-                        storage.name(), block, disk_bytes);
+                        storage_->name(), block, disk_bytes);
         }
-        FT_TRY(std::vector<std::byte> bytes, log.read(storage, block));
+        FT_TRY(std::vector<std::byte> bytes, log_.read(*storage_, block));
         StoreRequest request;
         request.offset_bytes = block * kBlockBytes;
         request.length_bytes = std::min(kBlockBytes, disk_bytes - request.offset_bytes);

@@ -34,8 +34,10 @@ class UndoFile {
     Result<> save(std::span<const uint64_t> blocks, uint64_t disk_bytes, const SubmitAndWait& disk);
     // Reads all of it. Errc::corrupt: it is not what was written.
     Result<> check();
+    // Writes every block to where it was, and flushes. Repeatable: an end in the middle leaves
+    // nothing that a second time does not put right.
+    Result<> put_back(uint64_t disk_bytes, Epoch epoch, const SubmitAndWait& disk);
     const UndoLog& log() const { return log_; }
-    env::Storage& storage() { return *storage_; }
 
   private:
     UndoFile(std::unique_ptr<env::Storage> storage, UndoLog log)
@@ -45,10 +47,5 @@ class UndoFile {
     std::unique_ptr<env::Storage> storage_;
     UndoLog log_;
 };
-
-// Writes every block of the log to where it was, and flushes. Repeatable: an end in the middle
-// leaves nothing that a second time does not put right.
-Result<> put_back(env::Storage& storage, const UndoLog& log, uint64_t disk_bytes, Epoch epoch,
-                  const SubmitAndWait& disk);
 
 }  // namespace antipode::disksync

@@ -104,7 +104,7 @@ Result<> read_disk(TomlSection section, GroupConfig& config) {
         disk.metadata = metadata_path_of(disk.store);
     }
     FT_TRY_VOID(section.path("undo", disk.undo));
-    if (disk.undo.empty()) disk.undo = disk.metadata + ".undo";
+    if (disk.undo.empty()) disk.undo = undo_path_of(disk.metadata);
     for (const DiskPaths& other : config.disks) {
         if (other.name == disk.name) return section.bad("name", "is given to two disks");
         if (other.store == disk.store) return section.bad("store", "is used by two disks");

@@ -181,15 +181,14 @@ namespace {
 
 Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream& out) {
     Superblock next = metadata.superblock();
-    FT_TRY(const auto file, env::StorageFile::open(paths.undo));
-    FT_TRY(const UndoLog undo, UndoLog::load(*file, next.id));
+    FT_TRY(const auto undo, UndoFile::open(paths.undo, next.id));
     // The peer took its marks of these blocks away when they had arrived here: from now on this
     // copy has to say that it lacks them, also if this ends in the middle.
-    for (const uint64_t block : undo.blocks()) metadata.record().bitmap().set({block, 1});
+    for (const uint64_t block : undo->log().blocks()) metadata.record().bitmap().set({block, 1});
     metadata.record().write_bitmap();
     FT_TRY_VOID(metadata.write());
     FT_TRY(const auto store, open_store(paths.store, StoreOptions()));
-    FT_TRY_VOID(put_back(*file, undo, next.size_bytes, Epoch(), [&store](StoreRequest&& request) {
+    FT_TRY_VOID(undo->put_back(next.size_bytes, Epoch(), [&store](StoreRequest&& request) {
         return run_blocking(*store, std::move(request));
     }));
     FT_TRY_VOID(store->close());
@@ -199,7 +198,7 @@ Result<> undo_disk(const DiskPaths& paths, DiskMetadata& metadata, std::ostream&
     next.undo_kept = false;
     FT_TRY_VOID(metadata.update(next));
     ::unlink(paths.undo.c_str());
-    out << paths.name.view() << ": " << undo.count() << " blocks put back; generation "
+    out << paths.name.view() << ": " << undo->log().count() << " blocks put back; generation "
         << hex(next.generations.current) << "\n";
     return {};
 }

@@ -50,15 +50,17 @@ Result<std::unique_ptr<DiskSet>> DiskSet::open(const std::vector<vmm::DriveConfi
         FT_TRY(options.disk, Name::parse(config.drive_id, "drive_id"));
         options.metadata_missing = disksync::FencedStore::Options::Missing::create;
         if (config.is_read_only) options.store.access = disksync::StoreAccess::read_only;
-        options.metadata_path = disksync::is_nbd_uri(config.path_on_host)
-                                    ? state_directory + "/" + config.drive_id + ".antipode"
-                                    : disksync::metadata_path_of(config.path_on_host);
-        if (!config.is_read_only) drive->undo_path = options.metadata_path + ".undo";
+        if (disksync::is_nbd_uri(config.path_on_host)) {
+            options.metadata_path = state_directory + "/" + config.drive_id + ".antipode";
+        }
         auto opened = disksync::FencedStore::open(config.path_on_host, options);
         if (!opened) {
             return antipode::fail(std::move(opened).error().within("drive " + config.drive_id));
         }
         drive->store = std::move(*opened);
+        if (!config.is_read_only) {
+            drive->undo_path = disksync::undo_path_of(drive->store->metadata_path());
+        }
         drive->read_bytes = &metrics.counter("antipode_disk_read_bytes_total", "Bytes read",
                                              {{"drive", drive->id}});
         drive->written_bytes = &metrics.counter("antipode_disk_written_bytes_total",

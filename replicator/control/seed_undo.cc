@@ -15,26 +15,26 @@ using disksync::UndoFile;
 
 SeedUndo::SeedUndo(DiskSet& disks, boost::asio::io_context& core, boost::asio::thread_pool& work,
                    uint64_t bytes_max, Hooks hooks)
-    : disks_(disks), core_(core), work_(work), bytes_max_(bytes_max), hooks_(std::move(hooks)) {}
+    : disks_(disks), core_(core), work_(work), bytes_max_(bytes_max), hooks_(std::move(hooks)) {
+    for (uint32_t drive = 0; drive < disks_.drive_count(); ++drive) {
+        if (const auto path = disks_.undo_path(drive)) places_.push_back({drive, *path});
+    }
+}
 
 Result<void> SeedUndo::load() {
-    std::optional<Epoch> back_to;
-    for (uint32_t drive = 0; drive < disks_.drive_count(); ++drive) {
-        const auto path = disks_.undo_path(drive);
-        if (!path) continue;
-        auto opened = UndoFile::open(*path, disks_.copy_id(drive));
+    for (const auto& [drive, path] : places_) {
+        auto opened = UndoFile::open(path, disks_.copy_id(drive));
         if (!opened) {
             if (opened.error().code != Errc::not_found) {
                 logger("disksync").warn("{}; it is removed", opened.error().to_string());
             }
             return forget();
         }
-        const Epoch epoch((*opened)->log().back_to().value());
-        if (back_to.value_or(epoch) != epoch) return forget();
-        back_to = epoch;
         files_.push_back({drive, std::move(*opened)});
+        const auto back_to = [](const File& file) { return file.undo->log().back_to(); };
+        if (back_to(files_.front()) != back_to(files_.back())) return forget();
     }
-    if (back_to) count_up(*back_to);
+    count_up();
     return {};
 }
 
@@ -42,38 +42,37 @@ Result<void> SeedUndo::begin(Epoch back_to) {
     if (counts() || bytes_max_ == 0) return {};
     FT_TRY_VOID(forget());
     if (auto created = create(back_to); !created) return give_up(created.error().to_string());
-    if (!files_.empty()) count_up(back_to);
+    count_up();
     return {};
 }
 
 Result<void> SeedUndo::create(Epoch back_to) {
-    for (uint32_t drive = 0; drive < disks_.drive_count(); ++drive) {
-        const auto path = disks_.undo_path(drive);
-        if (!path) continue;
+    for (const auto& [drive, path] : places_) {
         FT_TRY(auto undo,
-               UndoFile::create(*path, disks_.copy_id(drive), Generation(back_to.value())));
+               UndoFile::create(path, disks_.copy_id(drive), Generation(back_to.value())));
         files_.push_back({drive, std::move(undo)});
     }
     return {};
 }
 
 // The files as they are, of one beginning.
-void SeedUndo::count_up(Epoch back_to) {
-    uint64_t blocks = 0;
-    uint64_t bytes = 0;
+void SeedUndo::count_up() {
+    if (files_.empty()) return;  // there is no drive to write, or it was given up
+    Status status{Epoch(files_.front().undo->log().back_to().value())};
     for (const File& file : files_) {
-        blocks += file.undo->log().count();
-        bytes += file.undo->log().bytes();
+        status.blocks += file.undo->log().count();
+        status.bytes += file.undo->log().bytes();
     }
-    back_to_.store(back_to.value(), std::memory_order_relaxed);
-    blocks_.store(blocks, std::memory_order_relaxed);
-    bytes_.store(bytes, std::memory_order_relaxed);
+    {
+        const std::lock_guard lock(status_mutex_);
+        status_ = status;
+    }
     state_.store(State::counts, std::memory_order_release);
 }
 
 SeedUndo::Status SeedUndo::status() const {
-    return {Epoch(back_to_.load(std::memory_order_relaxed)),
-            blocks_.load(std::memory_order_relaxed), bytes_.load(std::memory_order_relaxed)};
+    const std::lock_guard lock(status_mutex_);
+    return status_;
 }
 
 disksync::SubmitAndWait SeedUndo::disk(uint32_t drive) {
@@ -90,8 +89,7 @@ Result<void> SeedUndo::put_back(Epoch epoch) {
         if (!sound) return give_up(sound.error().to_string());
     }
     for (const File& file : files_) {
-        FT_TRY_VOID(disksync::put_back(file.undo->storage(), file.undo->log(),
-                                       disks_.size_bytes(file.drive), epoch, disk(file.drive)));
+        FT_TRY_VOID(file.undo->put_back(disks_.size_bytes(file.drive), epoch, disk(file.drive)));
     }
     FT_TRY_VOID(forget());
     boost::asio::post(core_, [this, alive = alive_, kept] {
@@ -104,14 +102,12 @@ Result<void> SeedUndo::put_back(Epoch epoch) {
 Result<void> SeedUndo::forget() {
     files_.clear();
     state_.store(State::in_the_way, std::memory_order_release);
-    for (uint32_t drive = 0; drive < disks_.drive_count(); ++drive) {
-        const auto path = disks_.undo_path(drive);
-        if (!path) continue;
-        if (::unlink(path->c_str()) != 0) {
+    for (const auto& [drive, path] : places_) {
+        if (::unlink(path.c_str()) != 0) {
             if (errno == ENOENT) continue;
-            return fail_errno(errno, "undo file {}: removing it", *path);
+            return fail_errno(errno, "undo file {}: removing it", path);
         }
-        FT_TRY_VOID(env::sync_directory_of(*path));
+        FT_TRY_VOID(env::sync_directory_of(path));
     }
     state_.store(State::none, std::memory_order_release);
     return {};
@@ -160,9 +156,8 @@ Result<void> SeedUndo::save(const std::vector<Wanted>& batch) {
             file.undo->save(blocks[file.drive], disks_.size_bytes(file.drive), disk(file.drive));
         if (!saved) return give_up(saved.error().to_string());
     }
-    if (files_.empty()) return {};  // given up meanwhile
-    count_up(Epoch(back_to_.load(std::memory_order_relaxed)));
-    if (bytes_.load(std::memory_order_relaxed) <= bytes_max_) return {};
+    count_up();
+    if (!counts() || status().bytes <= bytes_max_) return {};
     return give_up(
         fmt::format("it would take more than {} MiB (pair.seed_undo_max_mib)", bytes_max_ >> 20));
 }

@@ -27,6 +27,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -47,7 +48,7 @@ class SeedUndo {
     struct Status {
         Epoch back_to;  // the newest that the old copy had a part in
         uint64_t blocks = 0;
-        uint64_t bytes = 0;
+        uint64_t bytes = 0;  // of all files
     };
 
     // `bytes_max`: of all drives together; 0: nothing is kept.
@@ -72,6 +73,11 @@ class SeedUndo {
         counts,
         in_the_way,  // it could not be removed, and nothing may be overwritten before it is
     };
+    // Of each drive that can be written.
+    struct Place {
+        uint32_t drive = 0;
+        std::string path;
+    };
     struct File {
         uint32_t drive = 0;
         std::unique_ptr<disksync::UndoFile> undo;
@@ -85,18 +91,18 @@ class SeedUndo {
     Result<void> save(const std::vector<Wanted>& batch);
     Result<void> give_up(const std::string& why);
     void save_next();
-    void count_up(Epoch back_to);
+    void count_up();
 
     DiskSet& disks_;
     boost::asio::io_context& core_;
     boost::asio::thread_pool& work_;
     const uint64_t bytes_max_;
     const Hooks hooks_;
+    std::vector<Place> places_;
     std::vector<File> files_;  // disk thread
     std::atomic<State> state_{State::none};
-    std::atomic<uint64_t> back_to_{0};
-    std::atomic<uint64_t> blocks_{0};
-    std::atomic<uint64_t> bytes_{0};
+    mutable std::mutex status_mutex_;
+    Status status_;
     std::deque<Wanted> wanted_;  // core thread, as are these
     bool saving_ = false;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

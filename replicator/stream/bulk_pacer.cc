@@ -257,8 +257,7 @@ void BulkPacer::adjust(Duration delay, Duration base, Instant now) {
         if (stands(delay)) return rebase(base + delay);
         return shrink(rate, base);
     }
-    doubted_ = false;
-    standing_rounds_ = 0;
+    seen_ = {};
     if (delay < kQueueDelayTarget * 2 / 3 && round_limited_) {
         grow(rate);
     } else {
@@ -270,19 +269,19 @@ void BulkPacer::adjust(Duration delay, Duration base, Instant now) {
 // A host that stood still for a moment looks like a queue for a round.
 bool BulkPacer::believes(Duration delay, Duration base) {
     const bool uncertain = !line_found_full_ || round_rtts_.size() < kSamplesMin;
-    if (!uncertain || delay > base / 4 || std::exchange(doubted_, true)) return true;
+    if (!uncertain || delay > base / 4 || std::exchange(seen_.doubted, true)) return true;
     goal_ = 0;  // neither more nor less until the next round has been seen
     return false;
 }
 
 // Behind a window that gives way our own queue is gone after a round or two.
 bool BulkPacer::stands(Duration delay) {
-    const bool less = delay < std::chrono::duration_cast<Duration>(standing_delay_ * kStanding);
-    if (standing_rounds_ == 0 || less) {
-        standing_rounds_ = 0;
-        standing_delay_ = delay;
+    const bool less = delay < std::chrono::duration_cast<Duration>(seen_.delay * kStanding);
+    if (seen_.standing == 0 || less) {
+        seen_.standing = 0;
+        seen_.delay = delay;
     }
-    return ++standing_rounds_ > kStandingRounds;
+    return ++seen_.standing > kStandingRounds;
 }
 
 // The smallest round trip was a lucky one, or the rest is others' queue; and what was taken for a
@@ -291,8 +290,7 @@ void BulkPacer::rebase(Duration base) {
     base_.fill(std::nullopt);
     base_[base_slot_] = base;
     line_found_full_ = false;
-    doubted_ = false;
-    standing_rounds_ = 0;
+    seen_ = {};
 }
 
 void BulkPacer::grow(double rate) {
@@ -367,8 +365,7 @@ void BulkPacer::restart(Instant now) {
     goal_ = 0;
     observing_ = false;
     drain_bytes_ = 0;
-    doubted_ = false;
-    standing_rounds_ = 0;
+    seen_ = {};
     trial_.reset();
     trials_failed_ = false;
     last_rtt_.reset();

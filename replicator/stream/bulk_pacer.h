@@ -96,9 +96,13 @@ class BulkPacer {
     uint64_t goal_ = 0;
     bool observing_ = false;
     uint64_t drain_bytes_ = 0;  // less in flight in this round
-    bool doubted_ = false;      // the round before showed a queue, and was not believed
-    int standing_rounds_ = 0;   // in a row with a queue that the window's giving way did not lessen
-    Duration standing_delay_{};
+    // What the rounds before have shown of a queue.
+    struct Seen {
+        bool doubted = false;  // in the last one, and it was not believed
+        int standing = 0;      // rounds in a row in which the window's giving way did not lessen it
+        Duration delay{};      // in the first of these
+    };
+    Seen seen_;
 
     // The smallest round trip in each of the last slots of time.
     static constexpr size_t kBaseSlots = 8;

@@ -52,6 +52,15 @@ class Operators(WorldCase):
         pair.b.wait_for_state("waiting")
         self.wait_until_unreachable(pair.b)
 
+    def parted(self, pair):
+        """The line between the sites is cut: (who goes on, who halts)."""
+        self.world.wan.cut("a<->b")
+        winner = wait.until("one goes on", lambda: next(
+            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
+        loser = pair.other(winner)
+        loser.wait_for_state("halted")
+        return winner, loser
+
     @staticmethod
     def wait_until_unreachable(site):
         """A force is refused as long as anything is heard of the peer."""
@@ -113,11 +122,7 @@ class Operators(WorldCase):
             self.refused("", self.force, site)
             self.assertFalse(self.act(site, "force", check=True, peer_is_down=True)["allowed"])
         # The line is cut, and one wins. The other cannot see it, but the tiebreaker does.
-        self.world.wan.cut("a<->b")
-        winner = wait.until("one goes on", lambda: next(
-            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
-        loser = pair.other(winner)
-        loser.wait_for_state("halted")
+        winner, loser = self.parted(pair)
         epoch = winner.status()["epoch"]
         self.wait_until_unreachable(loser)
         operation = self.force(loser)["operation"]  # this site can see nothing against it; the tiebreaker does
@@ -160,11 +165,7 @@ class Operators(WorldCase):
         """It kept its VM's memory until the winner began to seed it. When the winner is lost in the middle of that, there is no
         memory left, and no whole disk: the word that accepts a loss is asked for, and what runs then was booted."""
         pair, client = self.loaded_pair()
-        self.world.wan.cut("a<->b")
-        winner = wait.until("one goes on", lambda: next(
-            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
-        loser = pair.other(winner)
-        loser.wait_for_state("halted")
+        winner, loser = self.parted(pair)
         self.world.wan.set("a<->b", rate_mbytes=0.2)  # so that the copy is not complete before the winner is lost
         self.world.wan.heal("a<->b")
         wait.until("the copy begins", lambda: any(event["code"] == "seed_started" for event in loser.events()), 60)
@@ -185,11 +186,7 @@ class Operators(WorldCase):
         its process was killed meanwhile."""
         pair, client = self.loaded_pair()
         client.stop()
-        self.world.wan.cut("a<->b")
-        winner = wait.until("one goes on", lambda: next(
-            (site for site in (pair.a, pair.b) if site.status()["state"] == "solo"), None), 30)
-        loser = pair.other(winner)
-        loser.wait_for_state("halted")
+        winner, loser = self.parted(pair)
         loser.process.stop()
         # In a place of the disk that the guest has no use for.
         random = {site: os.urandom(REGION_BYTES) for site in (winner, loser)}

@@ -103,10 +103,9 @@ void row(std::string& out, std::string_view name, std::string_view cell) {
 void add_plan(std::string& out, const json::object& plan) {
     constexpr std::string_view kSeconds = "_seconds";
     for (const auto& [key, value] : plan) {
-        const bool empty = value.is_string() && value.get_string().empty();
-        if (key == "pair" || key == "kind" || empty) continue;
+        std::string text = text_of(plan, key);
+        if (key == "pair" || key == "kind" || text.empty()) continue;
         std::string label(key);
-        std::string text = value.is_string() ? escape(value.get_string()) : text_of(plan, key);
         if (label.ends_with(kSeconds)) label.resize(label.size() - kSeconds.size());
         if (value.is_number()) text = fmt::format("{:g}", value.to_number<double>());
         if (label.size() != key.size()) text += " s";

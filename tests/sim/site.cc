@@ -29,8 +29,9 @@ std::string Site::describe() const {
     if (!process_) return fmt::format("{}:dead", letter(index_));
     const Failover& core = process_->core;
     return fmt::format(
-        "{}:{} e{} vm{}/{} acked{} live{}{} ({})", letter(index_), wire::to_string(core.state()),
-        core.epoch(), checker_.lineage.index(process_->vm), static_cast<unsigned>(process_->vm),
+        "{}:{} e{} vm{}/{}{} released{} acked{} live{}{} ({})", letter(index_),
+        wire::to_string(core.state()), core.epoch(), checker_.lineage.index(process_->vm),
+        static_cast<unsigned>(process_->vm), process_->runs ? " runs" : "", process_->released,
         core.acknowledged(), core.durable().live_epoch,
         core.durable().disk == wire::DiskCopy::complete ? "+disk" : "", core.reason());
 }

@@ -121,6 +121,7 @@ class Site {
         NodeId vm = NodeId::none;        // executed or applied up to here
         NodeId log_tail = NodeId::none;  // backup: kept up to here
         bool runs = false;
+        uint64_t pauses_wanted = 0;
         bool following = false;  // applies the log as it comes
         bool applying = false;
         bool consuming = false;

@@ -218,6 +218,7 @@ void Site::out(const failover::RunVm& run) {
     process.log_tail = process.vm;
     process.sent = process.acked = checker_.lineage.index(process.vm);
     process.runs = true;
+    ++process.pauses_wanted;
     world_.say("{}  RUNS the VM from node {} in epoch {}", letter(index_),
                static_cast<unsigned>(process.vm), run.epoch);
     release();
@@ -238,9 +239,13 @@ void Site::out(const failover::ConsumeLog&) {
     apply();
 }
 
+// Whatever lets the VM go on takes the wish back (Engine::resume), also one that is not met yet.
 void Site::out(const failover::PauseVm&) {
-    later(world_.between(100us, settings.pause_time_max), [this] {
+    const uint64_t wish = ++process_->pauses_wanted;
+    later(world_.between(100us, settings.pause_time_max), [this, wish] {
+        if (process_->pauses_wanted != wish) return;
         process_->runs = false;
+        world_.say("{}  the VM stands at {}", letter(index_), checker_.lineage.index(process_->vm));
         send_log();
         step(failover::VmPaused{LogIndex(checker_.lineage.index(process_->vm))});
     });

@@ -213,7 +213,7 @@ function Arguments(props: { dialog: ActionDialog; actions: Actions }): VNode | n
         </Field>
         <Field label="Ends by itself after" hint="seconds">
           <input type="number" min="1" max="600" value={dialog.seconds}
-                 onchange={(event: Event) => { dialog.seconds = value(event); recheck(); }} />
+                 oninput={(event: Event) => { dialog.seconds = value(event); }} onchange={recheck} />
         </Field>
       </div>
     );
@@ -221,14 +221,15 @@ function Arguments(props: { dialog: ActionDialog; actions: Actions }): VNode | n
   return null;
 }
 
-function Preflight(props: { dialog: ActionDialog }): VNode {
-  const { dialog } = props;
-  if (dialog.stage === "checking") return <p class="preflight muted" role="status">Checking what would happen…</p>;
-  const reply = dialog.reply;
+// What would happen, and what is known to speak against it.
+export function Preflight(props: { stage: ActionDialog["stage"]; reply: ActionReply | null }): VNode | null {
+  const { reply } = props;
+  if (props.stage === "checking") return <p class="preflight muted" role="status">Checking what would happen…</p>;
+  if (!reply) return null;
   return (
     <div class="preflight" role="status">
-      {reply ? <p class="consequence">{format.sentence(reply.consequence)}</p> : null}
-      {reply && reply.findings.length > 0 ? (
+      <p class="consequence">{format.sentence(reply.consequence)}</p>
+      {reply.findings.length > 0 ? (
         <ul class="findings">
           {reply.findings.map((finding) => (
             <li class={`severity-${finding.severity}`}>
@@ -237,8 +238,24 @@ function Preflight(props: { dialog: ActionDialog }): VNode {
           ))}
         </ul>
       ) : null}
-      {reply && reply.allowed && reply.findings.length === 0
+      {reply.allowed && reply.findings.length === 0
         ? <p class="all-clear"><Icon name="good" />Nothing stands against it.</p> : null}
+    </div>
+  );
+}
+
+// What can hurt is done only after its object's name was typed.
+export function Typed(props: { dialog: { typed: string; note: string }; wanted: string; draw: () => void }): VNode {
+  const { dialog } = props;
+  return (
+    <div class="stack">
+      <Field label={`Type ${props.wanted} to confirm`}>
+        <input value={dialog.typed} autocomplete="off" autocapitalize="none" spellcheck="false"
+               oninput={(event: Event) => { dialog.typed = value(event); props.draw(); }} />
+      </Field>
+      <Field label="Note for the audit log, if you like">
+        <input value={dialog.note} maxlength="500" oninput={(event: Event) => { dialog.note = value(event); }} />
+      </Field>
     </div>
   );
 }
@@ -259,17 +276,9 @@ export function ActionDialogView(props: { actions: Actions; draw: () => void }):
           VM <b>{dialog.pair}</b>{reply ? <span>, asked of <b>{reply.site}</b></span> : null}
         </p>
         <Arguments dialog={dialog} actions={props.actions} />
-        <Preflight dialog={dialog} />
+        <Preflight stage={dialog.stage} reply={reply} />
         {dialog.error ? <p class="form-error" role="alert">{format.sentence(dialog.error)}</p> : null}
-        {reply && reply.allowed && wanted !== null ? [
-          <Field label={`Type ${wanted} to confirm`}>
-            <input value={dialog.typed} autocomplete="off" autocapitalize="none" spellcheck="false"
-                   oninput={(event: Event) => { dialog.typed = value(event); props.draw(); }} />
-          </Field>,
-          <Field label="Note for the audit log, if you like">
-            <input value={dialog.note} maxlength="500" oninput={(event: Event) => { dialog.note = value(event); }} />
-          </Field>,
-        ] : null}
+        {reply && reply.allowed && wanted !== null ? <Typed dialog={dialog} wanted={wanted} draw={props.draw} /> : null}
         <div class="dialog-buttons">
           <button type="button" class="button" onclick={props.actions.close}>Cancel</button>
           <button class={`button ${info.danger ? "danger" : "primary"}`} disabled={!allowed || !confirmed}>

@@ -56,7 +56,7 @@ class Served:
             return STATUS
         if line == "events":
             return EVENTS
-        if line == "demote":
+        if line in ("demote", "outdate"):
             return {"error": "this site will not", "code": "denied"}
         self.orders.append(line)
         return {"ok": True}

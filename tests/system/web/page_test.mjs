@@ -1,6 +1,7 @@
-// The page in a real Chromium, on replicators that play their scenes: logging in, a switchover, a failover, a lost
-// tiebreaker, a halted site that rejoins, protecting, replicated disks, a drill, pairing, accounts; at desktop and phone width, dark and light. Every page is
-// looked at for errors in the console, requests to elsewhere, things without a name, weak contrast and sideways
+// The page in a real Chromium, on replicators that play their scenes: logging in, a switchover, a
+// failover, a lost tiebreaker, a halted site that rejoins, protecting, replicated disks, a drill,
+// pairing, accounts; at desktop and phone width, dark and light. Every page is looked at for errors
+// in the console, requests to elsewhere, things without a name, weak contrast and sideways
 // scrolling. Screenshots go to BUILD/screenshots, to be looked at by eye.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
@@ -54,6 +55,7 @@ async function logIn(page, stage, name, path = "/") {
 }
 
 async function shot(page, name) {
+  await page.evaluate(() => window.scrollTo(0, 0));  // else what sticks to the window's top is drawn in the middle
   await page.screenshot({ path: join(kShots, `${name}.png`), fullPage: true });
 }
 
@@ -274,7 +276,8 @@ async function protecting(browser, stage) {
   browser.calm("protecting");
 }
 
-// A split brain of replicated disks: what each choice would lose, and the orders, by who may give them.
+// A split brain of replicated disks: what each choice would lose, and the orders, by who may give
+// them.
 async function replicatedDisks(browser, stage) {
   await stage.serveDisks("db1");
   const page = await browser.page();
@@ -285,34 +288,42 @@ async function replicatedDisks(browser, stage) {
   await group.getByText(/If the peer wins: 7 blocks/).waitFor();
   await inspect(page, "disks");
   await shot(page, "disks-split-brain");
-  await group.getByLabel("Action").selectOption("discard-mine");
-  await group.getByRole("button", { name: "Do it" }).click();
-  await group.getByText("type the group's name, 'db1'").waitFor();
-  assert.deepEqual(stage.orders, [], "unconfirmed, nothing is ordered");
-  await group.getByLabel("Confirm").fill("db1");
-  await group.getByRole("button", { name: "Do it" }).click();
-  await group.getByText("discard-mine: done.").waitFor();
-  await group.getByLabel("Action").selectOption("rate");
-  await group.getByLabel("MB/s, 0 = no limit").fill("2");
-  await group.getByRole("button", { name: "Do it" }).click();
-  await group.getByText("rate: done.").waitFor();
-  await group.getByLabel("Action").selectOption("demote");
-  await group.getByRole("button", { name: "Do it" }).click();
-  await group.getByText("This site will not").waitFor();
+  const dialog = page.getByRole("dialog");
+  await group.getByRole("button", { name: "Give this site's changes up…" }).click();
+  await dialog.getByText("In a split brain: this site's changes are given up").waitFor();
+  const go = dialog.getByRole("button", { name: "Give the changes up" });
+  assert.ok(await go.isDisabled(), "unconfirmed, there is nothing to press");
+  await dialog.getByLabel("Type db1 to confirm").fill("db1");
+  await inspect(page, "disks dialog");
+  await shot(page, "disks-dialog");
+  await go.click();
+  await dialog.waitFor({ state: "detached" });
+  await group.getByRole("button", { name: "Limit the rate…" }).click();
+  await dialog.getByLabel("The most a resync may send, MB/s").fill("2");
+  await dialog.getByLabel("The most a resync may send, MB/s").blur();
+  await dialog.getByText("Nothing stands against it.").waitFor();
+  await dialog.getByRole("button", { name: "Set the limit" }).click();
+  await dialog.waitFor({ state: "detached" });
+  // Refused: the dialog says why, and stays.
+  await group.getByRole("button", { name: "Outdate…" }).click();
+  await dialog.getByLabel("Type db1 to confirm").fill("db1");
+  await dialog.getByRole("button", { name: "Outdate" }).click();
+  await dialog.getByText("This site will not").waitFor();
+  await shot(page, "disks-refused");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
   assert.deepEqual(stage.orders, ["discard-mine", "rate 2000000"]);
-  await shot(page, "disks-ordered");
   await page.context().close();
   // An operator settles no split brain, and a viewer orders nothing.
   const otto = await browser.page({ size: kPhone, scheme: "dark" });
   await logIn(otto, stage, "otto", "/disks");
-  const offered = await otto.locator(".card").filter({ hasText: "db1" }).getByLabel("Action").locator("option").allTextContents();
-  assert.ok(offered.includes("verify") && !offered.includes("discard-mine"), offered.join());
+  await otto.getByRole("button", { name: "Verify…" }).waitFor();
+  assert.equal(await otto.getByRole("button", { name: "Give this site's changes up…" }).count(), 0);
   await inspect(otto, "disks, phone, dark");
   await otto.context().close();
   const vera = await browser.page();
   await logIn(vera, stage, "vera", "/disks");
   await vera.locator(".card").filter({ hasText: "db1" }).waitFor();
-  assert.equal(await vera.getByRole("button", { name: "Do it" }).count(), 0);
+  assert.equal(await vera.getByRole("group", { name: "Orders to db1" }).count(), 0);
   await vera.context().close();
   browser.calm("replicated disks");
 }
@@ -348,7 +359,7 @@ async function drills(browser, stage) {
   // By name: the text of its label holds the names of all VMs, once they are there.
   await page.locator('select[name="pair"]').selectOption("mail");
   await page.getByLabel("It has passed when").selectOption("console");
-  await page.getByLabel("Type this on the console").fill("uname");
+  await page.getByLabel("Type on its console").fill("uname");
   await page.getByLabel("and this appears").fill("ready");
   await shot(page, "drill-form");
   await page.getByRole("button", { name: "Start the drill" }).click();
@@ -364,7 +375,8 @@ async function drills(browser, stage) {
   await report.emulateMedia({ media: "print" });
   await shot(report, "drill-report-print");
   await report.close();
-  // What can end in a failover wants the name typed, and a switchover a right that Dora has not. The VM stays chosen.
+  // What can end in a failover wants the name typed, and a switchover a right that Dora has not.
+  // The VM stays chosen.
   await page.locator('select[name="kind"]').selectOption("fault");
   await page.getByRole("button", { name: "Start the drill" }).click();
   const confirm = page.locator("form").filter({ hasText: "Type mail to confirm" });
@@ -482,7 +494,8 @@ async function pairing(browser, stage) {
     await other.getByRole("alert").filter({ hasText: "not complete" }).waitFor();
     await enter.getByLabel("The code").fill(code);
     await enter.getByRole("button", { name: "Pair", exact: true }).click();
-    // This site has no certificate for the tiebreaker: it says so, after the other site has been greeted.
+    // This site has no certificate for the tiebreaker: it says so, after the other site has been
+    // greeted.
     await other.locator(".task").filter({ hasText: "prague offers 'fresh'" }).filter({ hasText: "site.pem" }).waitFor();
     await inspect(other, "pairing, failed, phone, dark");
     await shot(other, "pairing-failed-phone-dark");
@@ -498,7 +511,8 @@ async function pairing(browser, stage) {
   browser.calm("pairing");
 }
 
-// With a real authority, a real tiebreaker and real keys: both pages tell every step, and how to start the VM.
+// With a real authority, a real tiebreaker and real keys: both pages tell every step, and how to
+// start the VM.
 async function pairingForReal(browser) {
   const world = await PairingWorld.start();
   try {

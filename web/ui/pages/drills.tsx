@@ -140,7 +140,7 @@ function planOf(data: FormData): { [name: string]: unknown } {
 
 function Choice(props: { key?: string; label: string; name: string; value: string; options: [string, string][]; pick: (value: string) => void }): VNode {
   return (
-    <label class="field" key={props.key ?? props.name}><span>{props.label}</span>
+    <label class="field" key={props.key ?? props.name}><span class="field-label">{props.label}</span>
       <select name={props.name} value={props.value} onchange={(event: Event) => props.pick((event.target as HTMLSelectElement).value)}>
         {props.options.map(([value, text]) => <option value={value}>{text}</option>)}
       </select>
@@ -149,7 +149,7 @@ function Choice(props: { key?: string; label: string; name: string; value: strin
 }
 
 function Seconds(props: { key?: string; name: string; label: string; initial: string; max: string }): VNode {
-  return <label class="field" key={props.key ?? props.name}><span>{props.label}</span>
+  return <label class="field" key={props.key ?? props.name}><span class="field-label">{props.label}</span>
     <input name={props.name} type="number" min="1" max={props.max} initial={props.initial} /></label>;
 }
 
@@ -158,18 +158,18 @@ function IsolatedFields(props: { draw: () => void }): VNode[] {
   const check = [<Choice key="check" label="It has passed when" name="check" value={state.check} options={Object.entries(kChecks)}
                          pick={(value) => { state.check = value; props.draw(); }} />];
   if (state.check === "console") {
-    check.push(<label key="send" class="field"><span>Type this on the console</span><input name="send" maxlength="1000" autocomplete="off" /></label>,
-               <label key="expect" class="field"><span>and this appears</span><input name="expect" required maxlength="1000" autocomplete="off" /></label>);
+    check.push(<label key="send" class="field"><span class="field-label">Type on its console</span><input name="send" maxlength="1000" autocomplete="off" /></label>,
+               <label key="expect" class="field"><span class="field-label">and this appears</span><input name="expect" required maxlength="1000" autocomplete="off" /></label>);
   }
-  if (state.check === "tcp") check.push(<label key="address" class="field"><span>Address and port</span><input name="address" required placeholder="10.0.0.5:443" /></label>);
-  if (state.check === "command") check.push(<label key="command" class="field"><span>Its name in web.toml</span><input name="command" required maxlength="31" autocapitalize="none" /></label>);
+  if (state.check === "tcp") check.push(<label key="address" class="field"><span class="field-label">Address and port</span><input name="address" required placeholder="10.0.0.5:443" /></label>);
+  if (state.check === "command") check.push(<label key="command" class="field"><span class="field-label">Its name in web.toml</span><input name="command" required maxlength="31" autocapitalize="none" /></label>);
   return [
     <Choice key="network" label="Network of the copy" name="network" value={state.network}
             options={[["none", "None: what it sends is dropped"], ["isolated", "Isolated: [drill] taps of pair.toml"]]}
             pick={(value) => { state.network = value; props.draw(); }} />,
     ...check,
     <Seconds key="check_seconds" name="check_seconds" label="Within, seconds" initial="60" max="3600" />,
-    <Seconds key="duration_seconds" name="duration_seconds" label="The copy ends after, seconds" initial="600" max="86400" />,
+    <Seconds key="duration_seconds" name="duration_seconds" label="Ends after, seconds" initial="600" max="86400" />,
   ];
 }
 
@@ -201,12 +201,12 @@ function Form(props: { actions: DrillActions }): VNode {
         state.fault === "kill_primary" ? null
           : <Seconds key="fault_seconds" name="duration_seconds" label="It ends after, seconds" initial="10" max="300" />,
       ] : null}
-      <label class="field"><span>Note</span><input name="note" maxlength="300" /></label>
+      <label class="field"><span class="field-label">Note</span><input name="note" maxlength="300" /></label>
       <label class="field check"><input type="checkbox" checked={state.weekly}
              onchange={(event: Event) => { state.weekly = (event.target as HTMLInputElement).checked; draw(); }} /><span>Every week</span></label>
       {state.weekly ? [
-        <label key="weekday" class="field"><span>On</span><select name="weekday">{kWeekdays.map((day) => <option value={day}>{format.title(day)}</option>)}</select></label>,
-        <label key="time" class="field"><span>at</span><input name="time" type="time" required initial="03:00" /></label>,
+        <label key="weekday" class="field"><span class="field-label">On</span><select name="weekday">{kWeekdays.map((day) => <option value={day}>{format.title(day)}</option>)}</select></label>,
+        <label key="time" class="field"><span class="field-label">at</span><input name="time" type="time" required initial="03:00" /></label>,
       ] : null}
       <button class="button primary" disabled={state.busy || pairs.length === 0}>
         {state.weekly ? "Keep the schedule" : "Start the drill"}</button>
@@ -220,7 +220,7 @@ function Confirm(props: { actions: DrillActions }): VNode {
   return (
     <form class="fields inline-form" onsubmit={(event: Event) => { event.preventDefault(); props.actions.confirmed(); }}>
       <p class="whole">{asking.body.kind === "fault" ? `${kFaults[String(asking.body.fault)]}: ${kKinds.fault[1]}` : kKinds.switchover[1]}</p>
-      <label class="field"><span>{`Type ${pair} to confirm`}</span>
+      <label class="field"><span class="field-label">{`Type ${pair} to confirm`}</span>
         <input name="confirm" value={asking.typed} autocomplete="off" autocapitalize="none"
                oninput={(event: Event) => { asking.typed = (event.target as HTMLInputElement).value; props.actions.draw(); }} /></label>
       <button type="button" class="button" onclick={() => { store.drilling.asking = null; props.actions.draw(); }}>Cancel</button>
@@ -246,16 +246,18 @@ function Row(props: { drill: Drill; actions: DrillActions }): VNode {
             {format.moment(drill.created_unix_ms)}, {running ? `for ${format.duration(took)}` : `took ${format.seconds(Math.max(0, took))}`}
           </span>
         </div>
-        <p>{format.sentence(drill.step)}</p>
+        {drill.step === drill.verdict ? null : <p>{format.sentence(drill.step)}</p>}
         {running ? null : <p class="muted">RPO {drill.rpo_seconds === null ? "not measured" : format.seconds(drill.rpo_seconds)},
           RTO {drill.rto_seconds === null ? "not measured" : format.seconds(drill.rto_seconds)}</p>}
-        <p class="row-buttons">
-          {running && may(drill.kind === "switchover" ? "operate" : "drill")
-            ? <button class="button small" onclick={() => props.actions.stop(drill.id)}>Stop</button> : null}
-          {running ? null : <a class="button small" href={`/api/v1/drills/${drill.id}/report.html`} target="_blank" rel="noopener">Report</a>}
-          {running ? null : <a class="button small" href={`/api/v1/drills/${drill.id}/report`} download={`drill-${drill.id}.json`}>Signed JSON</a>}
-        </p>
-        <p class="muted task-actor">by {drill.actor}</p>
+        <div class="drill-foot">
+          <p class="muted task-actor">by {drill.actor}</p>
+          <p class="drill-buttons">
+            {running && may(drill.kind === "switchover" ? "operate" : "drill")
+              ? <button class="button small" onclick={() => props.actions.stop(drill.id)}>Stop</button> : null}
+            {running ? null : <a class="button small" href={`/api/v1/drills/${drill.id}/report.html`} target="_blank" rel="noopener">Report</a>}
+            {running ? null : <a class="button small" href={`/api/v1/drills/${drill.id}/report`} download={`drill-${drill.id}.json`}>Signed JSON</a>}
+          </p>
+        </div>
       </div>
     </li>
   );

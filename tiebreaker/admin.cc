@@ -196,7 +196,8 @@ Result<> admin_restore(const Config& config, const std::string& file) {
                                                     : SqliteStore::restore(file, config.database));
     fmt::print(
         "restored {} as store {:016x}. No site follows it until its pairs are enrolled again "
-        "(enrol_again at each VM's site), for it may be older than what was decided\n",
+        "(`antipode enrol PAIR` at the site that runs the VM), for it may be older than what was "
+        "decided\n",
         etcd ? config.etcd.prefix : config.database, identity.value());
     return {};
 }

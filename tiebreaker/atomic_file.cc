@@ -5,6 +5,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "common/env/posix/storage_file.h"
+
 namespace antipode::tiebreaker {
 namespace {
 
@@ -83,6 +85,7 @@ Result<std::string> read_file(const std::string& path, size_t bytes_max) {
 Result<UniqueFd> lock_file(const std::string& path, std::string_view holder_hint) {
     UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!fd) return fail_errno(errno, "{}", path);
+    FT_TRY_VOID(env::give_to_owner_of_directory(fd.get(), path));
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK) {
             return fail(Errc::busy, "{}: is locked by another process ({})", path, holder_hint);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/env/posix/storage_file.h"
 #include "common/wire/arbiter_frames.h"
 #include "tiebreaker/atomic_file.h"
 #include "tiebreaker/history_line.h"
@@ -116,6 +117,7 @@ Result<> set_aside(const std::string& path, std::initializer_list<const char*> p
 Result<> put_in_place(const std::string& partial, const std::string& path) {
     const UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, "database {}", partial);
+    FT_TRY_VOID(env::give_to_owner_of_directory(fd.get(), path));
     FT_TRY_VOID(set_aside(path, {"-wal", "-shm", "-journal"}));
     if (::rename(partial.c_str(), path.c_str()) != 0) {
         return fail_errno(errno, "database {}", path);

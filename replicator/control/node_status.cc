@@ -140,6 +140,8 @@ Status Node::status() const {
             diverged_ ? "the backup differs and is being healed: " + digest_trouble_
             : replays_badly()
                 ? "the guest does not replay alike: the backup is healed again and again"
+            : tiebreaker_ && tiebreaker_->connected()
+                ? "the tiebreaker is not the one that knows this pair: a loss would freeze the VM"
                 : "the tiebreaker does not answer: a loss would freeze the VM";
     } else {
         status.protection_reason = core_.reason();

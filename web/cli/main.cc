@@ -320,7 +320,8 @@ void Line::add_lists() {
     };
     of_pair(add(app_, "status", "how each pair, or one, is now", status), false);
     add(app_, "sites", "the sites seen from here",
-        list("/sites", {{"SITE", "name"}, {"SOFTWARE", "software"}, {"PAIRS", "pairs"}}));
+        list("/sites",
+             {{"SITE", "name"}, {"SOFTWARE", "software"}, {"PAIRS", "pairs", Kind::pairs}}));
     add(app_, "vms", "the VMs",
         list("/vms", {{"PAIR", "pair"},
                       {"SITE", "site"},

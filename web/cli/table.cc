@@ -63,10 +63,20 @@ std::string number_text(double value, Kind kind) {
         case Kind::ratio:
             return fmt::format("{:.0f} %", value * 100);
         case Kind::text:
+        case Kind::pairs:
         case Kind::yes:
             return fmt::format("{}", value);
     }
     return {};
+}
+
+std::string pairs_text(const json::array& pairs) {
+    std::string out;
+    for (const json::value& pair : pairs) {
+        if (!out.empty()) out += ", ";
+        out += fmt::format("{} ({})", cell(pair, {"", "pair"}), cell(pair, {"", "state"}));
+    }
+    return out.empty() ? "-" : out;
 }
 
 // Code points, which is what a terminal counts for the texts that there are here.
@@ -83,6 +93,9 @@ std::string cell(const json::value& item, const Column& column) {
     if (found == nullptr || found->is_null()) return "-";
     if (found->is_bool()) return found->get_bool() ? "yes" : "no";
     if (found->is_number()) return number_text(found->to_number<double>(), column.kind);
+    if (column.kind == Kind::pairs && found->is_array()) {
+        return control::printable(pairs_text(found->get_array()), 500);
+    }
     std::string text =
         found->is_string() ? std::string(found->get_string()) : json::serialize(*found);
     std::replace(text.begin(), text.end(), '\n', ' ');

@@ -10,7 +10,8 @@
 namespace antipode::web {
 
 struct Column {
-    enum class Kind { text, seconds, time, bytes, rate, ratio, yes };
+    // pairs: a list of pairs, each with its state.
+    enum class Kind { text, seconds, time, bytes, rate, ratio, yes, pairs };
     std::string title;
     std::string field;  // "link.rtt_seconds"
     Kind kind = Kind::text;

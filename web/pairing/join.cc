@@ -274,8 +274,9 @@ boost::asio::awaitable<Result<>> Pairings::conclude(Join& join) {
     shown.peer_fingerprint = join.peer_fingerprint;
     step(shown, "finish", PairingStep::State::good,
          fmt::format(
-             "paired; put the VM's kernel and disks where {} names them, look at it with "
-             "antipode-replicator check {}, and start it at both sites: systemctl enable "
+             "paired; put the VM's kernel and disks where {} names them, look at it with runuser "
+             "-u antipode-replicator -- antipode-replicator check {}, and start it at both sites: "
+             "systemctl enable "
              "--now antipode-replicator@{}; their first start makes the pair's record at the "
              "tiebreaker",
              files_.path(pair, "vm.json"), files_.path(pair), pair));

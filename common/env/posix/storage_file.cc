@@ -3,16 +3,35 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace antipode::env {
+namespace {
+
+std::string directory_of(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
 
 Result<> sync_directory_of(const std::string& path) {
-    const size_t slash = path.rfind('/');
-    const std::string directory =
-        slash == std::string::npos ? "." : (slash == 0 ? "/" : path.substr(0, slash));
+    const std::string directory = directory_of(path);
     const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!fd) return fail_errno(errno, "directory {}: opening it", directory);
     if (::fsync(fd.get()) != 0) return fail_errno(errno, "directory {}: fsync", directory);
+    return {};
+}
+
+Result<> give_to_owner_of_directory(int fd, const std::string& path) {
+    if (::geteuid() != 0) return {};
+    struct stat above {};
+    if (::stat(directory_of(path).c_str(), &above) != 0) return fail_errno(errno, "{}", path);
+    if (above.st_uid == 0) return {};
+    if (::fchown(fd, above.st_uid, above.st_gid) != 0) {
+        return fail_errno(errno, "{}: giving it to the owner of its directory", path);
+    }
     return {};
 }
 
@@ -30,6 +49,7 @@ Result<std::unique_ptr<StorageFile>> StorageFile::create(const std::string& path
     if (!fd) return fail_errno(errno, "{}: creating it", path);
     std::unique_ptr<StorageFile> file(new StorageFile(std::move(fd), path));
     FT_TRY_VOID(file->lock());
+    FT_TRY_VOID(give_to_owner_of_directory(file->fd_.get(), path));
     FT_TRY_VOID(sync_directory_of(path));
     return file;
 }

@@ -18,7 +18,7 @@ class StorageFile final : public Storage {
     // Errc::not_found, Errc::busy (locked by another process; read_only takes no lock), Errc::io...
     static Result<std::unique_ptr<StorageFile>> open(const std::string& path,
                                                      Access access = Access::read_write);
-    // Errc::already_exists. Readable by its owner and group only.
+    // Errc::already_exists. Readable by its owner and group only; see give_to_owner_of_directory().
     static Result<std::unique_ptr<StorageFile>> create(const std::string& path);
 
     Result<> read(uint64_t offset_bytes, std::span<std::byte> bytes) override;
@@ -42,5 +42,9 @@ class StorageFile final : public Storage {
 
 // Makes the entry of `path` in its directory durable.
 Result<> sync_directory_of(const std::string& path);
+
+// What root makes in a directory of another user becomes that user's, as if he had made it: an
+// administrator's command must leave nothing behind that the service cannot open.
+Result<> give_to_owner_of_directory(int fd, const std::string& path);
 
 }  // namespace antipode::env

@@ -302,6 +302,7 @@ class Engine final : public VmEngine, private vmm::InputSource {
     Step guest_reset(const std::string& text);
     Step reboot();
     Step wait_for_disks();
+    void wait_for_completion();
 
     // engine_replay.cc
     Step replay_events();

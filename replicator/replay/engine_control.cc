@@ -89,6 +89,19 @@ Engine::Step Engine::reboot() {
     return Step::go_on;
 }
 
+// A site that halts holds its disks: what is waited for may come when it goes on, or never. The VM
+// stands meanwhile, and whoever wants it to is told so.
+void Engine::wait_for_completion() {
+    if (!pause_wanted_.load()) {
+        paused_seen_ = false;
+    } else if (!paused_seen_.exchange(true)) {
+        owner_.paused(ExitNumber(exit_));
+    }
+    wakeup_.wait(std::nullopt, [this] {
+        return inbox_.any() || stop_wanted_.load() || pause_wanted_.load() != paused_seen_.load();
+    });
+}
+
 // Requests that the guest will not hear of any more still change the disk: they end before the
 // machine that made them is gone, so that their numbers can be given again.
 Engine::Step Engine::wait_for_disks() {
@@ -101,7 +114,7 @@ Engine::Step Engine::wait_for_disks() {
         for (const auto& done : completions_) waited.erase(RequestKey(done.drive, done.number));
         for (const auto& [key, done] : own_completions_) waited.erase(key);
         if (waited.empty()) break;
-        wakeup_.wait(std::nullopt, [this] { return inbox_.any() || stop_wanted_.load(); });
+        wait_for_completion();
         if (stop_wanted_.load()) return finish(StopReason::stopped, "");
     }
     completions_.clear();

@@ -240,7 +240,7 @@ Engine::Step Engine::apply_block_done(const BlockDone& done) {
         const auto own = own_completions_.find(key);
         if (own == own_completions_.end()) {
             if (command_waits() && stop_wanted_.load()) return finish(StopReason::stopped, "");
-            wakeup_.wait(std::nullopt, [this] { return inbox_.any() || stop_wanted_.load(); });
+            wait_for_completion();
             continue;
         }
         if (own->second.status == vmm::BlockStatus::ok || done.status != vmm::BlockStatus::ok) {

@@ -34,6 +34,14 @@ void MemoryDisk::submit(vmm::BlockRequest&& request) {
     changed_.notify_all();
 }
 
+void MemoryDisk::hold(bool held) {
+    {
+        const std::lock_guard lock(mutex_);
+        held_ = held;
+    }
+    changed_.notify_all();
+}
+
 bool MemoryDisk::idle() {
     const std::lock_guard lock(mutex_);
     return waiting_.empty() && !busy_;
@@ -82,7 +90,7 @@ vmm::BlockStatus MemoryDisk::execute(vmm::BlockRequest& request) {
 void MemoryDisk::main() {
     std::unique_lock lock(mutex_);
     for (;;) {
-        changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+        changed_.wait(lock, [this] { return stopping_ || (!waiting_.empty() && !held_); });
         if (waiting_.empty()) return;
         const size_t pick = random_.below(waiting_.size());
         vmm::BlockRequest request = std::move(waiting_[pick]);

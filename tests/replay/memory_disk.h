@@ -25,6 +25,8 @@ class MemoryDisk final : public DiskPort {
     void submit(vmm::BlockRequest&& request) override;
     // The next `count` requests that this returns true for fail with an I/O error.
     void fail_next(size_t count, vmm::BlockOperation operation);
+    // While it is held nothing is executed.
+    void hold(bool held);
     std::vector<std::byte> contents();
     void set_contents(std::vector<std::byte> bytes);
     // Nothing is waiting or being done.
@@ -45,6 +47,7 @@ class MemoryDisk final : public DiskPort {
     size_t fail_count_ = 0;
     vmm::BlockOperation fail_operation_ = vmm::BlockOperation::read;
     bool stopping_ = false;
+    bool held_ = false;
     bool busy_ = false;
     std::thread thread_;
 };

@@ -25,7 +25,9 @@ struct HelloLayout {
     std::array<little_uint64_buf_t, kMessageClassCount> credit;
     std::array<char, kSoftwareBytes> software;
     little_uint32_buf_t blob_bytes;
-    std::array<uint8_t, 84> reserved_tail;
+    little_uint32_buf_t channel;
+    little_uint32_buf_t to_channel;
+    std::array<uint8_t, 76> reserved_tail;
 };
 static_assert(sizeof(HelloLayout) == kHelloFixedBytes);
 static_assert(alignof(HelloLayout) == 1);
@@ -97,6 +99,8 @@ std::vector<std::byte> encode(const Hello& hello) {
     for (size_t i = 0; i < kMessageClassCount; ++i) out.credit[i] = hello.credit[i];
     std::copy_n(hello.software.begin(), std::min(hello.software.size(), kSoftwareBytes - 1),
                 out.software.begin());
+    out.channel = hello.channel;
+    out.to_channel = hello.to_channel;
     const size_t blob_bytes = std::min(hello.blob.size(), kHelloBlobBytesMax);
     out.blob_bytes = static_cast<uint32_t>(blob_bytes);
     auto bytes = bytes_of(out);
@@ -122,6 +126,8 @@ Result<Hello> decode_hello(std::span<const std::byte> body) {
     hello.to = Incarnation(in.to.value());
     for (size_t i = 0; i < kMessageClassCount; ++i) hello.credit[i] = in.credit[i].value();
     FT_TRY(hello.software, read_text(in.software, "hello", "software"));
+    hello.channel = in.channel.value();
+    hello.to_channel = in.to_channel.value();
     const uint32_t blob_bytes = in.blob_bytes.value();
     if (blob_bytes > kHelloBlobBytesMax) return broken("hello", "blob is above its limit");
     // A newer version may append; an equal one must fit exactly.

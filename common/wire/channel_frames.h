@@ -35,6 +35,11 @@ struct Hello {
     uint32_t features = features::kAll;
     Member from;
     Incarnation to;  // whom the sender has heard, or 0
+    // A process whose pair has three sites turns from one to another and back: which of the
+    // channels that it has opened this is, from 1 on, and which one of `to` it has heard. 0: from a
+    // release whose processes are heard on their first channel only.
+    uint32_t channel = 0;
+    uint32_t to_channel = 0;
     // Credit that the sender grants before the first ack: payload bytes a class.
     std::array<uint64_t, kMessageClassCount> credit{};
     std::string software;         // at most 15 characters, for people

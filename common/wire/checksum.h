@@ -7,8 +7,10 @@
 // Pure; any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,12 +37,24 @@ inline PairId pair_id(const Name& pair) {
     return PairId(xxh64(pair.view()));
 }
 
-// The same at both sites: XXH64 of the two incarnations, the lower first. Never 0.
-inline uint64_t session_id(Incarnation one, Incarnation other) {
-    const std::array<uint64_t, 2> sorted = one < other ? std::array{one.value(), other.value()}
-                                                       : std::array{other.value(), one.value()};
-    const uint64_t id = XXH64(sorted.data(), sizeof sorted, 0);
+// One of the channels that a process has opened, from 1 on.
+struct ChannelEnd {
+    Incarnation incarnation;
+    uint32_t channel = 1;
+    friend auto operator<=>(const ChannelEnd&, const ChannelEnd&) = default;
+};
+
+// The same at both sites: XXH64 of the two incarnations, the lower first. The channels are its
+// seed, such that it is 0 for the first of both. Never 0.
+inline uint64_t session_id(const ChannelEnd& one, const ChannelEnd& other) {
+    const auto& [low, high] = std::minmax(one, other);
+    const std::array<uint64_t, 2> incarnations{low.incarnation.value(), high.incarnation.value()};
+    const uint64_t seed = uint64_t{low.channel - 1} << 32 | uint64_t{high.channel - 1};
+    const uint64_t id = XXH64(incarnations.data(), sizeof incarnations, seed);
     return id == 0 ? 1 : id;
+}
+inline uint64_t session_id(Incarnation one, Incarnation other) {
+    return session_id(ChannelEnd{one}, ChannelEnd{other});
 }
 
 }  // namespace antipode::wire

@@ -276,6 +276,7 @@ void Node::consider_turning(Instant now) {
     const Name before = peer_site();
     on_session_down(fmt::format("this site turns to {}", *chosen));
     channel_.reset();
+    heartbeats_sent_ = heartbeat_->sequence();
     heartbeat_.reset();
     detector_ = failover::FaultDetector(detector_config(config_.pair), now);
     suspected_ = false;

@@ -53,6 +53,7 @@ Result<void> Node::open_channel() {
     }
     channel.pair = wire::pair_id(pair.pair);
     channel.self = me_;
+    channel.number = ++channels_opened_;
     channel.peer_site = peer.site;
     channel.software = ANTIPODE_VERSION;
     channel.metrics = &metrics_;
@@ -100,6 +101,7 @@ Result<void> Node::open_heartbeat() {
     FT_TRY(heartbeat.key, stream::load_heartbeat_key(peer.heartbeat_key));
     heartbeat.pair = wire::pair_id(pair.pair);
     heartbeat.self = me_;
+    heartbeat.sequence_before = heartbeats_sent_;
     heartbeat.peer_site = peer.site;
     heartbeat.interval = pair.heartbeat_interval;
     heartbeat.metrics = &metrics_;

@@ -46,10 +46,11 @@ std::string describe_ack(const wire::Ack& ack) {
 
 std::string describe_hello(const wire::Hello& hello) {
     return fmt::format(
-        " site={} incarnation={:016x} to={:016x} versions={}-{} features={:#x} "
-        "software={} blob={}",
-        hello.from.site, hello.from.incarnation.value(), hello.to.value(), hello.version_min,
-        hello.version_max, hello.features, hello.software, hello.blob.size());
+        " site={} incarnation={:016x} channel={} to={:016x} channel={} versions={}-{} "
+        "features={:#x} software={} blob={}",
+        hello.from.site, hello.from.incarnation.value(), hello.channel, hello.to.value(),
+        hello.to_channel, hello.version_min, hello.version_max, hello.features, hello.software,
+        hello.blob.size());
 }
 
 template <typename T, typename Describe>

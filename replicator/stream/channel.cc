@@ -66,6 +66,7 @@ Result<> Channel::Impl::open(ChannelConfig&& config) {
     ZmqThread::Config thread;
     thread.session.pair = config.pair;
     thread.session.self = config.self;
+    thread.session.channel = config.number;
     thread.session.peer_site = config.peer_site;
     thread.session.software = config.software;
     thread.session.hello = std::move(config.hello);

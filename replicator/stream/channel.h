@@ -51,6 +51,8 @@ struct ChannelConfig {
     CurvePublicKey other_key;  // of a third site, which is told to come later; may be empty
     PairId pair;               // wire::pair_id(name)
     Member self;
+    // Of those that this process has opened to any site: a peer must tell one from the next.
+    uint32_t number = 1;
     Name peer_site;
     std::string software;          // our version, for people; at most 15 characters
     std::vector<std::byte> hello;  // what the peer's on_session_up() is given; at most 4096 bytes

@@ -65,7 +65,9 @@ class Heartbeat::Impl : public std::enable_shared_from_this<Heartbeat::Impl> {
         : tracker(config.key, config.pair, config.self, config.peer_site, config.paths.size()),
           interval_(std::max(config.interval, kIntervalMin)),
           on_heartbeat_(std::move(on_heartbeat)),
-          timer_(context) {}
+          timer_(context) {
+        tracker.go_on_after(config.sequence_before);
+    }
 
     Result<> open(net::io_context& context, const HeartbeatConfig& config);
     void begin();
@@ -225,6 +227,10 @@ Result<std::unique_ptr<Heartbeat>> Heartbeat::create(net::io_context& context,
 
 void Heartbeat::set_epoch(Epoch epoch) {
     impl_->tracker.set_epoch(epoch);
+}
+
+uint64_t Heartbeat::sequence() const {
+    return impl_->tracker.sequence();
 }
 
 HeartbeatStats Heartbeat::stats() const {

@@ -34,6 +34,8 @@ struct HeartbeatConfig {
     Member self;
     Name peer_site;
     Duration interval = std::chrono::milliseconds(20);
+    // What this process has numbered already, to whomever: a peer takes no number twice.
+    uint64_t sequence_before = 0;
     Registry* metrics = nullptr;  // outlives the heartbeat
 };
 
@@ -51,6 +53,7 @@ class Heartbeat {
     void set_epoch(Epoch epoch);
     // A rehearsed loss of the line: while cut, nothing is sent and what comes is thrown away.
     void set_line(Line line);
+    uint64_t sequence() const;  // of the last one that was sent
     HeartbeatStats stats() const;
     HeartbeatStats path_stats(size_t path) const;
     // Where a path listens: of use when the port was 0.

@@ -84,6 +84,8 @@ class HeartbeatTracker {
     void set_epoch(Epoch epoch) { epoch_ = epoch; }
     // One number for all paths: call it once an interval, then packet() for each path.
     void next_sequence() { ++sequence_; }
+    uint64_t sequence() const { return sequence_; }
+    void go_on_after(uint64_t sequence) { sequence_ = sequence; }
     wire::HeartbeatBytes packet(size_t path, Instant now);
     std::optional<HeartbeatEvent> received(size_t path, std::span<const std::byte> datagram,
                                            Instant now);

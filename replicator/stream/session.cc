@@ -185,13 +185,13 @@ void Session::fill_stats() {
 
 // ---- Greeting ----
 
-bool Session::is_finished(Incarnation incarnation) const {
-    return std::find(finished_.begin(), finished_.end(), incarnation) != finished_.end();
+bool Session::is_finished(const wire::ChannelEnd& end) const {
+    return std::find(finished_.begin(), finished_.end(), end) != finished_.end();
 }
 
-void Session::finish(Incarnation incarnation) {
-    if (incarnation == Incarnation() || is_finished(incarnation)) return;
-    finished_.push_back(incarnation);
+void Session::finish(const wire::ChannelEnd& end) {
+    if (end.incarnation == Incarnation() || is_finished(end)) return;
+    finished_.push_back(end);
     if (finished_.size() > kFinishedMax) finished_.pop_front();
 }
 
@@ -207,7 +207,8 @@ void Session::handle_hello(const wire::Frame& frame, std::span<const std::byte> 
     if (!decoded) return garbage(decoded.error().context);
     const wire::Hello& hello = *decoded;
     const Member& peer = hello.from;
-    if (is_finished(peer.incarnation)) {
+    const wire::ChannelEnd end{peer.incarnation, std::max(hello.channel, 1u)};
+    if (is_finished(end)) {
         ++stats_.stale_session_frames;
         return;
     }
@@ -217,9 +218,11 @@ void Session::handle_hello(const wire::Frame& frame, std::span<const std::byte> 
                                              peer.site, config_.peer_site));
     }
     last_heard_ = now;
-    if (peer.incarnation != heard_) {
-        forget_peer(fmt::format("{} was started again", peer.site));
-        heard_ = peer.incarnation;
+    if (end != heard_) {
+        const bool turned = end.incarnation == heard_.incarnation;
+        forget_peer(fmt::format("{} {}", peer.site,
+                                turned ? "turns to this site anew" : "was started again"));
+        heard_ = end;
         hello_due_ = true;
     }
     const uint8_t version = wire::common_version(config_.version_min, config_.version_max,
@@ -232,6 +235,8 @@ void Session::handle_hello(const wire::Frame& frame, std::span<const std::byte> 
     }
     if ((frame.flags & wire::frame_flags::kWantReply) != 0) hello_due_ = true;
     if (hello.to != config_.self.incarnation) return;
+    // It has heard a channel that is closed; it will hear this one.
+    if (hello.channel != 0 && hello.to_channel != config_.channel) return;
     if (established_) {
         info_.hello = hello.blob;
         return;
@@ -239,13 +244,13 @@ void Session::handle_hello(const wire::Frame& frame, std::span<const std::byte> 
     establish(hello, version, now);
 }
 
-// The peer's process is another one now, or none.
+// The peer's process is another one now, or has opened another channel, or there is none.
 void Session::forget_peer(const std::string& reason) {
     go_down(reason);
     finish(heard_);
     established_ = false;
     ever_announced_ = false;
-    heard_ = Incarnation();
+    heard_ = {};
     for (auto& lane : lanes_) {
         lane.in_step = false;
         lane.ping_due = false;
@@ -273,7 +278,7 @@ void Session::forget_peer(const std::string& reason) {
 
 void Session::establish(const wire::Hello& hello, uint8_t version, Instant now) {
     info_.peer = hello.from;
-    info_.id = wire::session_id(config_.self.incarnation, hello.from.incarnation);
+    info_.id = wire::session_id({config_.self.incarnation, config_.channel}, heard_);
     info_.version = version;
     info_.features = config_.features & hello.features;
     info_.software = hello.software;

@@ -35,6 +35,7 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 #include "common/wire/channel_frames.h"
+#include "common/wire/checksum.h"
 #include "common/wire/compress.h"
 #include "common/wire/frame.h"
 #include "replicator/stream/bulk_pacer.h"
@@ -92,6 +93,7 @@ inline constexpr PerClass<ClassCompression> kCompressionDefault{};
 struct SessionConfig {
     PairId pair;
     Member self;
+    uint32_t channel = 1;  // of those that this process has opened
     Name peer_site;
     uint8_t version_min = wire::kChannelVersionMin;
     uint8_t version_max = wire::kChannelVersion;
@@ -249,8 +251,8 @@ class Session {
     void announce(SessionStart start);
     void go_down(const std::string& reason);
     void break_session(const std::string& rule);
-    bool is_finished(Incarnation incarnation) const;
-    void finish(Incarnation incarnation);
+    bool is_finished(const wire::ChannelEnd& end) const;
+    void finish(const wire::ChannelEnd& end);
     void want_ping(Lane lane);
     void check_progress(Instant now);
     Duration loss_patience() const;
@@ -300,8 +302,8 @@ class Session {
     uint64_t urgent_out_bytes_ = 0;  // frames of log and control that are on their way
     MessageClass bulk_turn_ = MessageClass::resync;
 
-    Incarnation heard_;  // the peer's newest incarnation, established or not
-    std::deque<Incarnation> finished_;
+    wire::ChannelEnd heard_;  // the peer's newest, established or not
+    std::deque<wire::ChannelEnd> finished_;
     SessionInfo info_;
     uint64_t generation_ = 0;
     bool established_ = false;

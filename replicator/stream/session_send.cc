@@ -115,7 +115,9 @@ OutgoingFrame Session::make_hello() {
     hello.version_max = config_.version_max;
     hello.features = config_.features;
     hello.from = config_.self;
-    hello.to = heard_;
+    hello.channel = config_.channel;
+    hello.to = heard_.incarnation;
+    hello.to_channel = heard_.incarnation == Incarnation() ? 0 : heard_.channel;
     for (size_t i = 0; i < wire::kMessageClassCount; ++i) {
         hello.credit[i] = receive_[i].cost_consumed + config_.receive_bytes_max[i];
     }

@@ -69,6 +69,19 @@ class Spare(case.Case):
         self.goes_on(client)
         self.ends("moved, and the primary lost", pair.c, client)
 
+    def test_who_gave_the_backup_away_takes_it_again(self):
+        """The process that was turned away from has not been started anew: it is heard again."""
+        pair, client = self.world.started()
+        pair.act(pair.a, "move_backup", to="site-c")
+        pair.wait_for_roles(pair.a, pair.c)
+        pair.c.kill()
+        pair.wait_for_roles(pair.a, pair.b)
+        self.goes_on(client)
+        pair.a.kill()
+        pair.b.wait_for_state("solo", seconds=30)
+        self.goes_on(client)
+        self.ends("moved there and back", pair.b, client)
+
 
 if __name__ == "__main__":
     case.main()

@@ -27,8 +27,19 @@ SessionPair::SessionPair() {
 }
 
 void SessionPair::start(size_t end) {
+    ends[end].config.self.incarnation = Incarnation(next_incarnation_++);
+    ends[end].config.channel = 1;
+    open(end);
+}
+
+void SessionPair::turn_anew(size_t end) {
+    stop(end);
+    ++ends[end].config.channel;
+    open(end);
+}
+
+void SessionPair::open(size_t end) {
     End& e = ends[end];
-    e.config.self.incarnation = Incarnation(next_incarnation_++);
     e.session = std::make_unique<Session>(e.config);
     e.up.reset();
     e.consumed = {};

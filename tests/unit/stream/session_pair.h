@@ -57,6 +57,8 @@ class SessionPair {
     SessionPair();
     // A new process at this end, with the next incarnation.
     void start(size_t end);
+    // The same process closes its channel and opens the next.
+    void turn_anew(size_t end);
     void stop(size_t end);
 
     void connect(size_t from, Lane lane);
@@ -89,6 +91,7 @@ class SessionPair {
     bool shared_line = false;  // both lanes of a direction share bytes_per_second
 
   private:
+    void open(size_t end);
     void turn();
     void send_from(size_t end);
     void arrive(size_t end);

@@ -253,7 +253,55 @@ TEST(Session, a_restarted_peer_is_a_fresh_session_and_gets_nothing_of_the_old) {
     EXPECT_EQ(pair->ends[kA].released[0], pair->ends[kA].submitted[0]);
 }
 
-TEST(Session, frames_of_an_earlier_session_are_dropped) {
+// What is at end B is another process, or the same one, which has turned away and back.
+enum class Anew : uint8_t { restarted, turned, turned_with_goodbye };
+
+class SessionAnew : public testing::TestWithParam<Anew> {
+  protected:
+    static void begin_anew(SessionPair& pair) {
+        if (GetParam() == Anew::turned_with_goodbye) {
+            pair.ends[kB].session->say_goodbye("turns away");
+            pair.run_for(20ms);
+        }
+        if (GetParam() == Anew::restarted) {
+            pair.stop(kB);
+            pair.start(kB);
+        } else {
+            pair.turn_anew(kB);
+        }
+        pair.connect_all();
+    }
+};
+std::string name_of(const testing::TestParamInfo<Anew>& anew) {
+    switch (anew.param) {
+        case Anew::restarted:
+            return "restarted";
+        case Anew::turned:
+            return "turned";
+        case Anew::turned_with_goodbye:
+            return "turned_with_goodbye";
+    }
+    return "unknown";
+}
+INSTANTIATE_TEST_SUITE_P(All, SessionAnew,
+                         testing::Values(Anew::restarted, Anew::turned, Anew::turned_with_goodbye),
+                         name_of);
+
+TEST_P(SessionAnew, the_streams_of_the_session_after_begin_empty) {
+    auto pair = started();
+    ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
+    for (const size_t end : {kA, kB}) pair->submit(end, MessageClass::log, "before");
+    pair->run_for(2s);
+    begin_anew(*pair);
+    ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
+    for (const size_t end : {kA, kB}) pair->submit(end, MessageClass::log, "after");
+    pair->run_for(2s);
+    for (const size_t end : {kA, kB}) {
+        EXPECT_THAT(pair->texts(end, MessageClass::log), ElementsAre("before", "after"));
+    }
+}
+
+TEST_P(SessionAnew, frames_of_an_earlier_session_are_dropped) {
     auto pair = started();
     ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
     std::vector<std::vector<std::byte>> old;
@@ -263,10 +311,8 @@ TEST(Session, frames_of_an_earlier_session_are_dropped) {
     };
     pair->submit(kB, MessageClass::log, "old news");
     pair->run_for(2s);
-    pair->stop(kB);
     pair->tamper = nullptr;
-    pair->start(kB);
-    pair->connect_all();
+    begin_anew(*pair);
     ASSERT_TRUE(pair->run_until([&] { return pair->both_up(); }));
     const auto before = pair->ends[kA].received.size();
     const auto events = pair->ends[kA].events;

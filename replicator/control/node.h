@@ -383,7 +383,7 @@ class Node final : public ControlHandler, private stream::ChannelHandler {
     std::unique_ptr<stream::Channel> channel_;
     std::unique_ptr<stream::Heartbeat> heartbeat_;
     uint32_t channels_opened_ = 0;
-    uint64_t heartbeats_sent_ = 0;  // to the sites before: a site that is turned to again knows them
+    uint64_t heartbeats_sent_ = 0;  // to the sites before: who is turned to again knows them
     std::unique_ptr<ArbiterClient> tiebreaker_;
     std::unique_ptr<ControlServer> control_;
     std::optional<Member> peer_;  // of the channel's session

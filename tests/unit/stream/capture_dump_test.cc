@@ -47,7 +47,8 @@ TEST(CaptureDump, shows_every_frame_on_a_line) {
     CapturedPair captured;
     const std::string text = captured.dump({});
     EXPECT_THAT(text, HasSubstr("-> hello v1 session=0000000000000000"));
-    EXPECT_THAT(text, HasSubstr("site=site-a incarnation=0000000000000064 channel=1 to=0000000000000000"));
+    EXPECT_THAT(
+        text, HasSubstr("site=site-a incarnation=0000000000000064 channel=1 to=0000000000000000"));
     EXPECT_THAT(text, HasSubstr("log seq=1 type=1 epoch=7 zstd"));
     EXPECT_THAT(text, HasSubstr("control seq=1 type=2 epoch=7\n"));
     EXPECT_THAT(text, HasSubstr("bulk data"));

@@ -275,6 +275,7 @@ void Node::consider_turning(Instant now) {
     if (!chosen) return;
     const Name before = peer_site();
     on_session_down(fmt::format("this site turns to {}", *chosen));
+    channel_->say_goodbye(fmt::format("it turns to {}", *chosen));
     channel_.reset();
     heartbeats_sent_ = heartbeat_->sequence();
     heartbeat_.reset();

@@ -271,6 +271,11 @@ void Channel::set_bulk_cap(uint64_t bytes_per_second) {
     });
 }
 
+void Channel::say_goodbye(std::string reason) {
+    (void)impl_->thread_->order(
+        [reason = std::move(reason)](Session& session, Instant) { session.say_goodbye(reason); });
+}
+
 void Channel::set_line(Line line) {
     impl_->thread_->set_line(line);
 }

@@ -114,6 +114,8 @@ class Channel {
     void set_bulk_cap(uint64_t bytes_per_second);
     // A rehearsed loss of the line, as Heartbeat's.
     void set_line(Line line);
+    // What the peer is told when this channel is destroyed right after; else "shut down".
+    void say_goodbye(std::string reason);
 
     // Of the session that is up, or was last.
     const SessionInfo& session() const;

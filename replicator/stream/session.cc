@@ -153,6 +153,7 @@ void Session::set_compression_level(MessageClass message_class, int level) {
 }
 
 void Session::say_goodbye(std::string reason) {
+    if (goodbye_wanted_) return;
     goodbye_wanted_ = true;
     goodbye_reason_ = std::move(reason);
 }

@@ -162,7 +162,7 @@ class Session {
     void set_hello(std::vector<std::byte> hello) { config_.hello = std::move(hello); }
     void set_bulk_cap(uint64_t bytes_per_second, Instant now);
     void set_compression_level(MessageClass message_class, int level);  // LevelControl's
-    // This process ends: next_frame() gives a goodbye, and nothing after it.
+    // This channel ends: next_frame() gives a goodbye, and nothing after it. The first one counts.
     void say_goodbye(std::string reason);
 
     // ---- What is to be done ----

@@ -1,7 +1,7 @@
 // What can be done to a VM: buttons that fit its state, and the dialog that each opens. The dialog first
 // asks the replicator what would happen (a preflight, which does nothing), shows it, and lets what can
 // hurt be done only after the VM's name was typed.
-import { ActionReply, ApiError, newKey, Pair, send } from "./api";
+import { ActionReply, keyAfter, messageOf, newKey, Pair, send } from "./api";
 import { Dialog, Field, value } from "./dialog";
 import { Icon } from "./icons";
 import { ActionDialog, may, store } from "./store";
@@ -101,7 +101,7 @@ export class Actions {
       dialog.reply = reply;
       dialog.error = "";
     } catch (error) {
-      dialog.error = error instanceof ApiError ? error.message : String(error);
+      dialog.error = messageOf(error);
     }
     dialog.stage = "ready";
     this.draw();
@@ -117,10 +117,9 @@ export class Actions {
       await this.ask(dialog, false);
       if (store.dialog === dialog) store.dialog = null;
     } catch (error) {
-      dialog.error = error instanceof ApiError ? error.message : String(error);
+      dialog.error = messageOf(error);
       dialog.stage = "ready";
-      // Refused: a corrected request is another intention. Unanswered: the same, so that it is done once.
-      if (error instanceof ApiError && error.problem.status !== 0) dialog.key = newKey();
+      dialog.key = keyAfter(error, dialog.key);
     }
     this.draw();
   }

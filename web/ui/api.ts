@@ -222,3 +222,12 @@ export function newKey(): string {
   crypto.getRandomValues(bytes);
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+// Refused: a corrected request is another intention. Unanswered: the same, so that it is done once.
+export function keyAfter(error: unknown, key: string): string {
+  return error instanceof ApiError && error.problem.status !== 0 ? newKey() : key;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof ApiError ? error.message : String(error);
+}

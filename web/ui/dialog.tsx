@@ -11,9 +11,9 @@ export function Dialog(props: { label: string; close: () => void; children?: Chi
   );
 }
 
-export function Field(props: { label: string; hint?: string; children?: Child }): VNode {
+export function Field(props: { key?: string; label: string; hint?: string; children?: Child }): VNode {
   return (
-    <label class="field">
+    <label class="field" key={props.key}>
       <span class="field-label">{props.label}</span>
       {props.children}
       {props.hint ? <span class="field-hint">{props.hint}</span> : null}

@@ -1,7 +1,7 @@
 // What can be ordered of a group of replicated disks: buttons that fit its state, and the dialog
 // that each opens, which first asks what would happen.
 import { Preflight, Typed } from "../actions";
-import { ActionReply, ApiError, newKey, send } from "../api";
+import { ActionReply, keyAfter, messageOf, newKey, send } from "../api";
 import { Dialog, Field, value } from "../dialog";
 import { h, VNode } from "../vdom";
 import * as format from "../format";
@@ -61,10 +61,6 @@ function ask(asked: OrderDialog, check: boolean): Promise<ActionReply> {
   return send<ActionReply>("POST", path, body, check ? {} : { "Idempotency-Key": asked.key });
 }
 
-function textOf(error: unknown): string {
-  return error instanceof ApiError ? error.message : String(error);
-}
-
 // Asks what would happen; again whenever an argument changes.
 async function recheck(draw: () => void): Promise<void> {
   const asked = dialog;
@@ -76,7 +72,7 @@ async function recheck(draw: () => void): Promise<void> {
     asked.error = "";
   } catch (error) {
     asked.reply = null;
-    asked.error = textOf(error);
+    asked.error = messageOf(error);
   }
   asked.stage = "ready";
   draw();
@@ -101,11 +97,9 @@ async function go(draw: () => void, changed: () => Promise<void>): Promise<void>
     if (dialog === asked) dialog = null;
     await changed();
   } catch (error) {
-    asked.error = textOf(error);
+    asked.error = messageOf(error);
     asked.stage = "ready";
-    // Refused: a corrected order is another intention. Unanswered: the same, so that it is done
-    // once.
-    if (error instanceof ApiError && error.problem.status !== 0) asked.key = newKey();
+    asked.key = keyAfter(error, asked.key);
   }
   draw();
 }

@@ -1,6 +1,7 @@
 // Rehearsals: start one, repeat one every week, follow it, and read how the last ones ended.
 import { h, VNode } from "../vdom";
-import { ApiError, Finding, get, newKey, Page, send } from "../api";
+import { ApiError, Finding, get, keyAfter, newKey, Page, send } from "../api";
+import { Field } from "../dialog";
 import { Icon } from "../icons";
 import { may, nowUnixMs, store } from "../store";
 import * as format from "../format";
@@ -106,8 +107,7 @@ export class DrillActions {
       try {
         await this.start({ ...asking.body, confirm: asking.typed }, asking.key);
       } catch (error) {
-        // Refused: another try is another intention. Unanswered: the same.
-        if (error instanceof ApiError && error.problem.status !== 0) asking.key = newKey();
+        asking.key = keyAfter(error, asking.key);
         throw error;
       }
       store.drilling.asking = null;
@@ -140,17 +140,17 @@ function planOf(data: FormData): { [name: string]: unknown } {
 
 function Choice(props: { key?: string; label: string; name: string; value: string; options: [string, string][]; pick: (value: string) => void }): VNode {
   return (
-    <label class="field" key={props.key ?? props.name}><span class="field-label">{props.label}</span>
+    <Field key={props.key ?? props.name} label={props.label}>
       <select name={props.name} value={props.value} onchange={(event: Event) => props.pick((event.target as HTMLSelectElement).value)}>
         {props.options.map(([value, text]) => <option value={value}>{text}</option>)}
       </select>
-    </label>
+    </Field>
   );
 }
 
 function Seconds(props: { key?: string; name: string; label: string; initial: string; max: string }): VNode {
-  return <label class="field" key={props.key ?? props.name}><span class="field-label">{props.label}</span>
-    <input name={props.name} type="number" min="1" max={props.max} initial={props.initial} /></label>;
+  return <Field key={props.key ?? props.name} label={props.label}>
+    <input name={props.name} type="number" min="1" max={props.max} initial={props.initial} /></Field>;
 }
 
 function IsolatedFields(props: { draw: () => void }): VNode[] {
@@ -158,11 +158,11 @@ function IsolatedFields(props: { draw: () => void }): VNode[] {
   const check = [<Choice key="check" label="It has passed when" name="check" value={state.check} options={Object.entries(kChecks)}
                          pick={(value) => { state.check = value; props.draw(); }} />];
   if (state.check === "console") {
-    check.push(<label key="send" class="field"><span class="field-label">Type on its console</span><input name="send" maxlength="1000" autocomplete="off" /></label>,
-               <label key="expect" class="field"><span class="field-label">and this appears</span><input name="expect" required maxlength="1000" autocomplete="off" /></label>);
+    check.push(<Field key="send" label="Type on its console"><input name="send" maxlength="1000" autocomplete="off" /></Field>,
+               <Field key="expect" label="and this appears"><input name="expect" required maxlength="1000" autocomplete="off" /></Field>);
   }
-  if (state.check === "tcp") check.push(<label key="address" class="field"><span class="field-label">Address and port</span><input name="address" required placeholder="10.0.0.5:443" /></label>);
-  if (state.check === "command") check.push(<label key="command" class="field"><span class="field-label">Its name in web.toml</span><input name="command" required maxlength="31" autocapitalize="none" /></label>);
+  if (state.check === "tcp") check.push(<Field key="address" label="Address and port"><input name="address" required placeholder="10.0.0.5:443" /></Field>);
+  if (state.check === "command") check.push(<Field key="command" label="Its name in web.toml"><input name="command" required maxlength="31" autocapitalize="none" /></Field>);
   return [
     <Choice key="network" label="Network of the copy" name="network" value={state.network}
             options={[["none", "None: what it sends is dropped"], ["isolated", "Isolated: [drill] taps of pair.toml"]]}
@@ -201,12 +201,12 @@ function Form(props: { actions: DrillActions }): VNode {
         state.fault === "kill_primary" ? null
           : <Seconds key="fault_seconds" name="duration_seconds" label="It ends after, seconds" initial="10" max="300" />,
       ] : null}
-      <label class="field"><span class="field-label">Note</span><input name="note" maxlength="300" /></label>
+      <Field label="Note"><input name="note" maxlength="300" /></Field>
       <label class="field check"><input type="checkbox" checked={state.weekly}
              onchange={(event: Event) => { state.weekly = (event.target as HTMLInputElement).checked; draw(); }} /><span>Every week</span></label>
       {state.weekly ? [
-        <label key="weekday" class="field"><span class="field-label">On</span><select name="weekday">{kWeekdays.map((day) => <option value={day}>{format.title(day)}</option>)}</select></label>,
-        <label key="time" class="field"><span class="field-label">at</span><input name="time" type="time" required initial="03:00" /></label>,
+        <Field key="weekday" label="On"><select name="weekday">{kWeekdays.map((day) => <option value={day}>{format.title(day)}</option>)}</select></Field>,
+        <Field key="time" label="at"><input name="time" type="time" required initial="03:00" /></Field>,
       ] : null}
       <button class="button primary" disabled={state.busy || pairs.length === 0}>
         {state.weekly ? "Keep the schedule" : "Start the drill"}</button>
@@ -220,9 +220,9 @@ function Confirm(props: { actions: DrillActions }): VNode {
   return (
     <form class="fields inline-form" onsubmit={(event: Event) => { event.preventDefault(); props.actions.confirmed(); }}>
       <p class="whole">{asking.body.kind === "fault" ? `${kFaults[String(asking.body.fault)]}: ${kKinds.fault[1]}` : kKinds.switchover[1]}</p>
-      <label class="field"><span class="field-label">{`Type ${pair} to confirm`}</span>
+      <Field label={`Type ${pair} to confirm`}>
         <input name="confirm" value={asking.typed} autocomplete="off" autocapitalize="none"
-               oninput={(event: Event) => { asking.typed = (event.target as HTMLInputElement).value; props.actions.draw(); }} /></label>
+               oninput={(event: Event) => { asking.typed = (event.target as HTMLInputElement).value; props.actions.draw(); }} /></Field>
       <button type="button" class="button" onclick={() => { store.drilling.asking = null; props.actions.draw(); }}>Cancel</button>
       <button class="button danger" disabled={asking.typed !== pair || store.drilling.busy}>Start the drill</button>
     </form>
